@@ -1,0 +1,167 @@
+//! The real machine's clock, randomness and threads.
+#![allow(clippy::disallowed_methods, reason = "this is the module that the ban points to")]
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Clock, Random, Spawner, Step, Task, TaskControl, TaskHandle};
+use crate::{Error, Result};
+
+/// The machine's clocks.
+#[derive(Debug)]
+pub struct SystemClock {
+    started: Instant,
+}
+
+impl SystemClock {
+    /// A clock whose monotonic time starts now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { started: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The operating system's randomness.
+#[derive(Debug)]
+pub struct SystemRandom;
+
+impl Random for SystemRandom {
+    /// # Panics
+    /// When the operating system has no randomness to give, which no supported one does after boot.
+    fn fill(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the operating system gives random bytes");
+    }
+}
+
+/// Gives every task a thread of its own.
+#[derive(Debug)]
+pub struct ThreadSpawner;
+
+/// What a task's thread and its handle share.
+#[derive(Default)]
+struct Signals {
+    state: Mutex<SignalState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct SignalState {
+    woken: bool,
+    stopping: bool,
+}
+
+struct ThreadControl {
+    signals: Arc<Signals>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Spawner for ThreadSpawner {
+    fn spawn(&self, name: &str, mut task: Box<dyn Task>) -> Result<TaskHandle> {
+        let signals = Arc::new(Signals::default());
+        let seen = Arc::clone(&signals);
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let mut step = Step::Again;
+                while step != Step::Done && seen.pause(step) {
+                    step = task.step();
+                }
+            })
+            .map_err(|source| Error::io("start of a thread", std::path::Path::new(name), source))?;
+        Ok(TaskHandle::new(Box::new(ThreadControl { signals, thread: Some(thread) })))
+    }
+}
+
+impl Signals {
+    /// Waits as `step` asks. Answers whether to go on.
+    fn pause(&self, step: Step) -> bool {
+        let mut state = self.state.lock();
+        if let Step::Wait(limit) = step {
+            let deadline = limit.map(|limit| Instant::now() + limit);
+            while !state.woken && !state.stopping {
+                match deadline {
+                    None => self.changed.wait(&mut state),
+                    Some(deadline) => {
+                        if self.changed.wait_until(&mut state, deadline).timed_out() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        state.woken = false;
+        !state.stopping
+    }
+}
+
+impl TaskControl for ThreadControl {
+    fn wake(&self) {
+        let mut state = self.signals.state.lock();
+        if !state.woken {
+            state.woken = true;
+            self.signals.changed.notify_one();
+        }
+    }
+
+    fn stop(&mut self) {
+        self.signals.state.lock().stopping = true;
+        self.signals.changed.notify_one();
+        let Some(thread) = self.thread.take() else { return };
+        // The last handle may be dropped by the task itself, which cannot wait for its own end.
+        if thread.thread().id() != thread::current().id() {
+            // A panic in the task was reported by its thread; a drop must not raise it again.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    struct Counting(Arc<AtomicUsize>);
+
+    impl Task for Counting {
+        fn step(&mut self) -> Step {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Step::Wait(None)
+        }
+    }
+
+    #[test]
+    fn a_waiting_task_runs_when_woken_and_stops_when_dropped() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let handle = ThreadSpawner.spawn("counting", Box::new(Counting(Arc::clone(&count)))).unwrap();
+        while count.load(Ordering::SeqCst) < 1 {
+            thread::yield_now();
+        }
+        handle.wake();
+        while count.load(Ordering::SeqCst) < 2 {
+            thread::yield_now();
+        }
+        drop(handle);
+        assert_eq!(Arc::strong_count(&count), 1, "the task itself is gone");
+    }
+}

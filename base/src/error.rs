@@ -1,0 +1,272 @@
+//! Errors, sorted by what the reader must do about them.
+//!
+//! | variant | what to do |
+//! |---|---|
+//! | [`Error::InvalidArgument`], [`Error::LimitExceeded`] | mend the call; nothing was changed |
+//! | [`Error::AlreadyOpen`] | close the other user of the directory |
+//! | [`Error::NotFound`], [`Error::AlreadyExists`] | the named thing is not, or is already, there |
+//! | [`Error::Conflict`] | run the transaction again |
+//! | [`Error::TooOld`] | what was asked for has been let go; start from the named place |
+//! | [`Error::DiskFull`] | free space; writes resume by themselves |
+//! | [`Error::Io`] | the device or file system failed; see its source |
+//! | [`Error::Poisoned`] | a write or sync failed earlier; reopen |
+//! | [`Error::Closed`] | the handle was closed |
+//! | [`Error::Corruption`] | damage: restore or heal what the evidence names |
+//! | [`Error::UnsupportedFormat`] | written by a newer version: upgrade |
+//! | [`Error::Internal`] | a bug in logwood: report it |
+//!
+//! Errors are cheap to clone, because one failed sync answers many waiting writers.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::numbering::{FormatVersion, Lsn};
+
+/// The result of everything that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, by what the reader must do. See the [module](self) for the table.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument is outside what the call documents. Nothing was changed.
+    #[error("invalid argument: {0}")]
+    InvalidArgument(String),
+
+    /// A documented limit would be passed. Nothing was changed.
+    #[error("{what} is {found}, more than the limit of {limit}")]
+    LimitExceeded {
+        /// What is limited, in words: `key bytes`, `keyspaces`.
+        what: &'static str,
+        /// The size that was asked for.
+        found: u64,
+        /// The greatest size allowed.
+        limit: u64,
+    },
+
+    /// Another handle, in this process or another one, has the directory open for writing.
+    #[error("{} is already open", path.display())]
+    AlreadyOpen {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    /// The named thing does not exist.
+    #[error("{what} {name} does not exist")]
+    NotFound {
+        /// What kind of thing: `file`, `keyspace`, `group`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+
+    /// The named thing exists already.
+    #[error("{what} {name} exists already")]
+    AlreadyExists {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+
+    /// A transaction read what another one has changed since. Run it again.
+    #[error("conflict: {0}")]
+    Conflict(String),
+
+    /// What was asked for has been let go.
+    #[error("{what} {asked} has been let go; the oldest kept is {oldest}")]
+    TooOld {
+        /// What kind of thing: `entry`, `snapshot`.
+        what: &'static str,
+        /// What was asked for.
+        asked: Lsn,
+        /// The oldest one still kept.
+        oldest: Lsn,
+    },
+
+    /// The disk has no room. Reads go on; writes resume once space is free.
+    #[error("no space left: {operation} of {}", path.display())]
+    DiskFull {
+        /// What was being done: `write`, `allocate`.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// The operating system answered with an error.
+    #[error("{operation} of {} failed: {source}", path.display())]
+    Io {
+        /// What was being done: `write`, `sync`, `open`.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: Arc<io::Error>,
+    },
+
+    /// An earlier write or sync failed, so nothing more is promised. Every write answers this until reopening.
+    #[error("stopped after an earlier failure: {cause}")]
+    Poisoned {
+        /// The failure that stopped it.
+        cause: Arc<Error>,
+    },
+
+    /// The handle was closed.
+    #[error("closed")]
+    Closed,
+
+    /// Bytes at rest are not what was written.
+    #[error("{0}")]
+    Corruption(Box<Corruption>),
+
+    /// A file was written by a version that this one cannot read. It is not damaged.
+    #[error("{} needs format version {needed}; this program reads up to {supported}", path.display())]
+    UnsupportedFormat {
+        /// The file.
+        path: PathBuf,
+        /// The version needed to read it.
+        needed: FormatVersion,
+        /// The greatest version that this program reads.
+        supported: FormatVersion,
+    },
+
+    /// An invariant of logwood does not hold. This is a bug.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// Sorts an operating system's answer into [`Error::DiskFull`], [`Error::NotFound`],
+    /// [`Error::AlreadyExists`] or [`Error::Io`].
+    #[must_use]
+    pub fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { operation, path: path.to_owned() }
+            }
+            io::ErrorKind::NotFound => Self::NotFound { what: "file", name: path.display().to_string() },
+            io::ErrorKind::AlreadyExists => {
+                Self::AlreadyExists { what: "file", name: path.display().to_string() }
+            }
+            _ => Self::Io { operation, path: path.to_owned(), source: Arc::new(source) },
+        }
+    }
+
+    /// The error of every call after `self` stopped the log or the database. Poison is not wrapped in poison.
+    #[must_use]
+    pub fn poison(&self) -> Self {
+        match self {
+            Self::Poisoned { .. } => self.clone(),
+            cause => Self::Poisoned { cause: Arc::new(cause.clone()) },
+        }
+    }
+
+    /// The evidence, when this is damage; also when damage was what stopped the database.
+    #[must_use]
+    pub fn corruption(&self) -> Option<&Corruption> {
+        match self {
+            Self::Corruption(corruption) => Some(corruption),
+            Self::Poisoned { cause } => cause.corruption(),
+            _ => None,
+        }
+    }
+}
+
+impl From<Corruption> for Error {
+    fn from(corruption: Corruption) -> Self {
+        Self::Corruption(Box::new(corruption))
+    }
+}
+
+/// The evidence of damage: which bytes, which check, what was expected and what was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corruption {
+    /// The damaged file.
+    pub path: PathBuf,
+    /// Where in the file, in bytes.
+    pub offset: u64,
+    /// The check that failed: `batch checksum`, `segment chain`, `page checksum`.
+    pub check: &'static str,
+    /// What the check expected.
+    pub expected: String,
+    /// What it found.
+    pub found: String,
+    /// What the damage takes away, when known: LSNs, or a keyspace and key range.
+    pub affects: Option<String>,
+}
+
+impl Corruption {
+    /// Evidence that `check` failed at `offset` of `path`.
+    #[must_use]
+    pub fn new(
+        path: &Path,
+        offset: u64,
+        check: &'static str,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
+    ) -> Self {
+        Self {
+            path: path.to_owned(),
+            offset,
+            check,
+            expected: expected.to_string(),
+            found: found.to_string(),
+            affects: None,
+        }
+    }
+
+    /// Adds what the damage takes away.
+    #[must_use]
+    pub fn affecting(mut self, affects: impl fmt::Display) -> Self {
+        self.affects = Some(affects.to_string());
+        self
+    }
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "damage in {} at offset {}: {}: expected {}, found {}",
+            self.path.display(),
+            self.offset,
+            self.check,
+            self.expected,
+            self.found
+        )?;
+        match &self.affects {
+            Some(affects) => write!(f, "; affects {affects}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_by_its_kind_and_not_by_words() {
+        let full = io::Error::from_raw_os_error(28);
+        assert!(matches!(Error::io("write", Path::new("x"), full), Error::DiskFull { .. }));
+    }
+
+    #[test]
+    fn poison_is_wrapped_once() {
+        let poisoned = Error::Closed.poison();
+        assert_eq!(poisoned.poison().to_string(), poisoned.to_string());
+    }
+
+    #[test]
+    fn evidence_stands_on_one_line() {
+        let evidence =
+            Corruption::new(Path::new("log/1"), 4096, "batch checksum", "12", "13").affecting("lsn 7");
+        let line = Error::from(evidence).to_string();
+        assert_eq!(
+            line,
+            "damage in log/1 at offset 4096: batch checksum: expected 12, found 13; affects lsn 7"
+        );
+    }
+}

@@ -1,0 +1,2 @@
+//! The `logwood` program.
+fn main() {}

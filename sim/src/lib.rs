@@ -1,0 +1,1 @@
+//! Models and deterministic simulation of logwood.

@@ -1,0 +1,1 @@
+//! The write-ahead log of logwood, useful alone as the durable log of replicated systems.
