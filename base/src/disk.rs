@@ -1,7 +1,7 @@
 //! The file system as the engine sees it: the [`Disk`] and [`File`] traits.
 //!
 //! Everything above this crate reaches files only through these traits, so that a simulated disk can tear, lose,
-//! reorder and misdirect what was written ([`simulated`]), and so that one place knows how this machine makes a write
+//! reorder and misdirect what was written (`simulated`), and so that one place knows how this machine makes a write
 //! durable fastest ([`probe`]).
 //!
 //! # What is assumed of the disk
@@ -12,7 +12,7 @@
 //! 5. Bytes at rest may change; a write may go to the wrong place or be lost although acknowledged. All of it is
 //!    detected; none is trusted.
 //!
-//! # Rules for implementations, held by [`conformance`]
+//! # Rules for implementations, held by `conformance`
 //! - Offsets and lengths are bytes. Reads and writes are exact: short ones are errors.
 //! - Calls may run at the same time from several threads on one file; overlapping writes at the same time are the
 //!   caller's mistake.
@@ -23,6 +23,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::{AlignedBuffer, Result};
+
+#[cfg(unix)]
+pub mod plain;
+#[cfg(unix)]
+pub mod probe;
+
+#[cfg(unix)]
+pub use plain::PlainDisk;
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

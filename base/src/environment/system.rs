@@ -7,8 +7,25 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Clock, Random, Spawner, Step, Task, TaskControl, TaskHandle};
+use super::{Clock, Environment, Random, Spawner, Step, Task, TaskControl, TaskHandle};
 use crate::{Error, Result};
+
+#[cfg(unix)]
+impl Environment {
+    /// The real machine: the backend is chosen by `LOGWOOD_DISK` (`plain` or `uring`), else by what the machine
+    /// allows.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when `LOGWOOD_DISK` names an unknown backend or one that this machine forbids.
+    pub fn system() -> Result<Self> {
+        Ok(Self {
+            disk: crate::disk::probe::system_disk()?,
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
+            spawner: Arc::new(ThreadSpawner),
+        })
+    }
+}
 
 /// The machine's clocks.
 #[derive(Debug)]
