@@ -1,0 +1,332 @@
+//! The command line: what there is, what it is called, and what it says about itself.
+//!
+//! The names and meanings here are a contract that scripts use. Parsing only reads words; what they mean for a
+//! database is the commands' business. Wrong usage ends the program with 64, asking for help or the version with 0.
+
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::escape;
+
+const EXAMPLES: &str = "\
+Examples:
+  logwood demo                                   see everything below happen, with a crash in the middle
+  logwood put db greeting 'hello'                create the database `db` and store a record, durably
+  logwood get db greeting
+  printf 'a\\t1\\nb\\t2\\n' | logwood load db         load tab-separated records from a pipe
+  logwood load db people.jsonl --format jsonl --key email
+  logwood scan db --prefix a --limit 10
+  logwood verify db                              read every byte of every file
+
+Keys and values are printed with bytes outside printable ASCII, and the backslash, as \\xNN,
+and are read in the same form.
+
+Exit codes: 0 done, 1 not found, 2 damage found, 3 unavailable (locked, disk full, I/O error,
+unsupported format), 64 wrong usage, 65 bad input.";
+
+/// Load, read, verify and demonstrate logwood databases.
+///
+/// A database is a directory. Commands that write create it when it is not there; one process at a time can have it
+/// open, except for `stat`, `verify` and `log`, which change nothing.
+#[derive(Parser, Debug)]
+#[command(name = "logwood", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Arguments {
+    /// Print one JSON object a line instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Load records from a file or stdin.
+    #[command(after_help = "\
+Formats:
+  tsv    key TAB value; \\xNN stands for a byte, other backslashes for themselves
+  csv    with a header; the column named by --key is the key, the whole record the value
+  jsonl  one object a line; the field named by --key is the key, the whole line the value
+
+Examples:
+  logwood load db records.tsv
+  logwood load db packages.jsonl --format jsonl --key Package
+  logwood scan db | logwood load copy -
+
+A bad line is named by its number and ends the load with 65; everything before it is kept.")]
+    Load(Load),
+    /// Print a record's value.
+    Get(Get),
+    /// Store a record, durably.
+    #[command(after_help = "Example:\n  logwood put db 'caf\\xc3\\xa9' 'open'")]
+    Put(Put),
+    /// Delete a record, durably. Deleting what is absent is done already.
+    Delete(Delete),
+    /// Print records in the order of their keys, as `key TAB value`.
+    #[command(after_help = "\
+Examples:
+  logwood scan db --from a --to b
+  logwood scan db --prefix user/ --keys --reverse --limit 1")]
+    Scan(Scan),
+    /// Count records, without reading them.
+    Count(Count),
+    /// Print `LSN TAB digest`: the same for the same records, wherever they are.
+    Digest(Count),
+    /// List, create or drop keyspaces.
+    Keyspaces(Keyspaces),
+    /// Show what a database holds and what it takes on disk. Changes nothing.
+    Stat(Directory),
+    /// Read every byte of every file and name what is damaged. Changes nothing.
+    #[command(after_help = "\
+Damage is printed one line each, `file TAB offset TAB what TAB key range`, and ends with 2.
+A torn tail, which a crash leaves and no acknowledged write is in, is reported and ends with 0.")]
+    Verify(Directory),
+    /// Print the entries of the log, one a line. Changes nothing.
+    Log(Log),
+    /// Rewrite the pages densely and give the space back.
+    Compact(Directory),
+    /// Load, crash, recover, damage and verify a database, and print what happened.
+    #[command(after_help = "\
+A child process loads generated records and is killed half way; the database is opened again and
+every acknowledged record is checked; the rest is loaded; a byte is flipped in a copy, and verify
+names it; the log is shown, and the digest is compared with one computed from the records alone.
+Nothing is simulated. Ends with 1 if any step fails.")]
+    Demo(Demo),
+}
+
+/// A database alone.
+#[derive(Args, Debug)]
+pub struct Directory {
+    /// The database's directory.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+}
+
+/// A database and a keyspace in it.
+#[derive(Args, Debug)]
+pub struct Place {
+    /// The database's directory.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// The keyspace.
+    #[arg(long, value_name = "K", default_value = "default")]
+    pub keyspace: String,
+}
+
+/// The formats that `load` reads.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "a comment here would be printed as help; the command explains the formats")]
+pub enum FormatName {
+    Tsv,
+    Csv,
+    Jsonl,
+}
+
+/// When a batch is acknowledged.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DurabilityName {
+    /// When it survives a power cut
+    Durable,
+    /// When it survives the end of the process
+    Buffered,
+}
+
+/// `load`
+#[derive(Args, Debug)]
+pub struct Load {
+    /// Where to load to.
+    #[command(flatten)]
+    pub place: Place,
+    /// The file, or `-` for stdin.
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+    /// What the file holds.
+    #[arg(long, value_enum, default_value_t = FormatName::Tsv)]
+    pub format: FormatName,
+    /// The column or field that holds the key (csv and jsonl).
+    #[arg(long, value_name = "FIELD")]
+    pub key: Option<String>,
+    /// Records in a batch; a batch is all there or not at all.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub batch: u64,
+    /// When a batch is acknowledged.
+    #[arg(long, value_enum, default_value_t = DurabilityName::Durable)]
+    pub durability: DurabilityName,
+    /// Print `LSN TAB last key of the batch` as each batch is acknowledged.
+    #[arg(long)]
+    pub acks: bool,
+    /// Count bad lines and go on.
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Take every byte of a tsv file as it is.
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// `get`
+#[derive(Args, Debug)]
+pub struct Get {
+    /// Where to read.
+    #[command(flatten)]
+    pub place: Place,
+    /// The key.
+    pub key: OsString,
+    /// Print the value's bytes as they are, without a line end.
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// `put`
+#[derive(Args, Debug)]
+pub struct Put {
+    /// Where to write.
+    #[command(flatten)]
+    pub place: Place,
+    /// The key.
+    pub key: OsString,
+    /// The value.
+    #[arg(allow_hyphen_values = true)]
+    pub value: OsString,
+}
+
+/// `delete`
+#[derive(Args, Debug)]
+pub struct Delete {
+    /// Where to write.
+    #[command(flatten)]
+    pub place: Place,
+    /// The key.
+    pub key: OsString,
+}
+
+/// A range of keys.
+#[derive(Args, Debug)]
+pub struct Range {
+    /// Only keys from here on.
+    #[arg(long, value_name = "A", allow_hyphen_values = true)]
+    pub from: Option<OsString>,
+    /// Only keys before this one.
+    #[arg(long, value_name = "B", allow_hyphen_values = true)]
+    pub to: Option<OsString>,
+    /// Only keys that begin so.
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    pub prefix: Option<OsString>,
+}
+
+/// `scan`
+#[derive(Args, Debug)]
+pub struct Scan {
+    /// Where to read.
+    #[command(flatten)]
+    pub place: Place,
+    /// Which keys.
+    #[command(flatten)]
+    pub range: Range,
+    /// From the last key to the first.
+    #[arg(long)]
+    pub reverse: bool,
+    /// At most so many records.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Print the keys alone.
+    #[arg(long)]
+    pub keys: bool,
+}
+
+/// `count` and `digest`
+#[derive(Args, Debug)]
+pub struct Count {
+    /// Where to read.
+    #[command(flatten)]
+    pub place: Place,
+    /// Which keys.
+    #[command(flatten)]
+    pub range: Range,
+}
+
+/// `keyspaces`
+#[derive(Args, Debug)]
+pub struct Keyspaces {
+    /// The database's directory.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Create a keyspace, unless it is there.
+    #[arg(long, value_name = "K", conflicts_with = "drop")]
+    pub create: Option<String>,
+    /// Drop a keyspace and everything in it, if it is there.
+    #[arg(long, value_name = "K")]
+    pub drop: Option<String>,
+}
+
+/// `log`
+#[derive(Args, Debug)]
+pub struct Log {
+    /// The database's directory.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Only entries from this one on.
+    #[arg(long, value_name = "LSN")]
+    pub from: Option<u64>,
+    /// At most so many entries.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+}
+
+/// `demo`
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Where to work, a directory that is empty or does not exist; a temporary one by default.
+    #[arg(long, value_name = "D")]
+    pub dir: Option<PathBuf>,
+    /// How many records.
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(100..))]
+    pub records: u64,
+    /// Leave the files behind, to look at.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// The bytes that a word of the command line stands for: `\xNN` is decoded, as it is printed.
+#[must_use]
+pub fn bytes(word: &OsStr) -> Cow<'_, [u8]> {
+    escape::unescape(word.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn json_is_taken_before_and_behind_the_command() {
+        for words in [["logwood", "--json", "stat", "d"], ["logwood", "stat", "d", "--json"]] {
+            assert!(Arguments::try_parse_from(words).unwrap().json);
+        }
+    }
+
+    #[test]
+    fn a_load_without_options_is_durable_tsv_from_stdin_by_the_thousand() {
+        let arguments = Arguments::try_parse_from(["logwood", "load", "d"]).unwrap();
+        let Command::Load(load) = arguments.command else { panic!("not a load") };
+        assert_eq!(load.file, PathBuf::from("-"));
+        assert_eq!((load.format, load.durability), (FormatName::Tsv, DurabilityName::Durable));
+        assert_eq!((load.batch, load.place.keyspace.as_str()), (1000, "default"));
+    }
+
+    #[test]
+    fn words_that_are_not_text_are_keys_too() {
+        let word = OsStr::from_bytes(b"\xff\\x00");
+        assert_eq!(bytes(word).as_ref(), b"\xff\0");
+    }
+}
