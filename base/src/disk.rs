@@ -1,7 +1,7 @@
 //! The file system as the engine sees it: the [`Disk`] and [`File`] traits.
 //!
 //! Everything above this crate reaches files only through these traits, so that a simulated disk can tear, lose,
-//! reorder and misdirect what was written (`simulated`), and so that one place knows how this machine makes a write
+//! reorder and misdirect what was written ([`simulated`]), and so that one place knows how this machine makes a write
 //! durable fastest ([`probe`]).
 //!
 //! # What is assumed of the disk
@@ -28,9 +28,11 @@ use crate::{AlignedBuffer, Result};
 pub mod plain;
 #[cfg(unix)]
 pub mod probe;
+pub mod simulated;
 
 #[cfg(unix)]
 pub use plain::PlainDisk;
+pub use simulated::SimulatedDisk;
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
