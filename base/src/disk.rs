@@ -12,7 +12,7 @@
 //! 5. Bytes at rest may change; a write may go to the wrong place or be lost although acknowledged. All of it is
 //!    detected; none is trusted.
 //!
-//! # Rules for implementations, held by `conformance`
+//! # Rules for implementations, held by [`conformance`]
 //! - Offsets and lengths are bytes. Reads and writes are exact: short ones are errors.
 //! - Calls may run at the same time from several threads on one file; overlapping writes at the same time are the
 //!   caller's mistake.
@@ -24,15 +24,20 @@ use std::sync::Arc;
 
 use crate::{AlignedBuffer, Result};
 
+pub mod conformance;
 #[cfg(unix)]
 pub mod plain;
 #[cfg(unix)]
 pub mod probe;
 pub mod simulated;
+#[cfg(target_os = "linux")]
+pub mod uring;
 
 #[cfg(unix)]
 pub use plain::PlainDisk;
 pub use simulated::SimulatedDisk;
+#[cfg(target_os = "linux")]
+pub use uring::UringDisk;
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

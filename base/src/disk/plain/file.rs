@@ -80,6 +80,12 @@ impl PlainFile {
         Ok(Self { path: path.to_owned(), ordinary, direct, refused, seen })
     }
 
+    /// The descriptor that reads and writes through the page cache.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn ordinary(&self) -> &OwnedFd {
+        &self.ordinary
+    }
+
     fn failed(&self, operation: &'static str, error: Errno) -> Error {
         failed(operation, &self.path, error)
     }
