@@ -1,0 +1,280 @@
+//! Creating and opening a store.
+//!
+//! Opening never walks a tree and reads no page: it reads the manifests and two directories. What it throws away,
+//! and in which order:
+//! 1. Both directories are synced first: a process that was killed may have left names that are not durable, and
+//!    what is decided now must not look different after a power cut.
+//! 2. Copies of manifests that were being written, and newer generations of which no copy verifies, are removed, and
+//!    the directory is synced: from here on no file on disk speaks of the segments that go next.
+//! 3. Segments that no readable manifest names are removed: left-overs of a crash, never continued.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use logwood_base::sync::{Mutex, RwLock};
+use logwood_base::{Disk, Error, Generation, LogPosition, Lsn, Result, SegmentNo, disk};
+
+#[cfg(test)]
+use super::planted::{Bug, planted};
+use super::reader::OpenFiles;
+use super::{
+    DeadSegment, Identity, Inner, Manifest, OlderGeneration, Sealed, SegmentState, State, Store, StoreOptions,
+    manifest_dir, pages_dir, parse_segment_name, segment_path,
+};
+use crate::manifest::{self, Chosen, ManifestSummary, Opened};
+
+/// The generation that [`Store::create`] writes.
+pub(crate) const CREATED: Generation = Generation(1);
+
+/// What the first manifest of a new store says: no trees yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Beginning<'a> {
+    /// The state that the (empty) trees are: `Lsn::ZERO` for a new database.
+    pub checkpoint_lsn: Lsn,
+    /// The log must hold the entries from here on.
+    pub replay_from: Lsn,
+    /// Every byte of the log before it was synced.
+    pub log_durable_end: LogPosition,
+    /// Opaque to the trees.
+    pub engine_state: &'a [u8],
+}
+
+impl Store {
+    /// Creates an empty store in `dir`, with its first manifest durable on return.
+    ///
+    /// Calling it again after a crash in the middle is fine: unreadable files of the first generation are replaced
+    /// as long as nothing else is there. The first generation holds no data, so nothing can be lost by that; the
+    /// caller still calls it only for a database that its log shows to be new.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when a readable manifest, a later generation or a page segment is there; `DiskFull`, `Io`.
+    pub fn create(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        identity: Identity,
+        options: StoreOptions,
+        beginning: Beginning<'_>,
+    ) -> Result<Self> {
+        let (pages, manifests) = (pages_dir(dir), manifest_dir(dir));
+        disk::create_dir_all(&*disk, &pages)?;
+        disk::create_dir_all(&*disk, &manifests)?;
+        disk.sync_dir(dir)?;
+        let exists = || Error::AlreadyExists { what: "tree store", name: dir.display().to_string() };
+        let generations = manifest::list(&*disk, &manifests)?;
+        if !disk.list(&pages)?.is_empty() || generations.keys().any(|generation| *generation != CREATED) {
+            return Err(exists());
+        }
+        let found = manifest::read(&*disk, &manifests, CREATED)?;
+        if found.manifest.is_some() || found.newer.is_some() {
+            return Err(exists());
+        }
+        manifest::remove(&*disk, &manifests, CREATED)?;
+        let first = Manifest {
+            generation: CREATED,
+            database: identity.database,
+            log: identity.log,
+            checkpoint_lsn: beginning.checkpoint_lsn,
+            replay_from: beginning.replay_from,
+            log_durable_end: beginning.log_durable_end,
+            next_segment: SegmentNo(1),
+            engine_state: beginning.engine_state.to_vec(),
+            trees: Vec::new(),
+            segments: Vec::new(),
+        };
+        manifest::write(&*disk, &manifests, &first)?;
+        let last = first.generation;
+        Ok(Self::assemble(disk, dir, options, false, first, Vec::new(), SegmentNo(1), last))
+    }
+
+    /// Opens the newest generation, as [`crate::manifest`] chooses it, and throws away what a crash left behind.
+    /// `acceptable` judges the chosen generation: whether the log reaches its `replay_from`, whether it is the
+    /// right database. The directory's lock is the caller's.
+    ///
+    /// # Errors
+    /// `Corruption` naming the file when no manifest verifies, or a segment is missing or has another length;
+    /// `UnsupportedFormat`; what `acceptable` answers; `Io`. Nothing was changed then.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: StoreOptions,
+        acceptable: &dyn Fn(&ManifestSummary) -> Result<()>,
+    ) -> Result<(Self, Opened)> {
+        Self::open_as(disk, dir, options, acceptable, false)
+    }
+
+    /// Opens for reading only: changes nothing on disk.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_read_only(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: StoreOptions,
+        acceptable: &dyn Fn(&ManifestSummary) -> Result<()>,
+    ) -> Result<(Self, Opened)> {
+        Self::open_as(disk, dir, options, acceptable, true)
+    }
+
+    fn open_as(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: StoreOptions,
+        acceptable: &dyn Fn(&ManifestSummary) -> Result<()>,
+        read_only: bool,
+    ) -> Result<(Self, Opened)> {
+        let (pages, manifests) = (pages_dir(dir), manifest_dir(dir));
+        let mut chosen = manifest::choose(&*disk, &manifests)?;
+        let found = segment_files(&*disk, &pages)?;
+        if let Some(damage) = manifest::missing_segment(&chosen.manifest, &pages, &found) {
+            #[cfg(test)]
+            if planted(Bug::FallbackPastMissingFile) && !chosen.older.is_empty() {
+                chosen.manifest = chosen.older.remove(0);
+            } else {
+                return Err(damage.into());
+            }
+            #[cfg(not(test))]
+            return Err(damage.into());
+        }
+        acceptable(&ManifestSummary::from(&chosen.manifest))?;
+
+        let mut next = chosen.manifest.next_segment;
+        next = chosen.older.iter().map(|older| older.next_segment).fold(next, SegmentNo::max);
+        #[cfg(test)]
+        let number_reused = planted(Bug::NumberReused);
+        #[cfg(not(test))]
+        let number_reused = false;
+        if let Some(last) = found.keys().next_back().filter(|_| !number_reused) {
+            next = next.max(last.next());
+        }
+        if !read_only {
+            clear_leftovers(&*disk, &pages, &manifests, &mut chosen, &found)?;
+        }
+        let Chosen { manifest, older, last_generation, notes, .. } = chosen;
+        let store = Self::assemble(disk, dir, options, read_only, manifest, older, next, last_generation);
+        let manifest = Arc::clone(&store.inner.state.lock().current);
+        Ok((store, Opened { manifest, notes }))
+    }
+
+    #[allow(clippy::too_many_arguments)] // Private, called twice, and each is a different thing.
+    fn assemble(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: StoreOptions,
+        read_only: bool,
+        manifest: Manifest,
+        older: Vec<Manifest>,
+        next_segment: SegmentNo,
+        last_generation: Generation,
+    ) -> Self {
+        let identity = Identity { database: manifest.database, log: manifest.log };
+        let alive = manifest.segments.iter().map(|segment| {
+            let sealed = Some(Sealed { bytes: segment.bytes, hash: segment.hash });
+            let live_bytes = u64::from(segment.live_bytes);
+            (segment.number, SegmentState { stream: segment.stream, live_bytes, sealed })
+        });
+        let mut state = State {
+            segments: alive.collect(),
+            next_segment,
+            last_generation,
+            current: Arc::new(manifest),
+            older: Vec::new(),
+            held: Vec::new(),
+            pins: BTreeMap::new(),
+            tick: 1,
+            dead: BTreeMap::new(),
+            abandoned: BTreeMap::new(),
+        };
+        for manifest in older {
+            // What only an older generation names is dead already, and goes when that generation goes.
+            for segment in &manifest.segments {
+                if !state.segments.contains_key(&segment.number) {
+                    let sealed = Sealed { bytes: segment.bytes, hash: segment.hash };
+                    let dead = DeadSegment { stream: segment.stream, sealed, tick: 0 };
+                    state.dead.insert(segment.number, dead);
+                }
+            }
+            state.older.push(OlderGeneration { manifest: Arc::new(manifest), durable: true });
+        }
+        let files = OpenFiles::new(options.open_files_max);
+        Self {
+            inner: Arc::new(Inner {
+                disk,
+                pages_dir: pages_dir(dir),
+                manifest_dir: manifest_dir(dir),
+                identity,
+                options,
+                read_only,
+                writers: Default::default(),
+                images: RwLock::new(HashMap::new()),
+                files,
+                committing: Mutex::new(()),
+                state: Mutex::new(state),
+            }),
+        }
+    }
+
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if self.inner.read_only {
+            return Err(Error::InvalidArgument("the store was opened for reading only".into()));
+        }
+        Ok(())
+    }
+}
+
+/// The page segments in a directory, by number, with their lengths.
+pub(crate) fn segment_files(disk: &dyn Disk, pages: &Path) -> Result<BTreeMap<SegmentNo, u64>> {
+    let entries = match disk.list(pages) {
+        Err(Error::NotFound { .. }) => Vec::new(),
+        other => other?,
+    };
+    let files = entries.into_iter().filter(|entry| !entry.is_dir);
+    Ok(files.filter_map(|entry| Some((parse_segment_name(&entry.name)?, entry.bytes))).collect())
+}
+
+/// Throws away what a crash left behind, in the order that the head of this file gives.
+fn clear_leftovers(
+    disk: &dyn Disk,
+    pages: &Path,
+    manifests: &Path,
+    chosen: &mut Chosen,
+    found: &BTreeMap<SegmentNo, u64>,
+) -> Result<()> {
+    disk.sync_dir(manifests)?;
+    disk.sync_dir(pages)?;
+    // Readable older generations that miss a file cannot be opened: they go like unreadable ones.
+    let mut unusable = std::mem::take(&mut chosen.unreadable);
+    chosen.older.retain(|older| match manifest::missing_segment(older, pages, found) {
+        None => true,
+        Some(damage) => {
+            chosen.notes.push(format!("generation {} is given up: {damage}", older.generation));
+            unusable.insert(older.generation);
+            false
+        }
+    });
+    let unfinished: BTreeSet<Generation> = std::mem::take(&mut chosen.unfinished);
+    if !unusable.is_empty() || !unfinished.is_empty() {
+        for generation in &unusable {
+            manifest::remove(disk, manifests, *generation)?;
+            chosen
+                .notes
+                .push(format!("removed generation {generation} of the manifest, which cannot be opened"));
+        }
+        for generation in unfinished {
+            manifest::remove_unfinished(disk, manifests, generation)?;
+            chosen.notes.push(format!("removed an unfinished manifest of generation {generation}"));
+        }
+        disk.sync_dir(manifests)?;
+    }
+    let kept = std::iter::once(&chosen.manifest).chain(&chosen.older);
+    let named: BTreeSet<SegmentNo> = kept.flat_map(|m| m.segments.iter().map(|s| s.number)).collect();
+    let surplus: Vec<SegmentNo> = found.keys().filter(|number| !named.contains(number)).copied().collect();
+    if !surplus.is_empty() {
+        for number in &surplus {
+            disk.remove(&segment_path(pages, *number))?;
+            chosen.notes.push(format!("removed page segment {number}, which no manifest names"));
+        }
+        disk.sync_dir(pages)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,268 @@
+//! Appending pages to streams, and sealing segments.
+//!
+//! Steps of a segment:
+//! 1. The first page draws a number. The image grows in memory: header, pages.
+//! 2. Whenever a whole piece ([`StoreOptions::write_bytes`](super::StoreOptions)) has gathered, it is hashed and
+//!    written, at a block boundary, from aligned memory. The file is created with the first piece.
+//! 3. Sealing appends index and trailer, writes the rest, syncs the file, then the directory. Only now is the
+//!    segment sealed, and only now does its image leave memory.
+//!
+//! Any failure on the way abandons the segment: after a failed sync nobody knows what the disk holds, and the page
+//! cache, asked again, would say that all is well.
+
+use std::sync::Arc;
+
+use logwood_base::codec::Writer;
+use logwood_base::limits::{BLOCK_BYTES, PAGE_SEGMENT_BYTES_MAX};
+use logwood_base::sync::RwLock;
+use logwood_base::{AlignedBuffer, Error, File, PageAddr, Result, SegmentNo};
+use sha2::{Digest as _, Sha256};
+
+#[cfg(test)]
+use super::planted::{Bug, planted};
+use super::{Abandoned, Sealed, SegmentState, SegmentSummary, Store, Stream};
+use crate::format::page::{self, PageRef, checksum_at};
+use crate::format::segment::{HEADER_BYTES, IndexBuilder, Label, PageLabel, SegmentHeader, read_index};
+
+/// The bytes of a segment that is not sealed, for readers.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) bytes: RwLock<AlignedBuffer>,
+}
+
+/// The open segment of a stream.
+#[derive(Debug)]
+pub(super) struct SegmentWriter {
+    number: SegmentNo,
+    image: Arc<Image>,
+    index: IndexBuilder,
+    pages_end: u32,
+    file: Option<Arc<dyn File>>,
+    /// Bytes at the image's start that were hashed and written.
+    written: usize,
+    hasher: Sha256,
+}
+
+impl Store {
+    /// Appends a page to a stream's open segment. It can be read at once through the answer; it survives a crash
+    /// when a manifest whose trees reach it has been committed after [`Store::seal_all`].
+    ///
+    /// # Errors
+    /// `DiskFull`, `Io`: the page was not taken, and the stream's segment may have been abandoned: see
+    /// [`Store::abandoned`]. The next call begins a new one.
+    ///
+    /// # Panics
+    /// When the body is longer than a page may be.
+    pub fn append(&self, stream: Stream, label: &Label<'_>, body: &[u8]) -> Result<PageRef> {
+        self.check_writable()?;
+        let mut slot = self.inner.writers[stream as usize].lock();
+        if slot.as_ref().is_some_and(|writer| writer.pages_end >= self.inner.options.segment_bytes) {
+            let writer = slot.take().expect("looked at above");
+            self.seal(vec![writer])?;
+        }
+        let writer = slot.get_or_insert_with(|| self.begin(stream));
+        let page = writer.append(label, body, self.inner.options.compression);
+        {
+            let mut state = self.inner.state.lock();
+            let segment = state.segments.get_mut(&writer.number).expect("open segments are known");
+            segment.live_bytes += u64::from(page.bytes);
+        }
+        let piece = self.inner.options.write_bytes;
+        while writer.unwritten() >= piece {
+            if let Err(cause) = self.write_piece(writer, piece) {
+                // The page was appended and can be read, but its owner is told that it was not taken.
+                self.retire(&page);
+                let writer = slot.take().expect("it was there");
+                self.abandon(writer, &cause);
+                return Err(cause);
+            }
+        }
+        Ok(page)
+    }
+
+    /// Seals every open segment: index, trailer, sync, and one sync of the directory. Pages appended before are on
+    /// disk when this returns; those appended meanwhile may or may not be.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Io`: the segments that could not be sealed have been abandoned.
+    pub fn seal_all(&self) -> Result<Vec<SegmentSummary>> {
+        let mut slots: Vec<_> = self.inner.writers.iter().map(|slot| slot.lock()).collect();
+        let writers: Vec<_> = slots.iter_mut().filter_map(|slot| slot.take()).collect();
+        if writers.is_empty() { Ok(Vec::new()) } else { self.seal(writers) }
+    }
+
+    /// Begins a segment under a new number. Nothing is created on disk yet.
+    fn begin(&self, stream: Stream) -> SegmentWriter {
+        let mut state = self.inner.state.lock();
+        let number = state.next_segment;
+        state.next_segment = number.next();
+        state.segments.insert(number, SegmentState { stream, live_bytes: 0, sealed: None });
+        let header = SegmentHeader { number, database: self.inner.identity.database, stream };
+        let mut bytes = AlignedBuffer::with_capacity(self.inner.options.segment_bytes as usize + BLOCK_BYTES);
+        bytes.extend_from_slice(&header.encode());
+        let image = Arc::new(Image { bytes: RwLock::new(bytes) });
+        self.inner.images.write().insert(number, Arc::clone(&image));
+        SegmentWriter {
+            number,
+            image,
+            index: IndexBuilder::default(),
+            pages_end: HEADER_BYTES as u32,
+            file: None,
+            written: 0,
+            hasher: Sha256::new(),
+        }
+    }
+
+    /// Writes the next `length` bytes of the image.
+    fn write_piece(&self, writer: &mut SegmentWriter, length: usize) -> Result<()> {
+        if writer.file.is_none() {
+            writer.file = Some(self.inner.disk.create(&self.segment_path(writer.number))?);
+        }
+        let file = writer.file.as_ref().expect("created above");
+        let bytes = writer.image.bytes.read();
+        let piece = &bytes[writer.written..writer.written + length];
+        file.write_at(writer.written as u64, piece)?;
+        writer.hasher.update(piece);
+        writer.written += length;
+        Ok(())
+    }
+
+    /// Completes, writes and syncs segments, then their names. Each is sealed or abandoned when this returns.
+    fn seal(&self, writers: Vec<SegmentWriter>) -> Result<Vec<SegmentSummary>> {
+        let mut failure: Option<Error> = None;
+        let mut synced = Vec::new();
+        for mut writer in writers {
+            match self.finish(&mut writer) {
+                Ok(()) => synced.push(writer),
+                Err(cause) => {
+                    self.abandon(writer, &cause);
+                    failure.get_or_insert(cause);
+                }
+            }
+        }
+        #[cfg(test)]
+        let names = if planted(Bug::NoPagesDirectorySync) {
+            Ok(())
+        } else {
+            self.inner.disk.sync_dir(&self.inner.pages_dir)
+        };
+        #[cfg(not(test))]
+        let names = self.inner.disk.sync_dir(&self.inner.pages_dir);
+        if let Err(cause) = names {
+            synced.drain(..).for_each(|writer| self.abandon(writer, &cause));
+            failure.get_or_insert(cause);
+        }
+        let summaries = synced.into_iter().map(|writer| self.sealed(writer)).collect();
+        match failure {
+            None => Ok(summaries),
+            Some(cause) => Err(cause),
+        }
+    }
+
+    /// Index, trailer, the last bytes, and the sync.
+    fn finish(&self, writer: &mut SegmentWriter) -> Result<()> {
+        writer.index.finish(writer.number, &mut writer.image.bytes.write());
+        while writer.unwritten() > 0 {
+            let piece = writer.unwritten().min(self.inner.options.write_bytes);
+            self.write_piece(writer, piece)?;
+        }
+        let file = writer.file.as_ref().expect("something was written");
+        #[cfg(test)]
+        {
+            if planted(Bug::ManifestBeforeSegmentSync) {
+                return Ok(());
+            }
+            if planted(Bug::FailedSyncRetried) {
+                return file.sync().or_else(|_| file.sync());
+            }
+        }
+        file.sync()
+    }
+
+    /// The segment stands on disk whole, with its name: readers go to the file from here on.
+    fn sealed(&self, writer: SegmentWriter) -> SegmentSummary {
+        let number = writer.number;
+        let hash = writer.hasher.finalize().into();
+        let bytes = writer.written as u32;
+        {
+            let mut state = self.inner.state.lock();
+            let segment = state.segments.get_mut(&number).expect("open segments are known");
+            segment.sealed = Some(Sealed { bytes, hash });
+            if segment.live_bytes == 0 {
+                state.bury(number);
+            }
+        }
+        if let Some(file) = writer.file {
+            self.inner.files.insert(number, file);
+        }
+        self.inner.images.write().remove(&number);
+        SegmentSummary { number, bytes, hash }
+    }
+
+    /// Gives a segment up. Its image stays for readers until [`Store::forget`]; its file goes at once, since it
+    /// may be a full disk that has to be relieved.
+    fn abandon(&self, mut writer: SegmentWriter, cause: &Error) {
+        let number = writer.number;
+        if writer.file.take().is_some() {
+            // When this fails, the file is a left-over without a manifest, which the next opening throws away.
+            let _ = self.inner.disk.remove(&self.segment_path(number));
+        }
+        let mut pages = Vec::new();
+        let read = read_index(number, writer.index.bytes(), writer.pages_end, |page, label| {
+            pages.push(PageLabel {
+                page: *page,
+                kind: label.kind,
+                level: label.level,
+                keyspace: label.keyspace,
+                low_key: label.low_key.to_vec(),
+            });
+        });
+        assert!(read.is_ok(), "an index of our own is read");
+        let mut state = self.inner.state.lock();
+        state.abandoned.insert(number, Abandoned { number, cause: cause.clone(), pages });
+    }
+
+    /// Segments whose writing failed and whose pages must be written again, oldest first. Empty in good times.
+    #[must_use]
+    pub fn abandoned(&self) -> Vec<Abandoned> {
+        self.inner.state.lock().abandoned.values().cloned().collect()
+    }
+
+    /// Drops an abandoned segment from memory. Call it when the content of all its pages has been appended again,
+    /// or is not needed: nothing can be read from it any more.
+    pub fn forget(&self, number: SegmentNo) {
+        let mut state = self.inner.state.lock();
+        if state.abandoned.remove(&number).is_some() {
+            state.segments.remove(&number);
+            drop(state);
+            self.inner.images.write().remove(&number);
+        }
+    }
+}
+
+impl SegmentWriter {
+    fn unwritten(&self) -> usize {
+        self.image.bytes.read().len() - self.written
+    }
+
+    fn append(&mut self, label: &Label<'_>, body: &[u8], compression: page::Compression) -> PageRef {
+        let mut image = self.image.bytes.write();
+        let start = image.len();
+        debug_assert!(start <= PAGE_SEGMENT_BYTES_MAX as usize, "segments are sealed in time");
+        let addr = PageAddr { segment: self.number, offset: start as u32 };
+        let bytes = page::seal(label.kind, body, compression, &mut Appending(&mut image));
+        let page = PageRef { addr, bytes, crc: checksum_at(addr, &image[start..]) };
+        self.index.push(&page, label);
+        self.pages_end = image.len() as u32;
+        page
+    }
+}
+
+/// Lets a page be written straight into the image.
+struct Appending<'a>(&'a mut AlignedBuffer);
+
+impl Writer for Appending<'_> {
+    fn put_bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
