@@ -55,6 +55,9 @@ mod reader;
 mod space;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 /// How a store behaves.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {

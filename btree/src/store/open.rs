@@ -19,8 +19,8 @@ use logwood_base::{Disk, Error, Generation, LogPosition, Lsn, Result, SegmentNo,
 use super::planted::{Bug, planted};
 use super::reader::OpenFiles;
 use super::{
-    DeadSegment, Identity, Inner, Manifest, OlderGeneration, Sealed, SegmentState, State, Store, StoreOptions,
-    manifest_dir, pages_dir, parse_segment_name, segment_path,
+    DeadSegment, Identity, Inner, Manifest, OlderGeneration, Sealed, SegmentState, State, Store,
+    StoreOptions, manifest_dir, pages_dir, parse_segment_name, segment_path,
 };
 use crate::manifest::{self, Chosen, ManifestSummary, Opened};
 

@@ -1,0 +1,4 @@
+//! Tests of the store on the simulated disk.
+
+mod basics;
+mod harness;
