@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Error::InvalidArgument`], [`Error::LimitExceeded`] | mend the call; nothing was changed |
 //! | [`Error::AlreadyOpen`] | close the other user of the directory |
+//! | [`Error::WrongKind`] | open the directory as what it is, or ask a replica that holds what was asked for |
 //! | [`Error::NotFound`], [`Error::AlreadyExists`] | the named thing is not, or is already, there |
 //! | [`Error::Conflict`] | run the transaction again |
 //! | [`Error::TooOld`] | what was asked for has been let go; start from the named place |
@@ -51,6 +52,17 @@ pub enum Error {
     AlreadyOpen {
         /// The directory.
         path: PathBuf,
+    },
+
+    /// The directory holds something else than what was asked for: a log without trees has no data to read.
+    #[error("{} holds {holds}, not {wanted}", path.display())]
+    WrongKind {
+        /// The directory.
+        path: PathBuf,
+        /// What it holds, in words.
+        holds: &'static str,
+        /// What was asked for.
+        wanted: &'static str,
     },
 
     /// The named thing does not exist.
