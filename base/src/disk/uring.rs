@@ -154,3 +154,63 @@ impl File for UringFile {
         self.plain.set_size(size)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::time::{Duration, Instant};
+
+    use rustix::fs::{Advice, fadvise};
+
+    use super::*;
+
+    /// How long cold reads of 8 KiB take, all asked for at once.
+    fn cold(disk: &dyn Disk, path: &Path, ordinary: impl AsFd, reads: usize, blocks: u64) -> Duration {
+        let file = disk.open(path, Access::Read).unwrap();
+        fadvise(ordinary, 0, None, Advice::DontNeed).unwrap();
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut buffers = vec![vec![0u8; 8_192]; reads];
+        let places: Vec<u64> = (0..reads).map(|_| rng.u64(..blocks)).collect();
+        let requests = buffers.iter_mut().zip(&places);
+        let mut requests: Vec<_> =
+            requests.map(|(buffer, place)| ReadRequest { offset: place * 8_192, buffer }).collect();
+        #[allow(clippy::disallowed_methods, reason = "a measurement needs the real clock")]
+        let started = Instant::now();
+        file.read_many(&mut requests).unwrap();
+        let taken = started.elapsed();
+        for (buffer, place) in buffers.iter().zip(&places) {
+            assert!(buffer[..8] == place.to_le_bytes());
+        }
+        taken
+    }
+
+    /// The figures: `LOGWOOD_PROBE_ROUNDS=4000 cargo test --release -p logwood-base cold_reads -- --nocapture`.
+    #[test]
+    fn cold_reads_in_depth_give_the_same_bytes_as_plain_ones() {
+        let uring = match UringDisk::new() {
+            Ok(uring) => uring,
+            Err(error) => {
+                println!("SKIPPED: {error}");
+                return;
+            }
+        };
+        let rounds = std::env::var("LOGWOOD_PROBE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+        let reads: usize = rounds.unwrap_or(100);
+        let blocks = 8 * reads as u64;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let plain = PlainDisk::new();
+        let file = plain.create_plain(&path).unwrap();
+        for block in 0..blocks {
+            let mut bytes = [0; 8_192];
+            bytes[..8].copy_from_slice(&block.to_le_bytes());
+            file.write_at(block * 8_192, &bytes).unwrap();
+        }
+        file.sync().unwrap();
+        for _ in 0..3 {
+            let one_by_one = cold(&plain, &path, file.ordinary(), reads, blocks);
+            let in_depth = cold(&uring, &path, file.ordinary(), reads, blocks);
+            println!("{reads} cold reads: plain {one_by_one:?}, uring {in_depth:?}");
+        }
+    }
+}

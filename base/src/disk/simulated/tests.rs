@@ -109,7 +109,40 @@ fn a_cut_and_regrown_file_reads_zeros_and_the_cut_is_durable_after_a_sync() {
     expected[..700].fill(1);
     assert_eq!(content(&disk), Some(expected.clone()));
     file.sync().unwrap();
-    assert_eq!(after_crashes(&disk, content), BTreeSet::from([Some(expected)]));
+    assert_eq!(after_crashes(&disk, content), BTreeSet::from([Some(expected.clone())]));
+    // Something unsynced elsewhere makes the cut go back to what the device holds.
+    file.write_at(5_990, b"x").unwrap();
+    let seen = after_crashes(&disk, |disk| content(disk).unwrap()[..5_900].to_vec());
+    assert_eq!(seen, BTreeSet::from([expected[..5_900].to_vec()]));
+}
+
+#[test]
+fn whatever_was_done_before_a_sync_the_device_holds_what_the_cache_shows() {
+    for seed in 0..200 {
+        let (disk, file) = with_file(3_000);
+        let mut rng = Rng::with_seed(seed);
+        for _ in 0..rng.usize(1..12) {
+            let (offset, bytes) = (rng.u64(..12_000), vec![rng.u8(..); rng.usize(..6_000)]);
+            match rng.u8(..6) {
+                0 | 1 => file.write_at(offset, &bytes).unwrap(),
+                2 => file.write_durable(offset, &bytes).unwrap(),
+                3 => file.set_size(offset).unwrap(),
+                4 => file.allocate(offset).unwrap(),
+                _ => file.sync().unwrap(),
+            }
+        }
+        file.sync().unwrap();
+        let expected = content(&disk).unwrap();
+        file.write_at(expected.len() as u64, &[9]).unwrap();
+        let last_sector = expected.len() / 512 * 512;
+        for crash in 0..4 {
+            let disk = disk.snapshot();
+            disk.crash(&mut Rng::with_seed(crash));
+            let bytes = content(&disk).unwrap();
+            assert!(bytes.len() >= expected.len(), "seed {seed}");
+            assert!(bytes[..last_sector] == expected[..last_sector], "seed {seed}");
+        }
+    }
 }
 
 #[test]
@@ -153,8 +186,9 @@ fn a_directory_that_was_not_synced_goes_with_all_it_holds() {
     disk.create_dir(path("d")).unwrap();
     disk.create(path("d/a")).unwrap().write_durable(0, b"x").unwrap();
     disk.sync_dir(path("d")).unwrap();
-    let seen = after_crashes(&disk, |disk| (disk.list(path("d")).is_ok(), disk.paths().len()));
-    assert_eq!(seen, BTreeSet::from([(false, 0), (true, 1)]));
+    let seen =
+        after_crashes(&disk, |disk| (disk.list(path("d")).is_ok(), disk.paths().len(), disk.used_bytes()));
+    assert_eq!(seen, BTreeSet::from([(false, 0, 0), (true, 1, 4_096)]));
 }
 
 #[test]
