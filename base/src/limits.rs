@@ -1,7 +1,7 @@
 //! Every limit of the formats, in one place, with their relations asserted when the program is compiled.
 //!
 //! Limits are checked once, at the door: a call that passes one is refused with
-//! [`Error::LimitExceeded`](crate::Error::LimitExceeded) before anything is written. Options with defaults live with
+//! [`Error::LimitExceeded`] before anything is written. Options with defaults live with
 //! the crate that they steer; what stands here cannot be configured away.
 
 use crate::{Error, Result};

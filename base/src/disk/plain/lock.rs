@@ -36,6 +36,12 @@ pub(super) struct PlainLock {
 #[derive(Debug)]
 struct Place(Identity);
 
+impl Place {
+    fn claim(directory: Identity) -> Option<Self> {
+        HELD.lock().insert(directory).then(|| Self(directory))
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         HELD.lock().remove(&self.0);
@@ -47,12 +53,7 @@ impl DirLock for PlainLock {}
 impl PlainLock {
     pub(super) fn take(directory: &Path) -> Result<Self> {
         let already_open = || Error::AlreadyOpen { path: directory.to_owned() };
-        let place = Place(identity(directory)?);
-        if !HELD.lock().insert(place.0) {
-            // The place belongs to the other handle and must outlive this attempt.
-            std::mem::forget(place);
-            return Err(already_open());
-        }
+        let place = Place::claim(identity(directory)?).ok_or_else(already_open)?;
         let path = directory.join(LOCK_NAME);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let descriptor = rustix::fs::openat(CWD, &path, flags, Mode::RUSR | Mode::WUSR)
@@ -78,4 +79,19 @@ fn identity(directory: &Path) -> Result<Identity> {
         reason = "the field's type differs by platform"
     )]
     Ok((found.st_dev as u64, found.st_ino as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_claimed_once_and_a_vain_claim_frees_nothing() {
+        let directory = (u64::MAX, 1);
+        let place = Place::claim(directory).unwrap();
+        assert!(Place::claim(directory).is_none());
+        assert!(Place::claim(directory).is_none());
+        drop(place);
+        assert!(Place::claim(directory).is_some());
+    }
 }

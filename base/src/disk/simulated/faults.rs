@@ -86,7 +86,7 @@ pub enum Outcome {
     Io,
     /// No room: ENOSPC. Nothing is written.
     DiskFull,
-    /// A write is acknowledged and never stored.
+    /// A write is acknowledged and never stored; a sync is acknowledged and does nothing.
     Lost,
     /// A write is acknowledged and stored this many bytes from where it belongs, in the same file. Behind the file's
     /// ends it is merely lost.

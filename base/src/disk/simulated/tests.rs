@@ -478,3 +478,24 @@ fn many_threads_may_write_one_file() {
     assert_eq!(bytes.len(), 200 * 4_096);
     assert!(bytes.chunks(4_096).zip((1..=4).cycle()).all(|(block, worker)| block == [worker; 4_096]));
 }
+
+#[test]
+fn a_lost_sync_is_acknowledged_and_makes_nothing_durable() {
+    let (disk, file) = with_file(512);
+    file.write_at(0, &[2; 512]).unwrap();
+    disk.create(path("b")).unwrap();
+    disk.set_fault(Fault::new(&[Operation::Sync, Operation::SyncDir], Outcome::Lost).times(2));
+    file.sync().unwrap();
+    disk.sync_dir(path("/")).unwrap();
+    let seen = after_crashes(&disk, |disk| (content(disk).unwrap()[0], disk.paths().len()));
+    assert_eq!(seen, BTreeSet::from([(1, 1), (1, 2), (2, 1), (2, 2)]));
+}
+
+#[test]
+fn a_failed_directory_sync_promises_nothing() {
+    let (disk, _file) = with_file(1);
+    disk.remove(path("a")).unwrap();
+    disk.set_fault(Fault::new(&[Operation::SyncDir], Outcome::Io));
+    disk.sync_dir(path("/")).unwrap_err();
+    assert_eq!(after_crashes(&disk, |disk| content(disk).is_some()), BTreeSet::from([false, true]));
+}
