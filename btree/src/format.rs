@@ -25,3 +25,10 @@ pub mod overflow;
 pub mod page;
 mod records;
 pub mod segment;
+
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod samples;

@@ -3,3 +3,4 @@
 pub mod format;
 pub mod manifest;
 pub mod store;
+pub mod verify;

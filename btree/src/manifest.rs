@@ -186,6 +186,8 @@ pub(crate) struct GenerationFiles {
     pub(crate) valid: usize,
     /// Copies that are there and do not verify.
     pub(crate) damage: Vec<Corruption>,
+    /// Bytes of all copies.
+    pub(crate) bytes: u64,
     /// A copy that only a newer program reads.
     pub(crate) newer: Option<Error>,
 }
@@ -200,6 +202,7 @@ pub(crate) fn read(disk: &dyn Disk, dir: &Path, generation: Generation) -> Resul
             Err(error) => return Err(error),
         };
         let size = file.size()?;
+        files.bytes += size;
         if size > MANIFEST_BYTES_MAX {
             let expected = format!("at most {MANIFEST_BYTES_MAX} bytes");
             files.damage.push(Corruption::new(&path, 0, "manifest length", expected, size));

@@ -45,6 +45,7 @@ pub use crate::format::segment::{Label, PageLabel, Stream};
 pub use crate::manifest::{ManifestSummary, Opened};
 pub use commit::Commit;
 pub use open::Beginning;
+pub(crate) use open::segment_files;
 pub use space::{Pin, StoreStatistics};
 
 mod commit;
@@ -213,6 +214,15 @@ impl Store {
         let state = self.inner.state.lock();
         let older = state.older.iter().map(|older| older.manifest.replay_from);
         older.fold(state.current.replay_from, Lsn::min)
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.inner.disk
+    }
+
+    /// The directories of the page segments and of the manifests.
+    pub(crate) fn dirs(&self) -> (&Path, &Path) {
+        (&self.inner.pages_dir, &self.inner.manifest_dir)
     }
 
     /// Where a segment's file stands.
