@@ -1,1 +1,31 @@
 //! The write-ahead log of logwood, useful alone as the durable log of replicated systems.
+
+mod append;
+mod commit;
+mod format;
+mod group;
+mod group_state;
+mod image;
+mod index;
+mod log;
+mod map;
+mod mutants;
+mod options;
+mod reader;
+mod retention;
+mod roll;
+mod segment;
+mod shared;
+mod tail;
+mod tasks;
+mod ticket;
+
+pub use group::Group;
+pub use log::Log;
+pub use options::{
+    Append, BaseState, Durability, Entry, Expect, Hole, LogOptions, Progress, Recovered, Statistics,
+};
+pub use reader::{Cursor, EntryRef};
+pub use retention::Hold;
+pub use tail::Tail;
+pub use ticket::Ticket;

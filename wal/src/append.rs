@@ -1,0 +1,309 @@
+//! The way into the queue: entries, votes, memberships, bases.
+//!
+//! Whatever can be refused is refused here, before anything is numbered: rules of the group, limits, and a full disk
+//! (the queue never holds more than what fits into segments that are already written with zeros).
+
+use logwood_base::limits::{self, MEMBERSHIP_BYTES_MAX};
+use logwood_base::sync::atomic::Ordering;
+use logwood_base::sync::{Arc, MutexGuard};
+use logwood_base::{Error, GroupId, Lsn, NodeId, Result, Term};
+
+use crate::format::batch::{BatchFields, ENTRY_FIXED_BYTES, FIXED_BYTES, Kind};
+use crate::format::header::table_bytes;
+use crate::format::{BLOCK, header};
+use crate::group_state::{GroupState, Violation, entry_bytes};
+use crate::image::{Body, Image, room_for};
+use crate::mutants::planted;
+use crate::options::{Append, Durability};
+use crate::shared::{Shared, State};
+
+/// Bytes queued and not submitted beyond which an append helps to write before it returns.
+const QUEUED_IMAGES_MAX: usize = 64;
+
+impl Shared {
+    /// Queues entries. Answers the image that holds the last of them.
+    pub(crate) fn append(&self, id: GroupId, append: &Append<'_>) -> Result<u64> {
+        let payloads = self.check_entries(append)?;
+        let mut state = self.reserve(payloads)?;
+        let prev_term = match append.previous {
+            Some((lsn, _)) if lsn != append.first_lsn.previous() => {
+                return Err(Error::InvalidArgument(format!("{lsn} is not before {}", append.first_lsn)));
+            }
+            previous => previous.map(|(_, term)| term),
+        };
+        let group = state.group(id)?;
+        group.log.check_append(append.first_lsn, append.term, prev_term).map_err(refused)?;
+        let before = group.log.term_of(append.first_lsn.previous()).unwrap_or(Term::NONE);
+        let first_term = append.entries.first().map_or(append.term, |(term, _)| *term);
+        if first_term < before {
+            return Err(Error::InvalidArgument(format!("term {first_term} behind term {before}")));
+        }
+        let sequence = self.enqueue_entries(&mut state, id, append);
+        self.evict_recent(&mut state, id);
+        let crowded = state.queue.len() > QUEUED_IMAGES_MAX && self.can_lead(&state);
+        drop(if crowded { self.lead(state)? } else { state });
+        if self.readers_waiting.load(Ordering::Relaxed) > 0 {
+            self.news.notify_all();
+        }
+        self.wake_writer();
+        Ok(sequence)
+    }
+
+    /// Encodes entries into images. Everything has been checked.
+    fn enqueue_entries(&self, state: &mut State, id: GroupId, append: &Append<'_>) -> u64 {
+        let limit = self.options.batch_limit();
+        let batches_max = (self.options.batches_in_flight_max / 2).max(1);
+        let Some(mut group) = state.groups.remove(&id) else { return 0 };
+        if append.first_lsn <= group.log.record.last.0 {
+            state.recent_bytes -= group.begin_override(append.first_lsn);
+        }
+        group.log.record.append_term = append.term;
+        let mut lsn = append.first_lsn;
+        let mut sequence = 0;
+        for (term, payload) in append.entries {
+            let fields = BatchFields {
+                kind: Kind::Append,
+                group: id,
+                append_term: append.term,
+                prev_term: group.log.record.last.1,
+                commit_lsn: group.log.record.committed,
+                first_lsn: lsn,
+                count: 1,
+            };
+            let more = payload.len() + ENTRY_FIXED_BYTES + FIXED_BYTES;
+            let image = state.open_image(more, limit, batches_max);
+            image.put_entry(group.epoch, fields, *term, payload);
+            image.durable |= append.durability == Durability::Durable;
+            sequence = image.sequence;
+            group.log.push(lsn, *term);
+            group.recent.push(lsn, *term, Arc::from(*payload));
+            state.recent_bytes += entry_bytes(payload.len());
+            lsn = lsn.next();
+        }
+        state.groups.insert(id, group);
+        sequence
+    }
+
+    /// Lets the oldest entries in memory go beyond the bound; those that are not written yet stay.
+    pub(crate) fn evict_recent(&self, state: &mut State, first: GroupId) {
+        let bound = self.options.recent_bytes_max;
+        let mut excess = state.recent_bytes.saturating_sub(bound);
+        let mut freed = 0;
+        let mut evict = |group: &mut GroupState| {
+            while freed < excess {
+                let Some(bytes) = group.recent.evict(group.stored) else { break };
+                freed += bytes;
+            }
+        };
+        if excess > 0 {
+            state.groups.get_mut(&first).into_iter().for_each(&mut evict);
+            state.groups.values_mut().for_each(&mut evict);
+            excess = freed;
+            state.recent_bytes -= excess;
+        }
+    }
+
+    fn check_entries(&self, append: &Append<'_>) -> Result<usize> {
+        let mut before = Term::FIRST;
+        let mut bytes = 0;
+        for (term, payload) in append.entries {
+            limits::check("entry payload bytes", payload.len(), self.options.payload_bytes_max())?;
+            if *term < before || *term > append.term {
+                return Err(Error::InvalidArgument(format!("entry of term {term} out of order")));
+            }
+            before = *term;
+            bytes += payload.len() + ENTRY_FIXED_BYTES + FIXED_BYTES;
+        }
+        if append.entries.is_empty() {
+            return Err(Error::InvalidArgument("no entries".to_owned()));
+        }
+        if append.first_lsn.checked_add(append.entries.len() as u64 + 1).is_none() {
+            return Err(Error::InvalidArgument("beyond the numbering".to_owned()));
+        }
+        limits::check("bytes of one append", bytes, self.options.segment_bytes as usize)?;
+        Ok(bytes)
+    }
+
+    /// Takes the lock once everything queued and `bytes` more fit into segments that exist; prepares one if needed.
+    ///
+    /// # Errors
+    /// `DiskFull` when no segment can be prepared; nothing has been numbered then.
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<MutexGuard<'_, State>> {
+        loop {
+            let state = self.lock()?;
+            if self.has_room(&state, bytes) {
+                return Ok(state);
+            }
+            drop(state);
+            self.prepare_segment(|state| !self.has_room(state, bytes))?;
+        }
+    }
+
+    /// Whether the queue and `bytes` more certainly fit into the current and the prepared segments.
+    fn has_room(&self, state: &State, bytes: usize) -> bool {
+        // Cut into images, every image may need a block more.
+        let images = u64::from(BLOCK) * (1 + bytes as u64 / self.options.batch_limit() as u64);
+        let queued: u64 = state.queue.iter().map(|image| u64::from(image.room())).sum();
+        let wanted = queued + u64::from(room_for(bytes)) + images;
+        let current = u64::from(state.room());
+        // An image that does not fit any more leaves the end of a segment unused.
+        let lost = u64::from(self.options.segment_bytes / 4 + 3 * BLOCK);
+        let header = self.header_room(state);
+        let prepared = state.prepared.iter().map(|next| u64::from(next.bytes).saturating_sub(header + lost));
+        wanted <= current || wanted <= current.saturating_sub(lost) + prepared.sum::<u64>()
+    }
+
+    /// Bytes that a new segment's header, state copies and closing seal take.
+    fn header_room(&self, state: &State) -> u64 {
+        let table = table_bytes(state.groups.values().map(|group| &group.log.record));
+        let states = state.groups.values().filter(|group| group.log.record.has_state()).count();
+        let membership: usize =
+            state.groups.values().map(|group| group.log.record.membership.1.len() + 128).sum();
+        let bytes = header::FIXED_BYTES + table + membership;
+        u64::from(room_for(bytes)) + u64::from(BLOCK) * 3 + states as u64
+    }
+
+    /// Refuses a group table that would crowd out the entries of a segment.
+    pub(crate) fn check_table(&self, state: &State, more: usize) -> Result<()> {
+        let limit = self.options.segment_bytes as usize / 8;
+        let room = self.header_room(state) as usize;
+        limits::check("bytes of the group table", room + more, limit.max(6 * BLOCK as usize))
+    }
+
+    /// Writes vote and membership twice, in two blocks, and reads both back past the cache.
+    pub(crate) fn write_state(
+        &self,
+        id: GroupId,
+        vote: Option<(Term, NodeId)>,
+        membership: Option<(Lsn, &[u8])>,
+    ) -> Result<()> {
+        let _one_at_a_time = self.state_writing.lock();
+        let bytes = 2 * (FIXED_BYTES + 64 + MEMBERSHIP_BYTES_MAX) + 2 * BLOCK as usize;
+        if let Some((_, bytes)) = membership {
+            limits::check("membership bytes", bytes.len(), MEMBERSHIP_BYTES_MAX)?;
+        }
+        let mut state = self.reserve(bytes)?;
+        self.check_table(&state, membership.map_or(0, |(_, bytes)| bytes.len()))?;
+        let group = state.group_mut(id)?;
+        let record = &mut group.log.record;
+        if let Some(vote) = vote {
+            if vote.0 < record.vote.0 {
+                return Err(Error::InvalidArgument(format!("term {} below {}", vote.0, record.vote.0)));
+            }
+            record.vote = vote;
+        }
+        if let Some((lsn, bytes)) = membership {
+            record.membership = (lsn, bytes.to_vec());
+        }
+        let (vote, membership, epoch) = (record.vote, record.membership.clone(), group.epoch);
+        let fields = other_fields(Kind::State, id, group, Lsn::FIRST, Term::NONE);
+        let copies = if planted!(self.options, OneCopyOfVote) { 1 } else { 2 };
+        let image = new_image(&mut state);
+        for _ in 0..copies {
+            let body = Body::State { vote, membership: membership.clone() };
+            image.put_other(epoch, fields, body, true);
+        }
+        let sequence = image.sequence;
+        drop(state);
+        self.wait(sequence)?;
+        self.read_back_state(id)
+    }
+
+    /// Moves a group's base, durably.
+    pub(crate) fn write_base(&self, id: GroupId, lsn: Lsn, term: Term, membership: (Lsn, Vec<u8>)) -> Result<()> {
+        limits::check("membership bytes", membership.1.len(), MEMBERSHIP_BYTES_MAX)?;
+        let mut state = self.reserve(FIXED_BYTES + 64 + MEMBERSHIP_BYTES_MAX)?;
+        self.check_table(&state, membership.1.len())?;
+        let group = state.group_mut(id)?;
+        if lsn < group.log.record.base.0 || (lsn > Lsn::ZERO) != (term >= Term::FIRST) {
+            return Err(Error::InvalidArgument(format!("base {lsn} in term {term}")));
+        }
+        if lsn <= group.log.record.committed && !group.log.keeps_entries_above(lsn, term) {
+            return Err(Error::InvalidArgument(format!("base {lsn} in term {term} contradicts the log")));
+        }
+        let keeps_entries = group.log.set_base(lsn, term, membership.clone());
+        let mut freed = 0;
+        if keeps_entries {
+            while let Some(bytes) = group.recent.evict(lsn) {
+                freed += bytes;
+            }
+        } else {
+            freed = group.recent.clear();
+            group.epoch += 1;
+            group.stored = lsn;
+            group.durable = lsn;
+        }
+        group.released = group.released.max(lsn);
+        let fields = other_fields(Kind::Base, id, group, lsn, term);
+        let epoch = group.epoch;
+        state.recent_bytes -= freed;
+        let image = new_image(&mut state);
+        image.put_other(epoch, fields, Body::Base { membership, keeps_entries }, false);
+        let sequence = image.sequence;
+        drop(state);
+        self.wait(sequence)
+    }
+
+    /// Compares what stands on the device with what was written. Both copies must be there.
+    fn read_back_state(&self, id: GroupId) -> Result<()> {
+        let state = self.lock()?;
+        let group = state.group(id)?;
+        let expected = (group.placed.vote, group.placed.membership.clone());
+        let places: Vec<_> = group
+            .state_at
+            .iter()
+            .filter_map(|(start, end)| {
+                let segment = state.segments.iter().find(|segment| segment.number == start.segment)?;
+                Some((Arc::clone(segment), start.offset, *end))
+            })
+            .collect();
+        drop(state);
+        for (segment, start, end) in places {
+            let checked = crate::reader::read_back(&segment, start, end).and_then(|found| {
+                if found == expected {
+                    return Ok(());
+                }
+                let offset = u64::from(start);
+                let path = segment.file.path();
+                Err(logwood_base::Corruption::new(path, offset, "state read back", "what was written", "other")
+                    .into())
+            });
+            if let Err(error) = checked {
+                let wakers = self.stop(&mut self.state.lock(), &error);
+                wakers.into_iter().for_each(std::task::Waker::wake);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An image that nothing else joins, written durably.
+pub(crate) fn new_image(state: &mut State) -> &mut Image {
+    if let Some(image) = state.queue.back_mut() {
+        image.open = false;
+    }
+    let image = state.push_image();
+    image.open = false;
+    image.durable = true;
+    image
+}
+
+/// The fields of a batch without entries.
+pub(crate) fn other_fields(kind: Kind, id: GroupId, group: &GroupState, lsn: Lsn, term: Term) -> BatchFields {
+    BatchFields {
+        kind,
+        group: id,
+        append_term: group.log.record.append_term,
+        prev_term: term,
+        commit_lsn: group.log.record.committed,
+        first_lsn: lsn,
+        count: 0,
+    }
+}
+
+/// A rule that a call would break.
+fn refused(violation: Violation) -> Error {
+    let Violation { check, expected, found } = violation;
+    Error::InvalidArgument(format!("{check}: expected {expected}, found {found}"))
+}

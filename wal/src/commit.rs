@@ -1,0 +1,343 @@
+//! Group commit: the threads that wait for their entries write them.
+//!
+//! A thread that waits for a ticket looks whether the image with its entries is still queued and a place in flight is
+//! free. If so it *leads*: under the lock it takes the front image and gives its batches their place and checksums;
+//! outside of the lock it writes; under the lock again it marks the image done. There is no hop to another thread and
+//! no timer. While one leader's write is on its way, entries of others gather in the next image, and another waiting
+//! thread leads that: several leaders are several writes in flight. Images are acknowledged in their order.
+//!
+//! # Rules held here
+//! 1. At most `batches_in_flight_max` batches are submitted and not acknowledged.
+//! 2. A durable image is written only when no buffered bytes before it are unsynced: they are synced first, by a sync
+//!    that nobody else's write overlaps, so that the image carries a `durable_end` behind them.
+//! 3. After a write that is waited for, and after a sync, the next batch begins in a fresh block.
+//! 4. Every batch carries the position before which everything was synced when it was submitted.
+//! 5. A failed write or sync stops the log. It is never tried again.
+//!
+//! Buffered images are written under the lock: a single call into the page cache, in order.
+
+use std::task::Waker;
+
+use logwood_base::sync::atomic::Ordering;
+use logwood_base::sync::{Arc, MutexGuard};
+use logwood_base::{LogPosition, Result};
+
+use crate::format::batch::{self, Kind, Placement};
+use crate::format::block_up;
+use crate::image::{Body, Frame, Image};
+use crate::index::Run;
+use crate::mutants::planted;
+use crate::segment::Segment;
+use crate::shared::{InFlight, Shared, State};
+
+/// An image with its place.
+pub(crate) struct Placed {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) offset: u32,
+    pub(crate) image: Image,
+}
+
+impl Shared {
+    /// Waits until an image is acknowledged, and leads when nobody else has written it.
+    pub(crate) fn wait(&self, sequence: u64) -> Result<()> {
+        if self.is_acknowledged(sequence) {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        loop {
+            if self.is_acknowledged(sequence) {
+                return Ok(());
+            }
+            if let Some(poison) = &state.poison {
+                return Err(poison.clone());
+            }
+            let queued = state.queued(sequence).is_some();
+            if queued && self.can_lead(&state) {
+                state = self.lead(state)?;
+                continue;
+            }
+            let Some(round) = state.round_of(sequence) else {
+                return Err(logwood_base::Error::Closed);
+            };
+            if let Some(image) = state.queued(sequence) {
+                image.waiters += 1;
+            }
+            round.changed.wait(&mut state);
+            if let Some(image) = state.queued(sequence) {
+                image.waiters -= 1;
+            }
+        }
+    }
+
+    /// Whether the front image may be submitted now.
+    pub(crate) fn can_lead(&self, state: &State) -> bool {
+        let Some(front) = state.queue.front() else { return false };
+        let batches = state.batches_in_flight;
+        !state.exclusive
+            && state.poison.is_none()
+            && (batches == 0 || batches + front.frames.len() <= self.options.batches_in_flight_max)
+    }
+
+    /// Does one piece of work for the front image: syncs what precedes it, goes on in the next segment, or writes
+    /// it. The caller has checked [`Shared::can_lead`].
+    pub(crate) fn lead<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>> {
+        let Some(front) = state.queue.front() else { return Ok(state) };
+        let (durable, room) = (front.durable, front.room());
+        if durable && state.dirty && !planted!(self.options, SkipSyncOfBuffered) {
+            return Ok(self.sync_buffered(state));
+        }
+        if room > state.room() {
+            return self.roll(state);
+        }
+        let Some(mut image) = state.queue.pop_front() else { return Ok(state) };
+        image.open = false;
+        if durable { Ok(self.write_durable(state, image)) } else { Ok(self.write_buffered(state, image)) }
+    }
+
+    /// Writes an image and waits until it is durable, outside of the lock.
+    pub(crate) fn write_durable<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        mut image: Image,
+    ) -> MutexGuard<'a, State> {
+        let fresh_blocks = !planted!(self.options, NoFreshBlock);
+        let placed_bytes = image.bytes.len();
+        let (segment, offset, flight) = self.place(&mut state, &mut image);
+        if fresh_blocks {
+            image.bytes.pad_to(block_up(placed_bytes as u32) as usize);
+            state.tail = offset + image.bytes.len() as u32;
+        }
+        state.figures.durable_writes += 1;
+        let follower = self.next_leader(&mut state);
+        drop(state);
+        self.call(follower);
+        let placed = Placed { segment, offset, image };
+        let written = self.submit(&placed);
+        let mut state = self.state.lock();
+        state.give_back(placed.image.bytes, self.options.batch_limit());
+        let wakers = match written {
+            Ok(()) => self.complete(&mut state, flight),
+            Err(error) => self.stop(&mut state, &error),
+        };
+        self.relock_after(state, wakers)
+    }
+
+    /// The one durable write of a commit.
+    fn submit(&self, placed: &Placed) -> Result<()> {
+        let offset = u64::from(placed.offset);
+        if planted!(self.options, AcknowledgeBeforeSync) {
+            return placed.segment.file.write_at(offset, &placed.image.bytes);
+        }
+        let written = placed.segment.file.write_durable(offset, &placed.image.bytes);
+        if written.is_err() && planted!(self.options, RetryFailedSync) {
+            return placed.segment.file.sync();
+        }
+        written
+    }
+
+    /// Writes an image into the page cache, under the lock.
+    fn write_buffered<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        mut image: Image,
+    ) -> MutexGuard<'a, State> {
+        let (segment, offset, flight) = self.place(&mut state, &mut image);
+        state.dirty = true;
+        let written = segment.file.write_at(u64::from(offset), &image.bytes);
+        state.give_back(image.bytes, self.options.batch_limit());
+        let wakers = match written {
+            Ok(()) => self.complete(&mut state, flight),
+            Err(error) => self.stop(&mut state, &error),
+        };
+        self.relock_after(state, wakers)
+    }
+
+    /// Syncs buffered bytes, alone. The next batch begins in a fresh block even if the sync fails.
+    pub(crate) fn sync_buffered<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.exclusive = true;
+        state.tail = block_up(state.tail);
+        state.figures.syncs += 1;
+        let segment = Arc::clone(state.current());
+        let end = state.end;
+        drop(state);
+        let synced = segment.file.sync();
+        let mut state = self.state.lock();
+        let wakers = match synced {
+            Err(error) => self.stop(&mut state, &error),
+            Ok(()) => {
+                while !state.in_flight.is_empty() && state.poison.is_none() {
+                    self.drained.wait(&mut state);
+                }
+                // Nothing was submitted meanwhile: what is stored now was written before the sync.
+                if state.poison.is_none() {
+                    state.dirty = false;
+                    state.durable_end = state.durable_end.max(end);
+                    state.groups.values_mut().for_each(|group| group.durable = group.stored);
+                }
+                Vec::new()
+            }
+        };
+        state.exclusive = false;
+        self.drained.notify_all();
+        self.relock_after(state, wakers)
+    }
+
+    /// Gives an image's batches their place: checksums, index, records. The image is in flight from here on.
+    pub(crate) fn place(&self, state: &mut State, image: &mut Image) -> (Arc<Segment>, u32, u64) {
+        let segment = Arc::clone(state.current());
+        let offset = state.tail;
+        let durable_end =
+            if planted!(self.options, NoDurableEnd) { LogPosition::ZERO } else { state.durable_end };
+        let mut reached = Vec::with_capacity(1);
+        for frame in &image.frames {
+            let at = offset + frame.start as u32;
+            let seed = match planted!(self.options, UnseededChecksum) {
+                true => logwood_base::checksum::Seed::new(),
+                false => segment.seed_at(at),
+            };
+            let placement = Placement { durable_end, previous_crc: state.previous_crc };
+            let bytes = &mut image.bytes[frame.start..frame.end];
+            state.previous_crc = batch::finish(bytes, &frame.fields, &placement, seed);
+            let start = LogPosition::new(segment.number, at);
+            note_placed(state, frame, start, offset + frame.end as u32);
+            if frame.fields.kind == Kind::Append {
+                reached.push((frame.fields.group, frame.epoch, frame.fields.last_lsn()));
+            }
+        }
+        let end = offset + image.bytes.len() as u32;
+        state.tail = end;
+        state.end = LogPosition::new(segment.number, end);
+        state.batches_in_flight += image.frames.len();
+        state.figures.batches += image.frames.len() as u64;
+        let flight = state.next_flight;
+        state.next_flight += 1;
+        state.in_flight.push_back(InFlight {
+            flight,
+            sequence: image.sequence,
+            batches: image.frames.len(),
+            end: state.end,
+            durable: image.durable,
+            done: false,
+            proves: image.frames.iter().all(|frame| frame.fields.kind == Kind::Seal),
+            round: Arc::clone(&image.round),
+            reached,
+        });
+        (segment, offset, flight)
+    }
+
+    /// Marks an image done and acknowledges, in order, what can be.
+    pub(crate) fn complete(&self, state: &mut State, flight: u64) -> Vec<Waker> {
+        if let Some(done) = state.in_flight.iter_mut().find(|other| other.flight == flight) {
+            done.done = true;
+        }
+        let mut wakers = Vec::new();
+        while state.in_flight.front().is_some_and(|flight| flight.done) && state.poison.is_none() {
+            let Some(flight) = state.in_flight.pop_front() else { break };
+            state.batches_in_flight -= flight.batches;
+            if flight.durable {
+                state.durable_end = flight.end;
+            }
+            for (id, epoch, lsn) in &flight.reached {
+                if let Some(group) = state.groups.get_mut(id).filter(|group| group.epoch == *epoch) {
+                    group.stored = group.stored.max(*lsn);
+                    if flight.durable {
+                        group.durable = group.durable.max(*lsn);
+                    }
+                }
+            }
+            self.acknowledged.store(flight.sequence, Ordering::Release);
+            flight.round.changed.notify_all();
+            wakers.append(&mut flight.round.wakers.lock());
+            state.unproven = !flight.proves;
+        }
+        if state.in_flight.is_empty() && state.exclusive {
+            self.drained.notify_all();
+        }
+        wakers
+    }
+
+    /// Calls those who poll, and who should lead next, without the lock.
+    fn relock_after<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        wakers: Vec<Waker>,
+    ) -> MutexGuard<'a, State> {
+        let leader = self.next_leader(&mut state);
+        if wakers.is_empty() && !matches!(leader, Leader::Writer) {
+            return state;
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        self.call(leader);
+        self.state.lock()
+    }
+
+    /// Wakes one thread that can lead the front image, or tells that only the writer task can.
+    fn next_leader(&self, state: &mut State) -> Leader {
+        if !self.can_lead(state) {
+            return Leader::Nobody;
+        }
+        if let Some(image) = state.queue.iter().find(|image| image.waiters > 0) {
+            image.round.changed.notify_one();
+            return Leader::Nobody;
+        }
+        if state.queue.iter().any(|image| image.polled) { Leader::Writer } else { Leader::Nobody }
+    }
+
+    fn call(&self, leader: Leader) {
+        if matches!(leader, Leader::Writer) {
+            self.wake_writer();
+        }
+    }
+}
+
+/// Who writes the front image.
+#[derive(Clone, Copy)]
+enum Leader {
+    /// A waiting thread that was woken, or nobody needs to.
+    Nobody,
+    /// The writer task: only futures wait.
+    Writer,
+}
+
+/// What a batch changes now that it has its place.
+fn note_placed(state: &mut State, frame: &Frame, start: LogPosition, end: u32) {
+    let fields = &frame.fields;
+    let Some(group) = state.groups.get_mut(&fields.group) else { return };
+    let placed = &mut group.placed;
+    placed.committed = placed.committed.max(fields.commit_lsn);
+    let bytes = end - start.offset;
+    let run = Run { first: fields.first_lsn, last: fields.last_lsn(), start, end, bytes, closed: false };
+    match (&frame.body, fields.kind) {
+        (Body::Entries, Kind::Append) => {
+            placed.append_term = fields.append_term;
+            placed.last = (fields.last_lsn(), frame.last_term);
+            group.log.index.append(run);
+        }
+        (Body::Entries, _) => group.log.index.replace(run),
+        (Body::Base { membership, keeps_entries }, _) => {
+            placed.base = (fields.first_lsn, fields.prev_term);
+            placed.append_term = placed.append_term.max(fields.prev_term);
+            if *keeps_entries {
+                placed.committed = placed.committed.max(fields.first_lsn);
+                group.log.index.drop_to(fields.first_lsn);
+            } else {
+                placed.last = placed.base;
+                placed.committed = fields.first_lsn;
+                group.log.index.clear();
+            }
+            if !keeps_entries || membership.0 >= placed.membership.0 {
+                placed.membership = membership.clone();
+            }
+        }
+        (Body::State { vote, membership }, _) => {
+            placed.vote = *vote;
+            placed.membership = membership.clone();
+            if group.state_at.len() >= 2 {
+                group.state_at.clear();
+            }
+            group.state_at.push((start, end));
+        }
+        (Body::Seal, _) => {}
+    }
+}

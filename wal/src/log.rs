@@ -1,0 +1,293 @@
+//! The open log: its public face.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+
+use logwood_base::limits::{self, BLOCK_BYTES, GROUPS_MAX, MEMBERSHIP_BYTES_MAX};
+use logwood_base::sync::atomic::{AtomicBool, AtomicU64};
+use logwood_base::sync::{Arc, Condvar, Mutex};
+use logwood_base::{
+    AlignedBuffer, DatabaseId, Disk, Environment, Error, GroupId, LogId, LogPosition, Lsn, Result, SegmentNo, Term,
+};
+
+use crate::format::header::{HEADER_BYTES_MAX, HeaderRead, SegmentHeader};
+use crate::format::{block_up, parse_file_name};
+use crate::group::Group;
+use crate::group_state::{GroupLog, GroupState};
+use crate::options::{BaseState, LogOptions, Statistics};
+use crate::segment::{Segment, create_written, path_of, write_header};
+use crate::shared::{Shared, State, Tasks};
+
+/// The first segment after opening is at most this big, so that opening is quick.
+pub(crate) const FIRST_SEGMENT_BYTES_MAX: u32 = 1 << 20;
+
+/// An open log. Cheap to clone; the log closes when the last handle, group, ticket and reader of it is dropped.
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Where writing goes on when a log opens.
+pub(crate) struct Start {
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) tail: u32,
+    pub(crate) end: LogPosition,
+    pub(crate) previous_crc: u32,
+    pub(crate) next_segment: SegmentNo,
+    pub(crate) groups: BTreeMap<GroupId, GroupState>,
+}
+
+impl Log {
+    /// Makes a new log in `dir`, which is created if it does not exist, and draws its identity.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when a log stands there, damaged ones included; `AlreadyOpen`; `InvalidArgument` for options;
+    /// `DiskFull`, `Io`.
+    pub fn create(env: &Environment, dir: &Path, database: DatabaseId, options: LogOptions) -> Result<Self> {
+        options.check()?;
+        let disk = &*env.disk;
+        logwood_base::disk::create_dir_all(disk, dir)?;
+        let lock = disk.lock(dir)?;
+        let leftovers = leftovers(disk, dir)?;
+        let number = leftovers.last().map_or(SegmentNo(1), |number| number.next());
+        for leftover in leftovers {
+            disk.remove(&path_of(dir, leftover))?;
+        }
+        let log = LogId::random(&*env.random);
+        let bytes = options.segment_bytes.min(FIRST_SEGMENT_BYTES_MAX);
+        let prepared = create_written(disk, dir, number, bytes, true)?;
+        let header = SegmentHeader {
+            segment_bytes: bytes,
+            log,
+            database,
+            segment: number,
+            predecessor: LogPosition::ZERO,
+            predecessor_crc: 0,
+            groups: Vec::new(),
+        };
+        let previous_crc = write_header(&*prepared.file, &header)?;
+        let end = header.header_bytes() as u32;
+        let start = Start {
+            segments: vec![Arc::new(Segment::new(log, number, bytes, prepared.file))],
+            tail: block_up(end),
+            end: LogPosition::new(number, end),
+            previous_crc,
+            next_segment: number.next(),
+            groups: BTreeMap::new(),
+        };
+        Self::start(env, dir, (log, database), options, start, lock)
+    }
+
+    /// Begins to serve.
+    pub(crate) fn start(
+        env: &Environment,
+        dir: &Path,
+        (log, database): (LogId, DatabaseId),
+        options: LogOptions,
+        start: Start,
+        lock: Box<dyn logwood_base::disk::DirLock>,
+    ) -> Result<Self> {
+        let Start { segments, tail, end, previous_crc, next_segment, groups } = start;
+        let state = State {
+            groups,
+            segments,
+            tail,
+            end,
+            previous_crc,
+            durable_end: end,
+            dirty: false,
+            exclusive: false,
+            queue: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            batches_in_flight: 0,
+            next_sequence: 2,
+            next_flight: 0,
+            prepared: VecDeque::new(),
+            next_segment,
+            unproven: false,
+            poison: None,
+            closed: false,
+            spare: Vec::new(),
+            recent_bytes: 0,
+            next_holder: 0,
+            figures: Statistics::default(),
+        };
+        let shared = Arc::new(Shared {
+            env: env.clone(),
+            dir: dir.to_owned(),
+            options,
+            log,
+            database,
+            state: Mutex::new(state),
+            acknowledged: AtomicU64::new(1),
+            drained: Condvar::new(),
+            news: Condvar::new(),
+            readers_waiting: AtomicU64::new(0),
+            preparing: Mutex::new(()),
+            state_writing: Mutex::new(()),
+            retaining: Mutex::new(()),
+            tasks: Mutex::new(Tasks::default()),
+            writer_asleep: AtomicBool::new(false),
+            lock: Mutex::new(Some(lock)),
+        });
+        shared.start_tasks()?;
+        Ok(Self { shared })
+    }
+
+    /// The log's identity.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.shared.log
+    }
+
+    /// The database it belongs to.
+    #[must_use]
+    pub fn database(&self) -> DatabaseId {
+        self.shared.database
+    }
+
+    /// Adds a group, which begins behind `base`. Durable on return.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `LimitExceeded` for groups or membership; `InvalidArgument` for group 0 or a base without
+    /// a term; `DiskFull`, `Poisoned`, `Closed`.
+    pub fn create_group(&self, id: GroupId, base: BaseState) -> Result<Group> {
+        limits::check("membership bytes", base.membership.len(), MEMBERSHIP_BYTES_MAX)?;
+        if id == GroupId(0) || (base.lsn > Lsn::ZERO) != (base.term > Term::NONE) {
+            return Err(Error::InvalidArgument(format!("group {id} with base {} in {}", base.lsn, base.term)));
+        }
+        let mut state = self.shared.reserve(base.membership.len() + BLOCK_BYTES)?;
+        if state.groups.contains_key(&id) {
+            return Err(Error::AlreadyExists { what: "group", name: id.to_string() });
+        }
+        limits::check("groups", state.groups.len() + 1, GROUPS_MAX)?;
+        self.shared.check_table(&state, base.membership.len() + 128)?;
+        let mut log = GroupLog::default();
+        log.set_base(base.lsn, base.term, (base.lsn, base.membership));
+        log.record.last = log.record.base;
+        let group = GroupState { stored: base.lsn, durable: base.lsn, released: base.lsn, log, ..GroupState::default() };
+        state.groups.insert(id, group);
+        let sequence = crate::roll::base_image(&mut state, id);
+        drop(state);
+        self.shared.wait(sequence.unwrap_or(0))?;
+        Ok(Group::new(Arc::clone(&self.shared), id))
+    }
+
+    /// A group of this log.
+    #[must_use]
+    pub fn group(&self, id: GroupId) -> Option<Group> {
+        let known = self.shared.state.lock().groups.contains_key(&id);
+        known.then(|| Group::new(Arc::clone(&self.shared), id))
+    }
+
+    /// All groups, ascending.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.shared.state.lock().groups.keys().copied().collect()
+    }
+
+    /// The position before which every byte is synced, for manifests.
+    #[must_use]
+    pub fn durable_position(&self) -> LogPosition {
+        self.shared.state.lock().durable_end
+    }
+
+    /// Makes everything durable that was appended before the call, buffered entries included.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Closed`, `DiskFull`.
+    pub fn sync(&self) -> Result<()> {
+        self.shared.drain_queue()?;
+        let mut state = self.shared.lock()?;
+        while state.exclusive {
+            self.shared.drained.wait(&mut state);
+            state.check()?;
+        }
+        if state.dirty {
+            state = self.shared.sync_buffered(state);
+        }
+        state.check()
+    }
+
+    /// Does all upkeep that is due: prepares segments, lets old ones go. The keeper task does it by itself; tests and
+    /// simulators may ask for it.
+    ///
+    /// # Errors
+    /// As appending.
+    pub fn maintain(&self) -> Result<()> {
+        while self.shared.maintain_step()? {}
+        Ok(())
+    }
+
+    /// Figures.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let state = self.shared.state.lock();
+        Statistics {
+            segments: state.segments.len(),
+            log_bytes: crate::retention::log_bytes(&state),
+            prepared_segments: state.prepared.len(),
+            recent_bytes: state.recent_bytes,
+            index_runs: state.groups.values().map(|group| group.log.index.runs().len()).sum(),
+            laggard: crate::retention::laggard(&state),
+            ..state.figures.clone()
+        }
+    }
+
+    /// Writes and syncs everything, seals, and closes the log for all its handles.
+    ///
+    /// # Errors
+    /// `Poisoned` when a write failed before or fails now. The log is closed all the same.
+    pub fn close(&self) -> Result<()> {
+        let finished = self.sync().and_then(|()| self.shared.seal());
+        let tasks = std::mem::take(&mut *self.shared.tasks.lock());
+        drop(tasks);
+        let mut state = self.shared.state.lock();
+        state.closed = true;
+        state.poison.get_or_insert(Error::Closed);
+        let wakers = self.shared.stop(&mut state, &Error::Closed);
+        drop(state);
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        drop(self.shared.lock.lock().take());
+        finished
+    }
+}
+
+/// Segment files of a creation that never came to its end: none has a header, and none has anything behind the
+/// place where the header goes.
+fn leftovers(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentNo>> {
+    let mut numbers: Vec<SegmentNo> =
+        disk.list(dir)?.iter().filter_map(|entry| parse_file_name(&entry.name)).collect();
+    numbers.sort_unstable();
+    for number in &numbers {
+        if !is_leftover(disk, dir, *number)? {
+            return Err(Error::AlreadyExists { what: "log", name: dir.display().to_string() });
+        }
+    }
+    Ok(numbers)
+}
+
+/// Whether a file holds nothing that a finished creation would have left.
+pub(crate) fn is_leftover(disk: &dyn Disk, dir: &Path, number: SegmentNo) -> Result<bool> {
+    let file = disk.open(&path_of(dir, number), logwood_base::Access::Read)?;
+    let size = file.size()?;
+    let mut bytes = AlignedBuffer::zeroed(size.min(1 << 20) as usize);
+    let mut offset = 0;
+    while offset < size {
+        let piece = (size - offset).min(bytes.len() as u64) as usize;
+        file.read_at(offset, &mut bytes[..piece])?;
+        let mut content = &bytes[..piece];
+        if offset == 0 {
+            let head = &content[..piece.min(HEADER_BYTES_MAX)];
+            if !matches!(SegmentHeader::decode(head, number), HeaderRead::Invalid(_)) {
+                return Ok(false);
+            }
+            content = &content[piece.min(BLOCK_BYTES)..];
+        }
+        if content.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        offset += piece as u64;
+    }
+    Ok(true)
+}

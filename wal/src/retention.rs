@@ -1,0 +1,316 @@
+//! Keeping and letting go: holders, bases, copying idle groups' entries forward, removing old segments.
+//!
+//! Segments go from the oldest on. One may go when none of its entries is needed any more:
+//! 1. Entries that their group released and no holder needs are given up by a *base* batch, durable first.
+//! 2. Live entries of idle groups, which would keep the segment for ever, are *copied* forward, durable first, once
+//!    the log holds more than twice what is live.
+//! 3. Votes need nothing here: every newer segment begins with two copies of its own.
+//!
+//! # A removal, step by step
+//! base and copy batches durable → the index points nowhere into the segment → the file is renamed to a prepared one
+//! or removed → the directory is synced. A crash before the last step leaves a segment that recovery reads, finds
+//! superseded, and lets go again.
+
+use logwood_base::sync::Arc;
+use logwood_base::{Error, GroupId, Lsn, Result, SegmentNo};
+
+use crate::append::new_image;
+use crate::format::batch::{BatchFields, ENTRY_FIXED_BYTES, FIXED_BYTES, Kind, RawEntry};
+use crate::group_state::{GroupState, Holder};
+use crate::mutants::planted;
+use crate::options::Entry;
+use crate::reader::{RunWalker, Stored, read_run, stored_at};
+use crate::shared::{Shared, State};
+
+/// Keeps entries from going until dropped.
+#[derive(Debug)]
+pub struct Hold {
+    shared: Arc<Shared>,
+    group: GroupId,
+    id: u64,
+}
+
+impl Hold {
+    /// Entries before `from` are no longer needed.
+    pub fn advance(&self, from: Lsn) {
+        let mut state = self.shared.state.lock();
+        if let Some(holder) = self.holder(&mut state) {
+            holder.from = holder.from.max(from);
+        }
+        drop(state);
+        self.shared.wake_keeper();
+    }
+
+    /// Whether the hold was taken away because the log grew beyond its bound.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.holder(&mut self.shared.state.lock()).is_none()
+    }
+
+    fn holder<'a>(&self, state: &'a mut State) -> Option<&'a mut Holder> {
+        state.groups.get_mut(&self.group)?.holders.get_mut(&self.id)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        if let Some(group) = state.groups.get_mut(&self.group) {
+            group.holders.remove(&self.id);
+        }
+        drop(state);
+        self.shared.wake_keeper();
+    }
+}
+
+/// What can be done about the oldest segment.
+enum Oldest {
+    /// It is the only one, or all of it is needed.
+    Stays,
+    /// Nothing of it is needed once these groups' bases stand at these entries.
+    Goes(Vec<(GroupId, Lsn)>),
+    /// It would go if these groups' live entries stood elsewhere.
+    Copy(Vec<(GroupId, Lsn)>, Vec<GroupId>),
+    /// A holder keeps a log beyond its bound.
+    Revoke,
+}
+
+impl Shared {
+    /// Registers a holder.
+    pub(crate) fn hold(self: &Arc<Self>, group: GroupId, name: &str, from: Lsn) -> Result<Hold> {
+        let mut state = self.lock()?;
+        let id = state.next_holder;
+        state.next_holder += 1;
+        let held = state.group_mut(group)?;
+        let oldest = held.log.record.base.0.next();
+        if from < oldest {
+            return Err(Error::TooOld { what: "entry", asked: from, oldest });
+        }
+        held.holders.insert(id, Holder { name: name.to_owned(), from });
+        Ok(Hold { shared: Arc::clone(self), group, id })
+    }
+
+    /// One piece of upkeep. Answers whether there may be more.
+    pub(crate) fn maintain_step(&self) -> Result<bool> {
+        let state = self.lock()?;
+        let filling = state.tail > state.current().bytes / 4;
+        let short = state.prepared.len() < self.options.pool_segments;
+        drop(state);
+        if self.let_go_step()? {
+            return Ok(true);
+        }
+        if filling && short {
+            self.prepare_segment(|state| state.prepared.len() < self.options.pool_segments)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Lets the oldest segment go if that is possible now. Answers whether something was done.
+    pub(crate) fn let_go_step(&self) -> Result<bool> {
+        let _one_at_a_time = self.retaining.lock();
+        let mut state = self.lock()?;
+        let number = state.segments[0].number;
+        match self.judge_oldest(&state) {
+            Oldest::Stays => Ok(false),
+            Oldest::Revoke => {
+                revoke_laggard(&mut state);
+                Ok(true)
+            }
+            Oldest::Goes(bases) => {
+                drop(state);
+                self.write_bases(bases)?;
+                self.remove_oldest(number)
+            }
+            Oldest::Copy(bases, groups) => {
+                drop(state);
+                self.write_bases(bases)?;
+                if planted!(self.options, RemoveBeforeCopy) {
+                    let path = crate::segment::path_of(&self.dir, number);
+                    self.env.disk.remove(&path)?;
+                    self.env.disk.sync_dir(&self.dir)?;
+                }
+                for group in groups {
+                    if !self.copy_forward(group, number)? {
+                        return Ok(true);
+                    }
+                }
+                self.remove_oldest(number)
+            }
+        }
+    }
+
+    fn judge_oldest(&self, state: &State) -> Oldest {
+        let oldest = state.segments[0].number;
+        if state.segments.len() < 2 || state.exclusive {
+            return Oldest::Stays;
+        }
+        let (mut bases, mut blocked) = (Vec::new(), Vec::new());
+        for (id, group) in &state.groups {
+            let releasable = group.releasable();
+            let last = group.log.index.in_segment(oldest).map(|run| run.last).max();
+            if last.is_some_and(|last| last > releasable) {
+                blocked.push(*id);
+            }
+            let base = last.map(|last| last.min(releasable)).filter(|base| *base > group.log.record.base.0);
+            bases.extend(base.map(|base| (*id, base)));
+        }
+        if blocked.is_empty() {
+            return Oldest::Goes(bases);
+        }
+        let total = log_bytes(state);
+        let bound = self.options.log_bytes_max;
+        if bound > 0 && total > bound && laggard(state).is_some() {
+            return Oldest::Revoke;
+        }
+        let live: u64 = state.groups.values().map(live_bytes).sum();
+        if total > 2 * live + 3 * u64::from(self.options.segment_bytes) {
+            return Oldest::Copy(bases, blocked);
+        }
+        Oldest::Stays
+    }
+
+    fn write_bases(&self, bases: Vec<(GroupId, Lsn)>) -> Result<()> {
+        for (id, lsn) in bases {
+            let state = self.lock()?;
+            let group = &state.group(id)?.log;
+            let term = group.term_of(lsn).unwrap_or_default();
+            // The membership as of the base is the newest one that was set at or before it. A later one stays the
+            // group's membership, and is not touched by a base.
+            let membership = group.record.membership.clone();
+            let stays = membership.0 > lsn;
+            drop(state);
+            let membership = if stays { (Lsn::ZERO, Vec::new()) } else { membership };
+            self.write_base(id, lsn, term, membership)?;
+        }
+        Ok(())
+    }
+
+    /// Copies what a group has in the oldest segment. Answers false when the group changed meanwhile.
+    fn copy_forward(&self, id: GroupId, oldest: SegmentNo) -> Result<bool> {
+        let (epoch, mut next) = {
+            let state = self.lock()?;
+            let group = state.group(id)?;
+            let Some(first) = group.log.index.in_segment(oldest).map(|run| run.first).min() else {
+                return Ok(true);
+            };
+            (group.epoch, first)
+        };
+        loop {
+            let stored = {
+                let state = self.lock()?;
+                let group = state.group(id)?;
+                let run = group.log.index.in_segment(oldest).find(|run| run.last >= next);
+                let Some(first) = run.map(|run| run.first.max(next)) else { return Ok(true) };
+                if group.epoch != epoch || first > group.stored {
+                    return Ok(false);
+                }
+                let mut stored = stored_at(&state, id, first)?;
+                stored.limit = stored.run.last.min(group.stored);
+                next = first;
+                stored
+            };
+            let bytes = read_run(&stored, Vec::new())?;
+            while next <= stored.limit {
+                let entries = self.gather(id, &stored, &bytes, next)?;
+                let Some(last) = entries.last().map(|entry| entry.lsn) else { return Ok(false) };
+                if !self.copy_entries(id, epoch, &entries)? {
+                    return Ok(false);
+                }
+                next = last.next();
+            }
+        }
+    }
+
+    /// Entries of a run from `from` on, about as many as fill a batch.
+    fn gather(&self, id: GroupId, stored: &Stored, bytes: &[u8], from: Lsn) -> Result<Vec<Entry>> {
+        let mut walker = RunWalker::new(id, stored, from);
+        let (mut entries, mut total) = (Vec::new(), 0);
+        while let Some(RawEntry { lsn, term, payload }) = walker.next(stored, bytes)? {
+            total += payload.len() + ENTRY_FIXED_BYTES;
+            if total > self.options.batch_limit() && !entries.is_empty() {
+                break;
+            }
+            entries.push(Entry { lsn, term, payload: Arc::from(payload) });
+        }
+        Ok(entries)
+    }
+
+    /// Queues a copy and waits for it. Answers false, and copies nothing, when the group was overridden meanwhile.
+    fn copy_entries(&self, id: GroupId, epoch: u64, entries: &[Entry]) -> Result<bool> {
+        let bytes: usize = entries.iter().map(|entry| entry.payload.len() + ENTRY_FIXED_BYTES).sum();
+        let mut state = self.reserve(bytes + FIXED_BYTES)?;
+        let group = state.group(id)?;
+        let first = entries.first().map_or(Lsn::ZERO, |entry| entry.lsn);
+        if group.epoch != epoch || first <= group.log.record.base.0 {
+            return Ok(false);
+        }
+        let fields = BatchFields {
+            kind: Kind::Copy,
+            group: id,
+            append_term: group.log.record.append_term,
+            prev_term: group.log.term_of(first.previous()).unwrap_or_default(),
+            commit_lsn: group.log.record.committed,
+            first_lsn: first,
+            count: 1,
+        };
+        let image = new_image(&mut state);
+        for entry in entries {
+            let fields = BatchFields { first_lsn: entry.lsn, ..fields };
+            image.put_entry(epoch, fields, entry.term, &entry.payload);
+        }
+        let sequence = image.sequence;
+        state.figures.copied_bytes += bytes as u64;
+        drop(state);
+        self.wait(sequence)?;
+        Ok(true)
+    }
+
+    /// Takes the oldest segment out of the log, if nothing points to it any more.
+    fn remove_oldest(&self, number: SegmentNo) -> Result<bool> {
+        let mut state = self.lock()?;
+        let unneeded = state.segments.len() > 1
+            && state.segments[0].number == number
+            && state.groups.values().all(|group| group.log.index.in_segment(number).next().is_none());
+        if !unneeded {
+            return Ok(true);
+        }
+        let segment = state.segments.remove(0);
+        drop(state);
+        if planted!(self.options, RemoveBeforeCopy) && segment.file.size().is_err() {
+            return Ok(true);
+        }
+        self.let_go(segment)?;
+        Ok(true)
+    }
+}
+
+/// Bytes of the log's files.
+pub(crate) fn log_bytes(state: &State) -> u64 {
+    state.segments.iter().map(|segment| u64::from(segment.bytes)).sum()
+}
+
+/// The holder that keeps the oldest entries although their group released them.
+pub(crate) fn laggard(state: &State) -> Option<(GroupId, String, Lsn)> {
+    let holders = state.groups.iter().flat_map(|(id, group)| {
+        group.holders.values().map(|holder| (*id, holder.name.clone(), holder.from, group.released))
+    });
+    holders
+        .filter(|(_, _, from, released)| from <= released)
+        .max_by_key(|(_, _, from, released)| released.entries_since(*from))
+        .map(|(id, name, from, _)| (id, name, from))
+}
+
+fn revoke_laggard(state: &mut State) {
+    let Some((group, name, from)) = laggard(state) else { return };
+    tracing::warn!(%group, name, %from, "a holder lost its hold: the log passed its bound");
+    if let Some(group) = state.groups.get_mut(&group) {
+        group.holders.retain(|_, holder| holder.name != name || holder.from != from);
+    }
+}
+
+fn live_bytes(group: &GroupState) -> u64 {
+    let releasable = group.releasable();
+    let live = group.log.index.runs().iter().filter(|run| run.last > releasable);
+    live.map(|run| u64::from(run.bytes)).sum()
+}

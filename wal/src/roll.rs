@@ -1,0 +1,235 @@
+//! Going on in the next segment, and preparing segments ahead.
+//!
+//! # A roll from segment k to k + 1
+//! 1. In the background, long before: `k+1.log` is written with zeros (or renamed from a file that is no longer
+//!    needed), synced, and its name is synced.
+//! 2. Nobody submits any more. Buffered bytes of k are synced.
+//! 3. The closing seal, which names k + 1, is written durably as one more batch of k.
+//! 4. The last writes in flight come home. Now k, its seal included, is wholly synced.
+//! 5. The header of k + 1 with the group table, and behind it a second copy of every vote, are written durably.
+//! 6. Batches go to k + 1.
+//!
+//! A crash before 3 leaves k open at its end. After 3 the log ends in k; that k + 1 exists without a header says that
+//! nothing in it was acknowledged. After 5 the header bounds k. Commits wait for two writes: steps 3 and 5.
+
+use logwood_base::sync::{Arc, MutexGuard};
+use logwood_base::{GroupId, LogPosition, Result};
+
+use crate::append::{new_image, other_fields};
+use crate::format::batch::Kind;
+use crate::format::batch::{self, Placement};
+use crate::format::header::{GroupRecord, SegmentHeader};
+use crate::format::block_up;
+use crate::image::{Body, Image};
+use crate::mutants::planted;
+use crate::segment::{Prepared, Segment, create_written, recycle};
+use crate::shared::{Shared, State};
+
+/// A header with the state copies behind it, ready to be written at the start of a segment.
+pub(crate) struct Opening {
+    pub(crate) bytes: logwood_base::AlignedBuffer,
+    pub(crate) end: u32,
+    pub(crate) crc: u32,
+}
+
+impl Shared {
+    /// Goes on in the next segment. The caller holds no image.
+    ///
+    /// # Errors
+    /// `DiskFull` when no segment can be prepared: the log is as before.
+    pub(crate) fn roll<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>> {
+        if state.dirty {
+            // Its own piece of work; whoever leads comes back here.
+            return Ok(self.sync_buffered(state));
+        }
+        if state.prepared.is_empty() {
+            drop(state);
+            self.prepare_segment(|state| state.prepared.is_empty())?;
+            return Ok(self.state.lock());
+        }
+        let Some(next) = state.prepared.pop_front() else { return Ok(state) };
+        state.exclusive = true;
+        state = self.write_closing_seal(state, &next);
+        while !state.in_flight.is_empty() && state.poison.is_none() {
+            self.drained.wait(&mut state);
+        }
+        if state.poison.is_none() {
+            state = self.begin_segment(state, next);
+        }
+        state.exclusive = false;
+        self.drained.notify_all();
+        self.wake_after_exclusive(&mut state);
+        Ok(state)
+    }
+
+    /// Step 3: the seal is numbered in front of what is queued, because it is placed before it.
+    fn write_closing_seal<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        next: &Prepared,
+    ) -> MutexGuard<'a, State> {
+        let buffer = state.spare.pop().unwrap_or_default();
+        // It is acknowledged together with what precedes it: its number is the one before the queue's first.
+        let before = state.queue.front().map_or(state.next_sequence, |image| image.sequence) - 1;
+        let mut seal = Image::new(before, buffer);
+        seal.durable = true;
+        seal.put_seal(Some(next.number));
+        self.write_durable(state, seal)
+    }
+
+    /// Steps 5 and 6.
+    fn begin_segment<'a>(&'a self, mut state: MutexGuard<'a, State>, next: Prepared) -> MutexGuard<'a, State> {
+        let Prepared { number, bytes, file } = next;
+        let segment = Arc::new(Segment::new(self.log, number, bytes, file));
+        let records = placed_records(&state);
+        let opening = self.opening(&segment, state.end, state.previous_crc, &records);
+        drop(state);
+        let written = segment.file.write_durable(0, &opening.bytes);
+        let mut state = self.state.lock();
+        match written {
+            Ok(()) => {
+                state.tail = block_up(opening.end);
+                state.end = LogPosition::new(number, opening.end);
+                state.durable_end = state.end;
+                state.previous_crc = opening.crc;
+                state.segments.push(segment);
+                state.figures.rolls += 1;
+            }
+            Err(error) => {
+                let wakers = self.stop(&mut state, &error);
+                drop(state);
+                wakers.into_iter().for_each(std::task::Waker::wake);
+                state = self.state.lock();
+            }
+        }
+        state
+    }
+
+    /// A segment's header, and behind it, in blocks of their own, one more copy of each group's vote and membership:
+    /// with the header's table that makes two, so that older segments may go.
+    pub(crate) fn opening(
+        &self,
+        segment: &Segment,
+        predecessor: LogPosition,
+        predecessor_crc: u32,
+        records: &[(GroupId, GroupRecord)],
+    ) -> Opening {
+        let header = SegmentHeader {
+            segment_bytes: segment.bytes,
+            log: self.log,
+            database: self.database,
+            segment: segment.number,
+            predecessor,
+            predecessor_crc,
+            groups: records.to_vec(),
+        };
+        let (mut bytes, crc) = header.encode();
+        let end = header.header_bytes() as u32;
+        let mut opening = Opening { bytes: logwood_base::AlignedBuffer::default(), end, crc };
+        let mut image = Image::new(0, logwood_base::AlignedBuffer::default());
+        for (id, record) in records.iter().filter(|(_, record)| record.has_state()) {
+            let fields = batch::BatchFields {
+                kind: Kind::State,
+                group: *id,
+                append_term: record.append_term,
+                prev_term: logwood_base::Term::NONE,
+                commit_lsn: record.committed,
+                first_lsn: logwood_base::Lsn::FIRST,
+                count: 0,
+            };
+            let body = Body::State { vote: record.vote, membership: record.membership.clone() };
+            image.put_other(0, fields, body, false);
+        }
+        let start = bytes.len() as u32;
+        let durable_end = predecessor;
+        for frame in &image.frames {
+            let at = start + frame.start as u32;
+            let placement = Placement { durable_end, previous_crc: opening.crc };
+            let part = &mut image.bytes[frame.start..frame.end];
+            opening.crc = batch::finish(part, &frame.fields, &placement, segment.seed_at(at));
+            opening.end = start + frame.end as u32;
+        }
+        bytes.extend_from_slice(&image.bytes);
+        let padded = block_up(bytes.len() as u32) as usize;
+        bytes.pad_to(padded);
+        opening.bytes = bytes;
+        opening
+    }
+
+    /// Wakes who can go on after exclusive work.
+    fn wake_after_exclusive(&self, state: &mut State) {
+        if let Some(image) = state.queue.iter().find(|image| image.waiters > 0) {
+            image.round.changed.notify_one();
+        } else if state.queue.iter().any(|image| image.polled) {
+            self.wake_writer();
+        }
+    }
+
+    /// Prepares one more segment, if `wanted` still says so once nobody else prepares one.
+    pub(crate) fn prepare_segment(&self, wanted: impl Fn(&State) -> bool) -> Result<()> {
+        let _one_at_a_time = self.preparing.lock();
+        let mut state = self.lock()?;
+        if !wanted(&state) {
+            return Ok(());
+        }
+        let number = state.next_segment;
+        state.next_segment = number.next();
+        drop(state);
+        let sync_name = !planted!(self.options, SkipDirectorySync);
+        let disk = &*self.env.disk;
+        let prepared = create_written(disk, &self.dir, number, self.options.segment_bytes, sync_name)?;
+        self.state.lock().prepared.push_back(prepared);
+        Ok(())
+    }
+
+    /// Lets a segment go: its file becomes a prepared one when it has the right size, nobody reads it, and more are
+    /// wanted; else it is removed. The caller has made sure that nothing in it is needed.
+    pub(crate) fn let_go(&self, segment: Arc<Segment>) -> Result<()> {
+        let _one_at_a_time = self.preparing.lock();
+        let disk = &*self.env.disk;
+        let mut state = self.lock()?;
+        let fits = segment.bytes == self.options.segment_bytes && !segment.is_mapped();
+        let alone = Arc::strong_count(&segment) == 1;
+        if fits && alone && state.prepared.len() < self.options.pool_segments {
+            let number = state.next_segment;
+            state.next_segment = number.next();
+            drop(state);
+            let prepared = recycle(disk, &self.dir, &segment, number)?;
+            self.state.lock().prepared.push_back(prepared);
+            return Ok(());
+        }
+        drop(state);
+        disk.remove(segment.file.path())?;
+        disk.sync_dir(&self.dir)
+    }
+
+    /// Queues and writes an idle seal, if there is room for one in this segment.
+    pub(crate) fn seal(&self) -> Result<()> {
+        let mut state = self.lock()?;
+        let quiet = state.queue.is_empty() && state.in_flight.is_empty() && !state.exclusive;
+        if !quiet || !state.unproven {
+            return Ok(());
+        }
+        let image = new_image(&mut state);
+        image.put_seal(None);
+        let sequence = image.sequence;
+        drop(state);
+        self.wait(sequence)
+    }
+}
+
+/// The group table as of what was placed so far.
+pub(crate) fn placed_records(state: &State) -> Vec<(GroupId, GroupRecord)> {
+    state.groups.iter().map(|(id, group)| (*id, group.placed.clone())).collect()
+}
+
+/// A group's first batch in a log: its base.
+pub(crate) fn base_image(state: &mut State, id: GroupId) -> Option<u64> {
+    let group = state.groups.get(&id)?;
+    let (base, membership) = (group.log.record.base, group.log.record.membership.clone());
+    let fields = other_fields(Kind::Base, id, group, base.0, base.1);
+    let epoch = group.epoch;
+    let image = new_image(state);
+    image.put_other(epoch, fields, Body::Base { membership, keeps_entries: false }, false);
+    Some(image.sequence)
+}

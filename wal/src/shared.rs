@@ -1,0 +1,250 @@
+//! What all handles of an open log share, and the state behind its one lock.
+//!
+//! # Watermarks
+//! Everything is numbered by images ([`crate::image`]): `queued ≥ submitted ≥ acknowledged`. An image is
+//! acknowledged when it and all before it have reached the durability they were asked for. Positions follow:
+//! `tail` (where the next batch goes) ≥ `end` (exact end of the last one) ≥ `durable_end`.
+//!
+//! # Invariants
+//! 1. `in_flight` is in the order of submission, and images are popped from its front only.
+//! 2. While `exclusive` is set, one thread syncs or rolls and nobody submits.
+//! 3. `dirty` means that bytes before `end` were written and not synced; a durable image is never submitted then.
+//! 4. Unless `dirty`, `tail` is a block boundary: the block before it may hold durable bytes.
+//! 5. The queue never holds more than what fits into the current and the prepared segments.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::task::Waker;
+
+use logwood_base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use logwood_base::sync::{Arc, Condvar, Mutex, MutexGuard};
+use logwood_base::{
+    AlignedBuffer, DatabaseId, Environment, Error, GroupId, LogId, LogPosition, Lsn, Result, SegmentNo,
+    TaskHandle,
+};
+
+use crate::format::block_up;
+use crate::group_state::GroupState;
+use crate::image::{Image, Round, room_for};
+use crate::options::{LogOptions, Statistics};
+use crate::segment::{Prepared, Segment};
+
+/// Buffers kept for the next images.
+const SPARE_BUFFERS_MAX: usize = 16;
+
+/// What every handle points to.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) env: Environment,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: LogOptions,
+    pub(crate) log: LogId,
+    pub(crate) database: DatabaseId,
+    pub(crate) state: Mutex<State>,
+    /// The greatest image that is acknowledged, for tickets that look without the lock.
+    pub(crate) acknowledged: AtomicU64,
+    /// Signalled while somebody has exclusive work and the last image in flight is done.
+    pub(crate) drained: Condvar,
+    /// Signalled when entries were appended, for readers that wait at the tail.
+    pub(crate) news: Condvar,
+    /// Readers that wait at the tail.
+    pub(crate) readers_waiting: AtomicU64,
+    /// Held by who prepares a segment.
+    pub(crate) preparing: Mutex<()>,
+    /// Held by who writes a state, so that what is read back is what was written.
+    pub(crate) state_writing: Mutex<()>,
+    /// Held by who lets segments go.
+    pub(crate) retaining: Mutex<()>,
+    pub(crate) tasks: Mutex<Tasks>,
+    /// Whether the writer task waits for a wake.
+    pub(crate) writer_asleep: AtomicBool,
+    /// Keeps other processes out.
+    pub(crate) lock: Mutex<Option<Box<dyn logwood_base::disk::DirLock>>>,
+}
+
+/// The background tasks' handles.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    pub(crate) writer: Option<TaskHandle>,
+    pub(crate) keeper: Option<TaskHandle>,
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) groups: BTreeMap<GroupId, GroupState>,
+    /// Oldest first; the last one is being written.
+    pub(crate) segments: Vec<Arc<Segment>>,
+    /// Where the next batch goes, within the last segment.
+    pub(crate) tail: u32,
+    /// Exact end of the last batch.
+    pub(crate) end: LogPosition,
+    pub(crate) previous_crc: u32,
+    pub(crate) durable_end: LogPosition,
+    pub(crate) dirty: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) queue: VecDeque<Image>,
+    pub(crate) in_flight: VecDeque<InFlight>,
+    pub(crate) batches_in_flight: usize,
+    pub(crate) next_sequence: u64,
+    pub(crate) next_flight: u64,
+    pub(crate) prepared: VecDeque<Prepared>,
+    pub(crate) next_segment: SegmentNo,
+    /// Whether something was acknowledged that no later durable batch proves yet.
+    pub(crate) unproven: bool,
+    pub(crate) poison: Option<Error>,
+    pub(crate) closed: bool,
+    pub(crate) spare: Vec<AlignedBuffer>,
+    pub(crate) recent_bytes: usize,
+    pub(crate) next_holder: u64,
+    pub(crate) figures: Statistics,
+}
+
+/// An image that was submitted and is not acknowledged.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    /// Numbered by submission; a closing seal shares the sequence of the image before it.
+    pub(crate) flight: u64,
+    pub(crate) sequence: u64,
+    pub(crate) batches: usize,
+    /// Exact end of its last batch.
+    pub(crate) end: LogPosition,
+    pub(crate) durable: bool,
+    pub(crate) done: bool,
+    /// Whether it holds nothing to lose: a seal, which proves what was acknowledged before.
+    pub(crate) proves: bool,
+    pub(crate) round: Arc<Round>,
+    /// Per group: epoch and last entry.
+    pub(crate) reached: Vec<(GroupId, u64, Lsn)>,
+}
+
+impl Shared {
+    /// Takes the lock, unless the log is closed or was stopped by a failure.
+    pub(crate) fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        state.check()?;
+        Ok(state)
+    }
+
+    /// Whether an image has reached its durability.
+    pub(crate) fn is_acknowledged(&self, sequence: u64) -> bool {
+        self.acknowledged.load(Ordering::Acquire) >= sequence
+    }
+
+    /// Stops the log for good: what was written is unknown, and nothing later makes it known.
+    pub(crate) fn stop(&self, state: &mut State, cause: &Error) -> Vec<Waker> {
+        if state.poison.is_none() {
+            state.poison = Some(cause.poison());
+            tracing::error!(log = %self.log, %cause, "the log stops");
+        }
+        self.drained.notify_all();
+        self.news.notify_all();
+        let mut wakers = Vec::new();
+        let rounds = state.in_flight.iter().map(|flight| &flight.round);
+        for round in rounds.chain(state.queue.iter().map(|image| &image.round)) {
+            round.changed.notify_all();
+            wakers.append(&mut round.wakers.lock());
+        }
+        wakers
+    }
+
+    /// Has the writer task look, if it sleeps.
+    pub(crate) fn wake_writer(&self) {
+        if self.writer_asleep.load(Ordering::Acquire)
+            && self.writer_asleep.swap(false, Ordering::AcqRel)
+            && let Some(writer) = &self.tasks.lock().writer
+        {
+            writer.wake();
+        }
+    }
+
+    /// Has the keeper task look.
+    pub(crate) fn wake_keeper(&self) {
+        if let Some(keeper) = &self.tasks.lock().keeper {
+            keeper.wake();
+        }
+    }
+}
+
+impl State {
+    /// Refuses when the log is closed or stopped.
+    pub(crate) fn check(&self) -> Result<()> {
+        match &self.poison {
+            Some(poison) => Err(poison.clone()),
+            None if self.closed => Err(Error::Closed),
+            None => Ok(()),
+        }
+    }
+
+    /// The segment that is being written.
+    pub(crate) fn current(&self) -> &Arc<Segment> {
+        &self.segments[self.segments.len() - 1]
+    }
+
+    /// Bytes left in the current segment in front of its closing seal.
+    pub(crate) fn room(&self) -> u32 {
+        (self.current().bytes.saturating_sub(block_up(self.tail))).saturating_sub(room_for(0))
+    }
+
+    /// The image that takes entries now: the last queued one if it is open and small enough, else a new one.
+    pub(crate) fn open_image(&mut self, more: usize, limit: usize, batches_max: usize) -> &mut Image {
+        let fits = self.queue.back().is_some_and(|image| {
+            let small = image.bytes.is_empty() || image.bytes.len() + more <= limit;
+            image.open && small && image.frames.len() < batches_max
+        });
+        if !fits {
+            if let Some(image) = self.queue.back_mut() {
+                image.open = false;
+            }
+            self.push_image();
+        }
+        let last = self.queue.len() - 1;
+        &mut self.queue[last]
+    }
+
+    /// Queues an image without batches.
+    pub(crate) fn push_image(&mut self) -> &mut Image {
+        let buffer = self.spare.pop().unwrap_or_else(|| AlignedBuffer::with_capacity(16 << 10));
+        let image = Image::new(self.next_sequence, buffer);
+        self.next_sequence += 1;
+        self.queue.push_back(image);
+        let last = self.queue.len() - 1;
+        &mut self.queue[last]
+    }
+
+    /// A queued image by its number.
+    pub(crate) fn queued(&mut self, sequence: u64) -> Option<&mut Image> {
+        let first = self.queue.front()?.sequence;
+        let at = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        self.queue.get_mut(at)
+    }
+
+    /// Where to wait for an image that is not acknowledged.
+    pub(crate) fn round_of(&mut self, sequence: u64) -> Option<Arc<Round>> {
+        if let Some(flight) = self.in_flight.iter().find(|flight| flight.sequence == sequence) {
+            return Some(Arc::clone(&flight.round));
+        }
+        self.queued(sequence).map(|image| Arc::clone(&image.round))
+    }
+
+    /// Keeps a buffer for a later image.
+    pub(crate) fn give_back(&mut self, buffer: AlignedBuffer, limit: usize) {
+        if self.spare.len() < SPARE_BUFFERS_MAX && buffer.len() <= 2 * limit {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// A group, or the error that names it.
+    pub(crate) fn group(&self, id: GroupId) -> Result<&GroupState> {
+        self.groups.get(&id).ok_or_else(|| no_group(id))
+    }
+
+    /// A group, or the error that names it.
+    pub(crate) fn group_mut(&mut self, id: GroupId) -> Result<&mut GroupState> {
+        self.groups.get_mut(&id).ok_or_else(|| no_group(id))
+    }
+}
+
+fn no_group(id: GroupId) -> Error {
+    Error::NotFound { what: "group", name: id.to_string() }
+}
