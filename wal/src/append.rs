@@ -8,7 +8,7 @@ use logwood_base::sync::atomic::Ordering;
 use logwood_base::sync::{Arc, MutexGuard};
 use logwood_base::{Error, GroupId, Lsn, NodeId, Result, Term};
 
-use crate::format::batch::{BatchFields, ENTRY_FIXED_BYTES, FIXED_BYTES, Kind};
+use crate::format::batch::{BatchFields, ENTRY_FIXED_BYTES, FIXED_BYTES, Kind, LSN_MAX};
 use crate::format::header::table_bytes;
 use crate::format::{BLOCK, header};
 use crate::group_state::{GroupState, Violation, entry_bytes};
@@ -117,7 +117,7 @@ impl Shared {
         if append.entries.is_empty() {
             return Err(Error::InvalidArgument("no entries".to_owned()));
         }
-        if append.first_lsn.checked_add(append.entries.len() as u64 + 1).is_none() {
+        if append.first_lsn.0.saturating_add(append.entries.len() as u64) > LSN_MAX.0 {
             return Err(Error::InvalidArgument("beyond the numbering".to_owned()));
         }
         limits::check("bytes of one append", bytes, self.options.segment_bytes as usize)?;
@@ -210,12 +210,18 @@ impl Shared {
     }
 
     /// Moves a group's base, durably.
-    pub(crate) fn write_base(&self, id: GroupId, lsn: Lsn, term: Term, membership: (Lsn, Vec<u8>)) -> Result<()> {
+    pub(crate) fn write_base(
+        &self,
+        id: GroupId,
+        lsn: Lsn,
+        term: Term,
+        membership: (Lsn, Vec<u8>),
+    ) -> Result<()> {
         limits::check("membership bytes", membership.1.len(), MEMBERSHIP_BYTES_MAX)?;
         let mut state = self.reserve(FIXED_BYTES + 64 + MEMBERSHIP_BYTES_MAX)?;
         self.check_table(&state, membership.1.len())?;
         let group = state.group_mut(id)?;
-        if lsn < group.log.record.base.0 || (lsn > Lsn::ZERO) != (term >= Term::FIRST) {
+        if lsn > LSN_MAX || lsn < group.log.record.base.0 || (lsn > Lsn::ZERO) != (term >= Term::FIRST) {
             return Err(Error::InvalidArgument(format!("base {lsn} in term {term}")));
         }
         if lsn <= group.log.record.committed && !group.log.keeps_entries_above(lsn, term) {
@@ -265,8 +271,14 @@ impl Shared {
                 }
                 let offset = u64::from(start);
                 let path = segment.file.path();
-                Err(logwood_base::Corruption::new(path, offset, "state read back", "what was written", "other")
-                    .into())
+                Err(logwood_base::Corruption::new(
+                    path,
+                    offset,
+                    "state read back",
+                    "what was written",
+                    "other",
+                )
+                .into())
             });
             if let Err(error) = checked {
                 let wakers = self.stop(&mut self.state.lock(), &error);

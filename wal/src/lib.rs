@@ -1,5 +1,7 @@
 //! The write-ahead log of logwood, useful alone as the durable log of replicated systems.
 
+#![allow(dead_code)]
+
 mod append;
 mod commit;
 mod format;
@@ -19,6 +21,9 @@ mod shared;
 mod tail;
 mod tasks;
 mod ticket;
+
+#[cfg(test)]
+mod tests;
 
 pub use group::Group;
 pub use log::Log;

@@ -7,9 +7,11 @@ use logwood_base::limits::{self, BLOCK_BYTES, GROUPS_MAX, MEMBERSHIP_BYTES_MAX};
 use logwood_base::sync::atomic::{AtomicBool, AtomicU64};
 use logwood_base::sync::{Arc, Condvar, Mutex};
 use logwood_base::{
-    AlignedBuffer, DatabaseId, Disk, Environment, Error, GroupId, LogId, LogPosition, Lsn, Result, SegmentNo, Term,
+    AlignedBuffer, DatabaseId, Disk, Environment, Error, GroupId, LogId, LogPosition, Lsn, Result, SegmentNo,
+    Term,
 };
 
+use crate::format::batch::LSN_MAX;
 use crate::format::header::{HEADER_BYTES_MAX, HeaderRead, SegmentHeader};
 use crate::format::{block_up, parse_file_name};
 use crate::group::Group;
@@ -153,8 +155,11 @@ impl Log {
     /// a term; `DiskFull`, `Poisoned`, `Closed`.
     pub fn create_group(&self, id: GroupId, base: BaseState) -> Result<Group> {
         limits::check("membership bytes", base.membership.len(), MEMBERSHIP_BYTES_MAX)?;
-        if id == GroupId(0) || (base.lsn > Lsn::ZERO) != (base.term > Term::NONE) {
-            return Err(Error::InvalidArgument(format!("group {id} with base {} in {}", base.lsn, base.term)));
+        if id == GroupId(0) || base.lsn > LSN_MAX || (base.lsn > Lsn::ZERO) != (base.term > Term::NONE) {
+            return Err(Error::InvalidArgument(format!(
+                "group {id} with base {} in {}",
+                base.lsn, base.term
+            )));
         }
         let mut state = self.shared.reserve(base.membership.len() + BLOCK_BYTES)?;
         if state.groups.contains_key(&id) {
@@ -165,7 +170,13 @@ impl Log {
         let mut log = GroupLog::default();
         log.set_base(base.lsn, base.term, (base.lsn, base.membership));
         log.record.last = log.record.base;
-        let group = GroupState { stored: base.lsn, durable: base.lsn, released: base.lsn, log, ..GroupState::default() };
+        let group = GroupState {
+            stored: base.lsn,
+            durable: base.lsn,
+            released: base.lsn,
+            log,
+            ..GroupState::default()
+        };
         state.groups.insert(id, group);
         let sequence = crate::roll::base_image(&mut state, id);
         drop(state);

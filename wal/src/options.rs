@@ -7,7 +7,9 @@ use logwood_base::limits::{
     BLOCK_BYTES, ENTRY_PAYLOAD_BYTES_MAX, LOG_SEGMENT_BYTES_DEFAULT, LOG_SEGMENT_BYTES_MAX,
     LOG_SEGMENT_BYTES_MIN,
 };
-use logwood_base::{Corruption, DatabaseId, Error, GroupId, LogId, LogPosition, Lsn, Result, SegmentNo, Term};
+use logwood_base::{
+    Corruption, DatabaseId, Error, GroupId, LogId, LogPosition, Lsn, Result, SegmentNo, Term,
+};
 
 use crate::mutants::Mutant;
 
@@ -54,8 +56,7 @@ impl LogOptions {
     /// Refuses what cannot work.
     pub(crate) fn check(&self) -> Result<()> {
         let sizes = LOG_SEGMENT_BYTES_MIN..=LOG_SEGMENT_BYTES_MAX;
-        if !sizes.contains(&self.segment_bytes)
-            || !(self.segment_bytes as usize).is_multiple_of(BLOCK_BYTES)
+        if !sizes.contains(&self.segment_bytes) || !(self.segment_bytes as usize).is_multiple_of(BLOCK_BYTES)
         {
             let found = self.segment_bytes;
             return Err(Error::InvalidArgument(format!("segment_bytes {found} is not a size for segments")));

@@ -106,7 +106,7 @@ impl Shared {
 
     /// Where an entry that is not in memory stands.
     pub(crate) fn stored(&self, id: GroupId, lsn: Lsn) -> Result<Stored> {
-        stored_at(&*self.state.lock(), id, lsn)
+        stored_at(&self.state.lock(), id, lsn)
     }
 }
 
@@ -204,9 +204,15 @@ impl RunWalker {
 
     fn damage(&self, stored: &Stored, offset: usize, check: &'static str) -> Error {
         let offset = u64::from(stored.run.start.offset) + offset as u64;
-        Corruption::new(stored.segment.file.path(), offset, check, "what recovery or a write left", "other bytes")
-            .affecting(format!("group {} lsn {}..={}", self.group, self.wanted, stored.run.last))
-            .into()
+        Corruption::new(
+            stored.segment.file.path(),
+            offset,
+            check,
+            "what recovery or a write left",
+            "other bytes",
+        )
+        .affecting(format!("group {} lsn {}..={}", self.group, self.wanted, stored.run.last))
+        .into()
     }
 }
 
@@ -219,15 +225,16 @@ fn entry_at(bytes: &[u8], lsn: Lsn) -> Option<RawEntry<'_>> {
     crate::format::batch::Entries::new(bytes, lsn).next()
 }
 
+/// Vote and membership.
+type StateRead = ((Term, NodeId), (Lsn, Vec<u8>));
+
 /// Vote and membership as the device holds them in the state batch at `start..end`.
-pub(crate) fn read_back(
-    segment: &Segment,
-    start: u32,
-    end: u32,
-) -> Result<((Term, NodeId), (Lsn, Vec<u8>))> {
+pub(crate) fn read_back(segment: &Segment, start: u32, end: u32) -> Result<StateRead> {
     let (bytes, _source) = segment.file.read_past_cache(u64::from(start), (end - start) as usize)?;
     let batch = Batch::decode(&bytes, segment.seed_at(start));
-    match batch.and_then(|batch| batch.state().map(|state| (state.vote, state.membership.0, state.membership.1.to_vec()))) {
+    match batch.and_then(|batch| {
+        batch.state().map(|state| (state.vote, state.membership.0, state.membership.1.to_vec()))
+    }) {
         Ok((vote, lsn, membership)) => Ok((vote, (lsn, membership))),
         Err(error) => {
             let path = segment.file.path();

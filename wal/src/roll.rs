@@ -18,8 +18,8 @@ use logwood_base::{GroupId, LogPosition, Result};
 use crate::append::{new_image, other_fields};
 use crate::format::batch::Kind;
 use crate::format::batch::{self, Placement};
-use crate::format::header::{GroupRecord, SegmentHeader};
 use crate::format::block_up;
+use crate::format::header::{GroupRecord, SegmentHeader};
 use crate::image::{Body, Image};
 use crate::mutants::planted;
 use crate::segment::{Prepared, Segment, create_written, recycle};
@@ -78,7 +78,7 @@ impl Shared {
     }
 
     /// Steps 5 and 6.
-    fn begin_segment<'a>(&'a self, mut state: MutexGuard<'a, State>, next: Prepared) -> MutexGuard<'a, State> {
+    fn begin_segment<'a>(&'a self, state: MutexGuard<'a, State>, next: Prepared) -> MutexGuard<'a, State> {
         let Prepared { number, bytes, file } = next;
         let segment = Arc::new(Segment::new(self.log, number, bytes, file));
         let records = placed_records(&state);

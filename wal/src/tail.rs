@@ -61,7 +61,10 @@ impl Tail {
         let state = self.shared.state.lock();
         let log = &state.group(self.group)?.log;
         if lsn >= log.record.base.0 && log.term_of(lsn) != Some(term) {
-            return Err(Error::Conflict(format!("entries up to {lsn} of group {} were replaced", self.group)));
+            return Err(Error::Conflict(format!(
+                "entries up to {lsn} of group {} were replaced",
+                self.group
+            )));
         }
         Ok(())
     }

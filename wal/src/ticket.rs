@@ -78,6 +78,9 @@ impl Future for Ticket {
 
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").field("last", &self.last).field("done", &self.is_done()).finish_non_exhaustive()
+        f.debug_struct("Ticket")
+            .field("last", &self.last)
+            .field("done", &self.is_done())
+            .finish_non_exhaustive()
     }
 }

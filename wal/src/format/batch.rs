@@ -37,6 +37,9 @@ pub(crate) const FIXED_BYTES: usize = 72;
 /// Bytes in front of an entry's payload.
 pub(crate) const ENTRY_FIXED_BYTES: usize = 12;
 
+/// Greatest LSN that a batch or header may name: arithmetic on LSNs that were read never overflows.
+pub(crate) const LSN_MAX: Lsn = Lsn(1 << 62);
+
 /// What a batch does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -63,7 +66,7 @@ pub(crate) struct BatchFields {
 impl BatchFields {
     /// The last entry's LSN; `first_lsn − 1` when there are none.
     pub(crate) fn last_lsn(&self) -> Lsn {
-        Lsn(self.first_lsn.0 - 1 + u64::from(self.count))
+        Lsn(self.first_lsn.0.saturating_add(u64::from(self.count)).saturating_sub(1))
     }
 }
 
@@ -149,8 +152,8 @@ impl<'a> Batch<'a> {
         if length < FIXED_BYTES || length > bytes.len() {
             return Err(CodecError { offset: 4, what: "batch length" });
         }
-        let kind = Kind::from_byte(reader.u8("batch kind")?)
-            .ok_or(CodecError { offset: 8, what: "batch kind" })?;
+        let kind =
+            Kind::from_byte(reader.u8("batch kind")?).ok_or(CodecError { offset: 8, what: "batch kind" })?;
         let bytes = &bytes[..length];
         if checksum(seed, &bytes[4..]) != crc {
             return Err(CodecError { offset: 0, what: "batch checksum" });
@@ -210,6 +213,9 @@ impl<'a> Batch<'a> {
     /// is read later must not have to check again.
     fn check_body(&self) -> Result<(), CodecError> {
         let error = |what| CodecError { offset: FIXED_BYTES, what };
+        if self.fields.last_lsn() > LSN_MAX || self.fields.commit_lsn > LSN_MAX {
+            return Err(error("lsn"));
+        }
         match self.fields.kind {
             Kind::Append | Kind::Copy => self.check_entries(),
             Kind::Base if self.fields.count == 0 => self.base_membership().map(|_| ()),
@@ -224,9 +230,6 @@ impl<'a> Batch<'a> {
         let fields = &self.fields;
         if fields.first_lsn == Lsn::ZERO || fields.count == 0 {
             return Err(error("first lsn or count"));
-        }
-        if fields.first_lsn.checked_add(u64::from(fields.count)).is_none() {
-            return Err(error("last lsn"));
         }
         let mut reader = Reader::new(&self.bytes[FIXED_BYTES..]);
         let mut before = Term::FIRST.max(fields.prev_term);

@@ -45,6 +45,7 @@ use logwood_base::{
     AlignedBuffer, DatabaseId, FormatVersion, GroupId, LogId, LogPosition, Lsn, NodeId, SegmentNo, Term,
 };
 
+use super::batch::LSN_MAX;
 use super::{BLOCK, READ_VERSION, WRITE_VERSION, block_up, segment_seed};
 
 const MAGIC: [u8; 8] = *b"LWLOGSEG";
@@ -231,7 +232,8 @@ fn decode_groups(table: &mut Reader<'_>, count: usize) -> Result<Vec<(GroupId, G
             membership: (Lsn(table.u64("membership lsn")?), Vec::new()),
         };
         let length = table.u32("membership length")? as usize;
-        if length > MEMBERSHIP_BYTES_MAX || record.base.0 > record.last.0 {
+        let last = record.last.0.max(record.committed);
+        if length > MEMBERSHIP_BYTES_MAX || record.base.0 > record.last.0 || last > LSN_MAX {
             return Err(table.error("group record"));
         }
         let membership = (record.membership.0, table.bytes(length, "membership")?.to_vec());

@@ -1,0 +1,61 @@
+//! What the log does when nothing goes wrong.
+
+use logwood_base::{Lsn, NodeId, Term};
+
+use super::world::{World, append_at, commit, contents, small};
+use crate::Durability;
+
+#[test]
+fn entries_come_back_from_memory_and_from_segments() {
+    let world = World::new(1);
+    let (log, group) = world.create(crate::LogOptions { recent_bytes_max: 2_000, ..small() }).unwrap();
+    for _ in 0..300 {
+        commit(&group, 1, 150).unwrap();
+    }
+    assert!(log.statistics().rolls > 3);
+    assert!(log.statistics().recent_bytes <= 2_000 + 400);
+    assert_eq!(contents(&group, 150).len(), 300);
+    let some = group.read(Lsn(17), Lsn(40), 1_000).unwrap();
+    assert_eq!(some[0].lsn, Lsn(17));
+    assert_eq!(some.len(), 6, "six entries of 150 bytes stay below the bound");
+    log.close().unwrap();
+    assert!(
+        group
+            .append(crate::Append {
+                term: Term(1),
+                previous: None,
+                first_lsn: Lsn(301),
+                entries: &[(Term(1), b"late")],
+                durability: Durability::Durable
+            })
+            .is_err()
+    );
+}
+
+#[test]
+fn a_vote_is_read_back_and_kept() {
+    let world = World::new(1);
+    let (_log, group) = world.create(small()).unwrap();
+    group.set_vote(Term(3), NodeId(9)).unwrap();
+    group.set_membership(Lsn(0), b"members").unwrap();
+    assert_eq!(group.vote(), (Term(3), NodeId(9)));
+    assert!(group.set_vote(Term(2), NodeId(9)).is_err());
+    assert_eq!(group.membership().1, b"members");
+}
+
+#[test]
+fn buffered_and_durable_appends_mix() {
+    let world = World::new(1);
+    let (log, group) = world.create(small()).unwrap();
+    for n in 1..=200u64 {
+        let durability = if n % 7 == 0 { Durability::Durable } else { Durability::Buffered };
+        append_at(&group, Lsn(n), Term(1), 1, 100, durability).unwrap().wait().unwrap();
+        if n % 7 == 0 {
+            assert_eq!(group.durable_lsn(), Lsn(n));
+        }
+    }
+    assert!(group.durable_lsn() < Lsn(200));
+    log.sync().unwrap();
+    assert_eq!(group.durable_lsn(), Lsn(200));
+    assert_eq!(contents(&group, 100).len(), 200);
+}

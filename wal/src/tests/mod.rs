@@ -1,0 +1,4 @@
+//! The log's tests over the simulated disk. They live inside the crate because the planted bugs do.
+
+mod basic;
+mod world;
