@@ -1,4 +1,7 @@
 //! Tests of the store on the simulated disk.
 
 mod basics;
+mod crash;
+mod damage;
+mod faults;
 mod harness;

@@ -21,6 +21,11 @@ use crate::store::{
 
 pub(super) const DIR: &str = "db";
 
+/// Multiplies the sampling of the longer tests: `LOGWOOD_TEST_SCALE`, 1 by default.
+pub(super) fn scale() -> u64 {
+    std::env::var("LOGWOOD_TEST_SCALE").ok().and_then(|scale| scale.parse().ok()).unwrap_or(1)
+}
+
 pub(super) fn identity() -> Identity {
     Identity { database: DatabaseId(7), log: LogId(9) }
 }
