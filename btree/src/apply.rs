@@ -1,0 +1,209 @@
+//! Changes to the trees, in LSN order, by one writer at a time.
+//!
+//! A batch is cut at its range deletes. Between them changes are sorted by tree and key, the last one of each key
+//! wins, and they are applied leaf by leaf: few changes go to the leaf's delta area, many rebuild it. Everything that
+//! can fail (a damaged page, a full batch) fails before anything is changed.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`write`] | point changes of one leaf: append, or rebuild |
+//! | [`split`] | new leaves and inner nodes in the place of old ones |
+//! | [`merge`] | a small leaf joins its neighbour |
+
+mod merge;
+mod split;
+mod write;
+
+use std::sync::Arc;
+
+use crossbeam_epoch::Guard;
+use logwood_base::limits::{self, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use logwood_base::{Error, KeyspaceId, Lsn, Result};
+
+use crate::descent::TreeCore;
+use crate::node::view::View;
+use crate::shared::{Shared, Writer};
+use crate::version::Seek;
+
+/// Keys that a range delete takes at a time.
+const RANGE_DELETE_STEP: usize = 1024;
+
+/// One change of one tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// Whose tree.
+    pub keyspace: KeyspaceId,
+    /// What happens.
+    pub kind: ChangeKind<'a>,
+}
+
+/// What happens to a tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChangeKind<'a> {
+    /// The key has this value from now on.
+    Put {
+        /// At most `KEY_BYTES_MAX` long.
+        key: &'a [u8],
+        /// At most `VALUE_BYTES_MAX` long.
+        value: &'a [u8],
+    },
+    /// The key is absent from now on.
+    Delete {
+        /// Which key.
+        key: &'a [u8],
+    },
+    /// All keys of a range are absent from now on.
+    DeleteRange {
+        /// The first key of the range.
+        from: &'a [u8],
+        /// The first key behind it; `None`: to the end.
+        to: Option<&'a [u8]>,
+    },
+}
+
+/// A put or a delete, with its tree looked up.
+#[derive(Clone, Copy)]
+struct Point<'a> {
+    core: &'a TreeCore,
+    key: &'a [u8],
+    /// `None` deletes.
+    value: Option<&'a [u8]>,
+}
+
+/// One application of one LSN.
+struct Applier<'s> {
+    shared: &'s Shared,
+    writer: &'s mut Writer,
+    guard: &'s Guard,
+    lsn: Lsn,
+}
+
+/// Applies the changes of one entry.
+pub(crate) fn apply(shared: &Shared, writer: &mut Writer, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
+    if lsn <= writer.applied {
+        let found = writer.applied;
+        return Err(Error::InvalidArgument(format!("entry {lsn} applied behind entry {found}")));
+    }
+    let trees = look_up(shared, changes)?;
+    let guard = crossbeam_epoch::pin();
+    if shared.has_cold() {
+        changes.iter().zip(&trees).try_for_each(|(change, core)| preload(shared, core, change, &guard))?;
+    }
+    let mut applier = Applier { shared, writer, guard: &guard, lsn };
+    let mut from = 0;
+    for (at, (change, core)) in changes.iter().zip(&trees).enumerate() {
+        if let ChangeKind::DeleteRange { from: low, to } = change.kind {
+            applier.points(&changes[from..at], &trees[from..at])?;
+            applier.delete_range(core, low, to)?;
+            from = at + 1;
+        }
+    }
+    applier.points(&changes[from..], &trees[from..])?;
+    writer.applied = lsn;
+    writer.tidy(&shared.registry, &guard);
+    Ok(())
+}
+
+/// The tree of each change. Refuses what passes a limit.
+fn look_up(shared: &Shared, changes: &[Change<'_>]) -> Result<Vec<Arc<TreeCore>>> {
+    let trees = shared.trees.read();
+    changes
+        .iter()
+        .map(|change| {
+            if let ChangeKind::Put { key, value } = change.kind {
+                limits::check("key bytes", key.len(), KEY_BYTES_MAX)?;
+                limits::check("value bytes", value.len(), VALUE_BYTES_MAX)?;
+            }
+            trees.get(&change.keyspace).cloned().ok_or_else(|| Error::NotFound {
+                what: "keyspace",
+                name: change.keyspace.to_string(),
+            })
+        })
+        .collect()
+}
+
+/// Loads the leaves that a change touches. Nothing is evicted while the writer's lock is held, so they stay.
+fn preload(shared: &Shared, core: &TreeCore, change: &Change<'_>, guard: &Guard) -> Result<()> {
+    match change.kind {
+        ChangeKind::Put { key, .. } | ChangeKind::Delete { key } => {
+            core.leaf_of(shared, key, guard).map(drop)
+        }
+        ChangeKind::DeleteRange { from, to } => {
+            let mut next = from.to_vec();
+            while to.is_none_or(|to| *next < *to) {
+                let way = core.way(shared, Seek::From(&next), guard)?;
+                let Some(high) = way.high() else { break };
+                next = high;
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Applier<'_> {
+    /// Applies puts and deletes: sorted, the last one of each key.
+    fn points(&mut self, changes: &[Change<'_>], trees: &[Arc<TreeCore>]) -> Result<()> {
+        let mut points: Vec<Point<'_>> = Vec::with_capacity(changes.len());
+        for (change, core) in changes.iter().zip(trees) {
+            let (key, value) = match change.kind {
+                ChangeKind::Put { key, value } => (key, Some(value)),
+                ChangeKind::Delete { key } => (key, None),
+                ChangeKind::DeleteRange { .. } => continue,
+            };
+            points.push(Point { core, key, value });
+        }
+        points.sort_by(|a, b| (a.core.id, a.key).cmp(&(b.core.id, b.key)));
+        // Sorting is stable: of equal keys the last one stands last, and stays.
+        let mut kept = 0;
+        for at in 0..points.len() {
+            let next = points.get(at + 1);
+            if next.is_none_or(|next| (next.core.id, next.key) != (points[at].core.id, points[at].key)) {
+                points[kept] = points[at];
+                kept += 1;
+            }
+        }
+        points.truncate(kept);
+        for run in points.chunk_by(|a, b| a.core.id == b.core.id) {
+            self.write(run[0].core, run)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes every key that the tree holds in a range.
+    fn delete_range(&mut self, core: &TreeCore, from: &[u8], to: Option<&[u8]>) -> Result<()> {
+        let mut next = from.to_vec();
+        loop {
+            let (keys, behind) = self.keys_of(core, &next, to)?;
+            let points: Vec<Point<'_>> = keys.iter().map(|key| Point { core, key, value: None }).collect();
+            self.write(core, &points)?;
+            match behind {
+                Some(behind) => next = behind,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Some of the keys in `from..to`, in order, and where to go on.
+    fn keys_of(
+        &self,
+        core: &TreeCore,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
+        let mut keys = Vec::new();
+        let mut next = from.to_vec();
+        while to.is_none_or(|to| *next < *to) {
+            let way = core.way(self.shared, Seek::From(&next), self.guard)?;
+            let Some(leaf) = way.node.leaf() else { break };
+            let view = View::new(leaf, Lsn::MAX);
+            let end = to.map_or_else(|| view.end(), |to| view.place_of(to));
+            keys.extend(view.records(view.place_of(&next), end).map(|record| record.key()));
+            let Some(high) = way.high() else { break };
+            if keys.len() >= RANGE_DELETE_STEP {
+                return Ok((keys, to.is_none_or(|to| *high < *to).then_some(high)));
+            }
+            next = high;
+        }
+        Ok((keys, None))
+    }
+}

@@ -1,0 +1,61 @@
+//! A leaf that became small joins a neighbour.
+//!
+//! Only a neighbour under the same parent, and only one that is in memory: a page is never read to save space.
+
+use super::Applier;
+use super::write::Gathered;
+use crate::descent::{TreeCore, Way};
+use crate::node::inner::Keys;
+use crate::node::leaf::Leaf;
+use crate::node::slot::Node;
+
+impl Applier<'_> {
+    /// Builds one leaf of `gathered`, which is to replace `leaf`, and of a neighbour's records, if there is one with
+    /// room. Answers whether it did.
+    pub(super) fn join_neighbour(
+        &mut self,
+        core: &TreeCore,
+        way: &Way<'_>,
+        leaf: &Leaf,
+        low: &[u8],
+        gathered: &Gathered<'_>,
+    ) -> bool {
+        let Some(((parent, child), above)) = way.steps.split_last() else { return false };
+        let room = (self.shared.options.leaf_bytes * 3 / 4).saturating_sub(gathered.cost);
+        for (number, left) in [(child + 1, false), (child.wrapping_sub(1), true)] {
+            let Some(slot) = parent.slots().get(number) else { continue };
+            let seen = slot.load(self.guard);
+            let Some(neighbour) = seen.leaf() else { continue };
+            let mut theirs = Gathered::default();
+            theirs.push_leaf(neighbour);
+            if theirs.cost > room {
+                continue;
+            }
+            self.make_leaf_dirty(neighbour);
+            let border = parent.separator(number.min(*child));
+            let (records, past) = if left {
+                let their_low = match number {
+                    0 => Way::low_of(above).unwrap_or_default(),
+                    _ => parent.separator(number - 1),
+                };
+                let mut past = self.past_of(neighbour, &their_low, Some(&border));
+                past.extend(self.past_of(leaf, &border, None));
+                ([theirs.records(), gathered.records()].concat(), past)
+            } else {
+                let mut past = self.past_of(leaf, low, Some(&border));
+                past.extend(self.past_of(neighbour, &border, None));
+                ([gathered.records(), theirs.records()].concat(), past)
+            };
+            let joined = self.new_leaf(&records, past);
+            self.supersede(leaf);
+            self.supersede(neighbour);
+            let mut steps = way.steps.clone();
+            if let Some(last) = steps.last_mut() {
+                last.1 = number.min(*child);
+            }
+            self.replace_child(core, &steps, 2, vec![Node::Leaf(joined)], &Keys::default());
+            return true;
+        }
+        false
+    }
+}

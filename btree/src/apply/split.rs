@@ -1,0 +1,174 @@
+//! New nodes in the place of old ones.
+
+use std::ops::Range;
+
+use logwood_base::Lsn;
+
+use super::Applier;
+use crate::descent::TreeCore;
+use crate::node::inner::{CHILDREN_MAX, Inner, Keys, SEPARATOR_BYTES_MAX};
+use crate::node::leaf::{Record, record_cost};
+use crate::node::slot::Node;
+
+/// Where to cut records into leaves of at most about `budget`: the ends of the pieces, the last one included.
+///
+/// Keys that arrive in order (`at_end`) leave full leaves behind; others are cut evenly, so that each half has room.
+pub(super) fn cut(records: &[Record<'_>], cost: usize, budget: usize, at_end: bool) -> Vec<usize> {
+    if cost <= budget || records.len() < 2 {
+        return vec![records.len()];
+    }
+    let target = if at_end {
+        budget
+    } else {
+        let pieces = if cost <= 2 * budget { 2 } else { (cost * 4).div_ceil(budget * 3) };
+        cost.div_ceil(pieces)
+    };
+    let mut ends = Vec::new();
+    let mut size = 0;
+    for (at, (key, value)) in records.iter().enumerate() {
+        let record = record_cost(key, value);
+        let nearer_without = size > 0 && size + record > target && (at_end || size + record / 2 > target);
+        if nearer_without {
+            ends.push(at);
+            size = 0;
+        }
+        size += record;
+    }
+    ends.push(records.len());
+    ends
+}
+
+impl Applier<'_> {
+    /// Puts `nodes` in the place of `replaced` neighbouring children, of which the last step's is the first.
+    pub(super) fn replace_child(
+        &self,
+        core: &TreeCore,
+        steps: &[(&Inner, usize)],
+        replaced: usize,
+        nodes: Vec<Node>,
+        separators: &Keys,
+    ) {
+        let Some(((parent, first), above)) = steps.split_last() else {
+            return self.replace_root(core, nodes, separators);
+        };
+        let mut nodes = nodes;
+        if nodes.len() == 1
+            && replaced == 1
+            && let Some(node) = nodes.pop()
+        {
+            return parent.slots()[*first].replace(node, self.guard);
+        }
+        let (children, keys) = self.take_children(parent, *first..*first + replaced, nodes, separators);
+        if above.is_empty() && children.len() == 1 {
+            // The tree becomes lower by one level.
+            return self.replace_root(core, children, &keys);
+        }
+        let at_end = first + replaced == parent.slots().len();
+        let (inners, between) = self.build_inners(parent.level(), children, &keys, at_end);
+        self.replace_child(core, above, 1, inners, &between);
+    }
+
+    /// Moves the children of `parent` out of it, with `nodes` in the place of the span.
+    fn take_children(
+        &self,
+        parent: &Inner,
+        span: Range<usize>,
+        nodes: Vec<Node>,
+        separators: &Keys,
+    ) -> (Vec<Node>, Keys) {
+        let slots = parent.slots();
+        let mut keys = Keys::default();
+        parent.copy_separators(0..span.start, &mut keys);
+        separators.iter().for_each(|key| keys.push(key));
+        parent.copy_separators(span.end - 1..slots.len() - 1, &mut keys);
+        let mut children = Vec::with_capacity(slots.len() + nodes.len());
+        children.extend(slots[..span.start].iter().map(|slot| slot.freeze()));
+        slots[span.clone()].iter().for_each(|slot| slot.freeze().retire(self.guard));
+        children.extend(nodes);
+        children.extend(slots[span.end..].iter().map(|slot| slot.freeze()));
+        (children, keys)
+    }
+
+    /// As many inner nodes as the children need.
+    fn build_inners(&self, level: u8, children: Vec<Node>, keys: &Keys, at_end: bool) -> (Vec<Node>, Keys) {
+        let mut children = children.into_iter();
+        let mut inners = Vec::new();
+        let mut between = Keys::default();
+        let mut from = 0;
+        for to in inner_cuts(keys, at_end) {
+            let part = keys.slice(from..to - 1);
+            let nodes = children.by_ref().take(to - from).collect();
+            inners.push(Node::Inner(Inner::new(level, &part, nodes, self.lsn, &self.shared.account)));
+            if to - 1 < keys.len() {
+                between.push(keys.get(to - 1));
+            }
+            from = to;
+        }
+        (inners, between)
+    }
+
+    /// Puts one node, or a new level over several, at the root.
+    fn replace_root(&self, core: &TreeCore, mut nodes: Vec<Node>, separators: &Keys) {
+        let mut keys = separators.clone();
+        while nodes.len() > 1 {
+            let below = match &nodes[0] {
+                Node::Inner(inner) => inner.level(),
+                _ => 0,
+            };
+            (nodes, keys) = self.build_inners(below + 1, nodes, &keys, false);
+        }
+        if let Some(node) = nodes.pop() {
+            core.root.replace(node, self.guard);
+        }
+    }
+
+    /// The LSN of this application, for what hangs nodes in.
+    pub(super) const fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+}
+
+/// Where to cut the children of an inner node: the ends of the pieces. There is one child more than keys.
+fn inner_cuts(keys: &Keys, at_end: bool) -> Vec<usize> {
+    let children = keys.len() + 1;
+    let by_bytes = keys.bytes().div_ceil(SEPARATOR_BYTES_MAX).max(1);
+    // Two children at least stay together, however long their separators are.
+    let pieces = children.div_ceil(CHILDREN_MAX).max(by_bytes).min(children / 2).max(1);
+    if pieces == 2 && at_end && children > 16 {
+        return vec![children * 9 / 10, children];
+    }
+    (1..=pieces).map(|piece| children * piece / pieces).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_are_cut_evenly_or_filled_in_order() {
+        let keys: Vec<Vec<u8>> = (0..100u8).map(|n| vec![n; 12]).collect();
+        let records: Vec<Record<'_>> = keys.iter().map(|key| (key.as_slice(), &b"12345678901"[..])).collect();
+        let cost: usize = records.iter().map(|(key, value)| record_cost(key, value)).sum();
+        assert_eq!(cut(&records, cost, cost, false), [100]);
+        assert_eq!(cut(&records, cost, cost - 1, false), [50, 100]);
+        assert_eq!(cut(&records, cost, cost - 1, true), [99, 100]);
+        let many = cut(&records, cost, cost / 5, false);
+        assert_eq!((many.len(), many.last()), (7, Some(&100)));
+    }
+
+    #[test]
+    fn a_record_beyond_the_budget_stands_alone() {
+        let large = vec![0; 5000];
+        let records: Vec<Record<'_>> =
+            vec![(b"a", b"1"), (b"b", &large), (b"c", b"1"), (b"d", &large), (b"e", b"1")];
+        let cost: usize = records.iter().map(|(key, value)| record_cost(key, value)).sum();
+        let ends = cut(&records, cost, 1000, false);
+        let mut from = 0;
+        for to in ends {
+            let large = records[from..to].iter().filter(|(_, value)| value.len() > 1).count();
+            assert!(large <= 1, "two large values in one leaf");
+            from = to;
+        }
+        assert_eq!(from, 5);
+    }
+}

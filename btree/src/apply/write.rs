@@ -1,0 +1,189 @@
+//! Point changes of one leaf.
+
+use logwood_base::{Error, Result};
+
+use super::split::cut;
+use super::{Applier, Point};
+use crate::account::Class;
+use crate::descent::{TreeCore, Way};
+use crate::node::delta::{DELTA_SLOTS, DeltaEntry};
+use crate::node::inner::Keys;
+use crate::node::leaf::{Leaf, Record, record_cost};
+use crate::node::search;
+use crate::node::slot::Node;
+use crate::node::view::View;
+use crate::version::{Part, Previous, Seek};
+use logwood_base::Lsn;
+
+/// The records of a leaf that is about to be built.
+#[derive(Default)]
+pub(super) struct Gathered<'v> {
+    keys: Keys,
+    values: Vec<&'v [u8]>,
+    /// What they will cost in memory.
+    pub(super) cost: usize,
+}
+
+impl<'v> Gathered<'v> {
+    pub(super) fn push(&mut self, prefix: &[u8], suffix: &[u8], value: &'v [u8]) {
+        self.keys.push_parts(prefix, suffix);
+        self.values.push(value);
+        self.cost += record_cost(prefix, value) + suffix.len();
+    }
+
+    /// Appends every record of a leaf as it is now.
+    pub(super) fn push_leaf(&mut self, leaf: &'v Leaf) {
+        let view = View::new(leaf, Lsn::MAX);
+        for record in view.records(View::start(), view.end()) {
+            self.push(record.prefix, record.suffix, record.value);
+        }
+    }
+
+    pub(super) fn records(&self) -> Vec<Record<'_>> {
+        self.keys.iter().zip(self.values.iter().copied()).collect()
+    }
+}
+
+impl Applier<'_> {
+    /// Applies sorted changes of different keys to one tree.
+    pub(super) fn write(&mut self, core: &TreeCore, points: &[Point<'_>]) -> Result<()> {
+        let guard = self.guard;
+        let mut rest = points;
+        while let Some(first) = rest.first() {
+            let way = core.way(self.shared, Seek::From(first.key), guard)?;
+            let Some(leaf) = way.node.leaf() else {
+                return Err(Error::Internal("a way did not end in a leaf".into()));
+            };
+            let count = 1 + rest[1..].iter().take_while(|point| way.reaches(point.key)).count();
+            let (here, behind) = rest.split_at(count);
+            self.make_dirty(&way, leaf);
+            if self.fits(leaf, here) {
+                here.iter().for_each(|point| leaf.push(DeltaEntry::new(self.lsn, point.key, point.value)));
+            } else {
+                self.rebuild(core, &way, leaf, here);
+            }
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Notes a change in a leaf and in the nodes above it.
+    fn make_dirty(&mut self, way: &Way<'_>, leaf: &Leaf) {
+        for (inner, _) in &way.steps {
+            if let Some(image) = inner.make_dirty(self.lsn) {
+                self.writer.discard(&image, self.lsn);
+            }
+        }
+        self.make_leaf_dirty(leaf);
+    }
+
+    /// Notes a change in a leaf.
+    pub(super) fn make_leaf_dirty(&mut self, leaf: &Leaf) {
+        if let Some(image) = leaf.make_dirty() {
+            self.writer.discard(&image, self.lsn);
+        }
+    }
+
+    /// Whether the delta area has room for the changes.
+    fn fits(&self, leaf: &Leaf, points: &[Point<'_>]) -> bool {
+        let (used, bytes) = leaf.delta().map_or((0, 0), |area| (area.len(), area.bytes()));
+        if used + points.len() > DELTA_SLOTS {
+            return false;
+        }
+        let more: usize = points.iter().map(|point| point.key.len() + point.value.map_or(0, <[u8]>::len)).sum();
+        bytes + more <= self.shared.options.leaf_bytes / 2
+    }
+
+    /// Puts new leaves in the place of one, its changes and `points` folded in.
+    fn rebuild(&mut self, core: &TreeCore, way: &Way<'_>, leaf: &Leaf, points: &[Point<'_>]) {
+        let gathered = fold(leaf, points);
+        let records = gathered.records();
+        let low = way.low().unwrap_or_default();
+        let budget = self.shared.options.leaf_bytes;
+        if gathered.cost < budget / 4 && self.join_neighbour(core, way, leaf, &low, &gathered) {
+            return;
+        }
+        let at_end = leaf.len() > 0 && records.last().is_some_and(|(key, _)| leaf.find(key) == Err(leaf.len()));
+        let cuts = cut(&records, gathered.cost, budget, at_end);
+        let mut nodes = Vec::with_capacity(cuts.len());
+        let mut separators = Keys::default();
+        let mut from = 0;
+        let mut low = low;
+        let high = if cuts.len() > 1 { way.high() } else { None };
+        for to in cuts {
+            let next_low = (to < records.len()).then(|| search::separator(records[to - 1].0, records[to].0));
+            let end = next_low.as_deref().or(high.as_deref());
+            let parts = self.past_of(leaf, &low, end);
+            nodes.push(Node::Leaf(self.new_leaf(&records[from..to], parts)));
+            if let Some(next) = next_low {
+                separators.push(&next);
+                low = next;
+            }
+            from = to;
+        }
+        self.supersede(leaf);
+        self.replace_child(core, &way.steps, 1, nodes, &separators);
+    }
+
+    /// What a new leaf over `low..high` names as its past, when `leaf` held that range before.
+    pub(super) fn past_of(&self, leaf: &Leaf, low: &[u8], high: Option<&[u8]>) -> Vec<Part> {
+        if leaf.base_lsn() < self.lsn {
+            return vec![Part { low: low.into(), leaf: leaf.clone(), valid_below: self.lsn }];
+        }
+        // Made by this very entry: nobody ever sees it. Its own past is the past.
+        let Some(previous) = leaf.header().prev.load(self.guard) else { return Vec::new() };
+        let parts = previous.parts();
+        let mut past = Vec::new();
+        for (number, part) in parts.iter().enumerate() {
+            let from = if number == 0 { low } else { low.max(&*part.low) };
+            let end = parts.get(number + 1).map(|next| &*next.low);
+            let to = match (end, high) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            if to.is_none_or(|to| from < to) {
+                past.push(Part { low: from.into(), ..part.clone() });
+            }
+        }
+        past
+    }
+
+    /// A leaf of this entry.
+    pub(super) fn new_leaf(&mut self, records: &[Record<'_>], past: Vec<Part>) -> Leaf {
+        let leaf = Leaf::build(records, self.lsn, Previous::new(past), &self.shared.account);
+        self.writer.made(self.lsn, &leaf);
+        leaf
+    }
+
+    /// Notes that another leaf serves from this entry on.
+    pub(super) fn supersede(&self, leaf: &Leaf) {
+        leaf.supersede(self.lsn);
+        let class = if leaf.base_lsn() < self.lsn { Class::Kept } else { Class::Retired };
+        leaf.header().share.move_to(class);
+    }
+}
+
+/// The records of a leaf with changes folded in.
+fn fold<'v>(leaf: &'v Leaf, points: &[Point<'v>]) -> Gathered<'v> {
+    let view = View::new(leaf, Lsn::MAX);
+    let mut gathered = Gathered::default();
+    let (mut place, end) = (View::start(), view.end());
+    for point in points {
+        let until = view.place_of(point.key);
+        while let Some(record) = view.next(&mut place, until) {
+            gathered.push(record.prefix, record.suffix, record.value);
+        }
+        if let Some(value) = point.value {
+            gathered.push(point.key, &[], value);
+        }
+        let mut behind = until;
+        let replaced = view.next(&mut behind, end);
+        if replaced.is_some_and(|record| point.key.strip_prefix(record.prefix) == Some(record.suffix)) {
+            place = behind;
+        }
+    }
+    while let Some(record) = view.next(&mut place, end) {
+        gathered.push(record.prefix, record.suffix, record.value);
+    }
+    gathered
+}

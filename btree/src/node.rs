@@ -1,0 +1,42 @@
+//! The memory form of nodes.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`leaf`] | immutable sorted base, with a delta area beside it |
+//! | [`delta`] | the newest changes of one leaf |
+//! | [`inner`] | separators and child words |
+//! | [`slot`] | one child word: leaf, inner node, or the address of a page on disk |
+//! | [`view`] | a leaf as of one LSN |
+//! | [`search`] | searching by key heads |
+
+pub(crate) mod delta;
+pub(crate) mod inner;
+pub(crate) mod leaf;
+pub(crate) mod search;
+pub(crate) mod slot;
+pub(crate) mod view;
+
+use crate::format::child::ChildEntry;
+use crate::format::page::PageRef;
+
+/// The disk form of a node: what its parent keeps about it, and the overflow pages of a leaf's own long values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Image {
+    pub(crate) entry: ChildEntry,
+    pub(crate) overflow: Vec<PageRef>,
+}
+
+impl Image {
+    /// Every page of the node itself.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = &PageRef> {
+        self.entry.pages().chain(&self.overflow)
+    }
+}
+
+/// A node that is only on disk.
+#[derive(Debug)]
+pub(crate) struct Cold {
+    pub(crate) entry: ChildEntry,
+    /// 0 for a leaf.
+    pub(crate) level: u8,
+}

@@ -1,0 +1,374 @@
+//! The memory form of a leaf.
+//!
+//! One allocation holds a header and an immutable *base*: records sorted by key.
+//!
+//! ```text
+//! header | common prefix | heads, 4 bytes each | offsets, 4 bytes each | records
+//! ```
+//!
+//! - All keys share the prefix; records keep only what follows it.
+//! - When all keys are of one length and all values too (*fixed*), there are no offsets, and a record is key suffix
+//!   and value, found by multiplication. Otherwise a record begins with the length of its suffix (2 bytes).
+//! - Beside the base hangs the delta area, made at the first change.
+//!
+//! Invariants:
+//! 1. The base never changes. Its newest change is `base_lsn`; changes in the delta area are not older.
+//! 2. A reader at V uses this version if `base_lsn` ≤ V, else the older version that `prev` names for its key.
+//! 3. `image`, when there is one, is the disk form of this leaf as it was before its first change above the image's
+//!    LSN; *clean* means that there was none.
+
+use std::cmp::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use logwood_base::Lsn;
+use logwood_base::sync::Mutex;
+use logwood_base::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use triomphe::ThinArc;
+
+use super::Image;
+use super::delta::{DeltaArea, DeltaEntry};
+use super::search::{self, Head};
+use crate::account::{Account, Class, Share};
+use crate::version::Previous;
+use crate::version::cell::EpochCell;
+
+/// A counted reference to a leaf. References that readers can follow are dropped only after a grace period.
+#[derive(Clone)]
+#[repr(transparent)]
+pub(crate) struct Leaf(ThinArc<Header, u8>);
+
+/// Everything about a leaf but its base. What every read touches stands first.
+#[repr(C)]
+pub(crate) struct Header {
+    base_lsn: Lsn,
+    records: u32,
+    prefix_bytes: u32,
+    shape: Shape,
+    delta: OnceLock<Box<DeltaArea>>,
+    /// Set by readers when clear, cleared by the eviction's clock.
+    referenced: AtomicBool,
+    /// Whether `image` is the whole truth about this leaf.
+    clean: AtomicBool,
+    /// Older versions, for readers below `base_lsn`.
+    pub(crate) prev: EpochCell<Previous>,
+    /// From which LSN on another version serves; `u64::MAX` while this one does.
+    superseded_at: AtomicU64,
+    image: Mutex<Option<Image>>,
+    pub(crate) share: Share,
+}
+
+/// How records are laid out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Shape {
+    /// Every record is so many bytes of key suffix and so many of value.
+    Fixed { suffix: u32, value: u32 },
+    /// Records are found by offsets.
+    Variable,
+}
+
+/// Bytes of the header and the allocation's own words.
+pub(crate) const HEADER_BYTES: usize = size_of::<Header>() + 16;
+
+/// A record to build a base from.
+pub(crate) type Record<'a> = (&'a [u8], &'a [u8]);
+
+/// Memory that a base takes for one record, about: what decides where leaves are split.
+pub(crate) const fn record_cost(key: &[u8], value: &[u8]) -> usize {
+    4 + 4 + key.len() + value.len()
+}
+
+impl Leaf {
+    /// Builds a leaf from records sorted by key, each key once.
+    pub(crate) fn build(
+        records: &[Record<'_>],
+        base_lsn: Lsn,
+        prev: Option<Previous>,
+        account: &Arc<Account>,
+    ) -> Self {
+        let (prefix, shape) = shape_of(records);
+        let tail = layout(records, prefix, shape);
+        let header = Header {
+            base_lsn,
+            records: records.len() as u32,
+            prefix_bytes: prefix.len() as u32,
+            shape,
+            delta: OnceLock::new(),
+            referenced: AtomicBool::new(true),
+            clean: AtomicBool::new(false),
+            prev: EpochCell::new(prev),
+            superseded_at: AtomicU64::new(u64::MAX),
+            image: Mutex::new(None),
+            share: Share::new(account, HEADER_BYTES + tail.len()),
+        };
+        Self(ThinArc::from_header_and_slice(header, &tail))
+    }
+
+    /// The pointer for a child word; [`Leaf::from_raw_arc`]'s inverse.
+    pub(super) fn into_arc(self) -> ThinArc<Header, u8> {
+        self.0
+    }
+
+    /// Wraps a counted pointer again.
+    pub(super) fn from_arc(arc: ThinArc<Header, u8>) -> Self {
+        Self(arc)
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.0.header.header
+    }
+
+    fn tail(&self) -> &[u8] {
+        &self.0.slice
+    }
+
+    /// Whether both are the same version of the same leaf.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0.ptr() == other.0.ptr()
+    }
+
+    pub(crate) fn base_lsn(&self) -> Lsn {
+        self.header().base_lsn
+    }
+
+    /// Records in the base.
+    pub(crate) fn len(&self) -> usize {
+        self.header().records as usize
+    }
+
+    /// Bytes of the base.
+    pub(crate) fn base_bytes(&self) -> usize {
+        self.tail().len()
+    }
+
+    /// What all keys of the base begin with.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        &self.tail()[..self.header().prefix_bytes as usize]
+    }
+
+    fn heads(&self) -> &[Head] {
+        let from = self.header().prefix_bytes as usize;
+        self.tail()[from..from + 4 * self.len()].as_chunks().0
+    }
+
+    /// Key suffix and value of the record at `at`.
+    pub(crate) fn record(&self, at: usize) -> Record<'_> {
+        let header = self.header();
+        let from = header.prefix_bytes as usize + 4 * self.len();
+        let tail = &self.tail()[from..];
+        match header.shape {
+            Shape::Fixed { suffix, value } => {
+                let bytes = (suffix + value) as usize;
+                tail[at * bytes..(at + 1) * bytes].split_at(suffix as usize)
+            }
+            Shape::Variable => {
+                let (offsets, records) = tail.split_at(4 * (self.len() + 1));
+                let offset = |at: usize| u32::from_ne_bytes(offsets.as_chunks().0[at]) as usize;
+                let record = &records[offset(at)..offset(at + 1)];
+                let (length, rest) = record.split_at(2);
+                rest.split_at(usize::from(u16::from_ne_bytes([length[0], length[1]])))
+            }
+        }
+    }
+
+    /// Where `key` stands in the base.
+    pub(crate) fn find(&self, key: &[u8]) -> Result<usize, usize> {
+        match search::strip(key, self.prefix()) {
+            Ok(suffix) => search::find(self.heads(), suffix, |at| self.record(at).0.cmp(suffix)),
+            Err(Ordering::Less) => Err(0),
+            Err(_) => Err(self.len()),
+        }
+    }
+
+    /// The value of `key` at `at`, which must not be below `base_lsn`.
+    pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Option<&[u8]> {
+        if let Some(area) = self.delta()
+            && let Some(entry) = area.find(key, at)
+        {
+            return entry.value();
+        }
+        self.find(key).ok().map(|at| self.record(at).1)
+    }
+
+    /// The newest changes, if there were any.
+    pub(crate) fn delta(&self) -> Option<&DeltaArea> {
+        self.header().delta.get().map(|area| &**area)
+    }
+
+    /// Appends a change. Only the holder of the writer's lock, when [`Leaf::has_room`].
+    pub(crate) fn push(&self, entry: DeltaEntry) {
+        let header = self.header();
+        let mut grown = entry.key().len() + entry.value().map_or(0, <[u8]>::len) + 16;
+        let area = header.delta.get_or_init(|| {
+            grown += size_of::<DeltaArea>();
+            Box::new(DeltaArea::new())
+        });
+        header.share.grow(grown);
+        area.push(entry);
+    }
+
+    /// The LSN of the newest change.
+    pub(crate) fn newest_lsn(&self) -> Lsn {
+        self.delta().and_then(DeltaArea::newest).unwrap_or(self.base_lsn())
+    }
+
+    /// From which LSN on another version serves.
+    pub(crate) fn superseded_at(&self) -> Lsn {
+        Lsn(self.header().superseded_at.load(Relaxed))
+    }
+
+    /// Notes that another version serves from `lsn` on.
+    pub(crate) fn supersede(&self, lsn: Lsn) {
+        self.header().superseded_at.store(lsn.0, Relaxed);
+    }
+
+    /// Notes a use, for the eviction. Writes shared memory only when there is something to say.
+    pub(crate) fn touch(&self) {
+        let header = self.header();
+        if !header.referenced.load(Relaxed) {
+            header.referenced.store(true, Relaxed);
+            #[cfg(test)]
+            header.share.account().shared_stores.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Whether it was used since the last call.
+    pub(crate) fn take_referenced(&self) -> bool {
+        self.header().referenced.swap(false, Relaxed)
+    }
+
+    /// Whether nothing changed since its image.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.header().clean.load(Relaxed)
+    }
+
+    /// The disk form as of the image's LSN, if there is one.
+    pub(crate) fn image(&self) -> Option<Image> {
+        self.header().image.lock().clone()
+    }
+
+    /// Attaches a disk form; `clean` when nothing changed since.
+    pub(crate) fn set_image(&self, image: Image, clean: bool) {
+        *self.header().image.lock() = Some(image);
+        self.header().clean.store(clean, Relaxed);
+        if clean {
+            self.header().share.move_to(Class::Clean);
+        }
+    }
+
+    /// Forgets the disk form: the next checkpoint writes the leaf again.
+    pub(crate) fn drop_image(&self) {
+        *self.header().image.lock() = None;
+    }
+
+    /// The first change since the image ends its being clean; answers the image then, once.
+    pub(crate) fn make_dirty(&self) -> Option<Image> {
+        if !self.is_clean() {
+            return None;
+        }
+        self.header().clean.store(false, Relaxed);
+        self.header().share.move_to(Class::Dirty);
+        self.image()
+    }
+
+    /// The LSN of the first change above `lsn`.
+    pub(crate) fn first_change_above(&self, lsn: Lsn) -> Option<Lsn> {
+        if self.base_lsn() > lsn {
+            return Some(self.base_lsn());
+        }
+        self.delta()?.visible(Lsn::MAX).map(|entry| entry.lsn).find(|changed| *changed > lsn)
+    }
+}
+
+/// The prefix that all keys share, and whether all records have one length.
+fn shape_of<'a>(records: &[Record<'a>]) -> (&'a [u8], Shape) {
+    let (Some((first, value)), Some((last, _))) = (records.first(), records.last()) else {
+        return (&[], Shape::Fixed { suffix: 0, value: 0 });
+    };
+    let prefix = &first[..search::common_prefix(first, last)];
+    let fixed =
+        records.iter().all(|(key, other)| key.len() == first.len() && other.len() == value.len());
+    let shape = if fixed {
+        Shape::Fixed { suffix: (first.len() - prefix.len()) as u32, value: value.len() as u32 }
+    } else {
+        Shape::Variable
+    };
+    (prefix, shape)
+}
+
+/// The bytes of a base.
+fn layout(records: &[Record<'_>], prefix: &[u8], shape: Shape) -> Vec<u8> {
+    let cut = prefix.len();
+    let body: usize = records.iter().map(|(key, value)| 2 + key.len() - cut + value.len()).sum();
+    let mut tail = Vec::with_capacity(cut + records.len() * 8 + 4 + body);
+    tail.extend_from_slice(prefix);
+    for (key, _) in records {
+        tail.extend_from_slice(&search::head_of(&key[cut..]).to_ne_bytes());
+    }
+    if shape == Shape::Variable {
+        let mut offset = 0u32;
+        tail.extend_from_slice(&offset.to_ne_bytes());
+        for (key, value) in records {
+            offset += (2 + key.len() - cut + value.len()) as u32;
+            tail.extend_from_slice(&offset.to_ne_bytes());
+        }
+    }
+    for (key, value) in records {
+        if shape == Shape::Variable {
+            tail.extend_from_slice(&((key.len() - cut) as u16).to_ne_bytes());
+        }
+        tail.extend_from_slice(&key[cut..]);
+        tail.extend_from_slice(value);
+    }
+    tail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(records: &[(Vec<u8>, Vec<u8>)]) -> Leaf {
+        let borrowed: Vec<Record<'_>> =
+            records.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
+        Leaf::build(&borrowed, Lsn(1), None, &Arc::default())
+    }
+
+    #[test]
+    fn a_base_finds_its_records_and_the_places_between_them() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        for round in 0..600 {
+            let fixed = round % 2 == 0;
+            let mut keys: Vec<Vec<u8>> = (0..rng.usize(0..50))
+                .map(|_| {
+                    let length = if fixed { 6 } else { rng.usize(0..9) };
+                    let mut key = vec![b'p'; round % 5];
+                    key.extend((0..length).map(|_| rng.u8(0..4)));
+                    key
+                })
+                .collect();
+            keys.sort();
+            keys.dedup();
+            let records: Vec<(Vec<u8>, Vec<u8>)> = keys
+                .iter()
+                .map(|key| (key.clone(), vec![b'v'; if fixed { 7 } else { rng.usize(0..9) }]))
+                .collect();
+            let leaf = build(&records);
+            for (at, (key, value)) in records.iter().enumerate() {
+                assert_eq!(leaf.find(key), Ok(at));
+                assert_eq!(leaf.get(key, Lsn(1)), Some(value.as_slice()));
+                assert_eq!([leaf.prefix(), leaf.record(at).0].concat(), *key);
+            }
+            let sought: Vec<u8> = (0..rng.usize(0..9)).map(|_| rng.u8(b'o'..b'r')).collect();
+            assert_eq!(leaf.find(&sought), keys.binary_search(&sought));
+        }
+    }
+
+    #[test]
+    fn a_change_hides_the_base_from_its_lsn_on() {
+        let leaf = build(&[(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())]);
+        leaf.push(DeltaEntry::new(Lsn(5), b"a", None));
+        leaf.push(DeltaEntry::new(Lsn(7), b"c", Some(b"3")));
+        assert_eq!((leaf.get(b"a", Lsn(4)), leaf.get(b"a", Lsn(5))), (Some(&b"1"[..]), None));
+        assert_eq!((leaf.get(b"c", Lsn(6)), leaf.get(b"c", Lsn(7))), (None, Some(&b"3"[..])));
+        assert_eq!((leaf.newest_lsn(), leaf.first_change_above(Lsn(5))), (Lsn(7), Some(Lsn(7))));
+    }
+}

@@ -1,0 +1,149 @@
+//! What all handles of a forest share, and what only the holder of the writer's lock may touch.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use crossbeam_epoch::Guard;
+use logwood_base::sync::atomic::{AtomicBool, Ordering};
+use logwood_base::sync::{Mutex, RwLock};
+use logwood_base::{KeyspaceId, Lsn};
+
+use crate::account::{Account, Class};
+use crate::descent::TreeCore;
+use crate::forest::ForestOptions;
+use crate::node::Image;
+use crate::node::leaf::Leaf;
+use crate::store::{PageRef, Store};
+use crate::version;
+use crate::version::registry::Registry;
+
+/// Versions looked through in one go when snapshots went away.
+const TIDY_STEP: usize = 512;
+
+/// The inside of a [`Forest`](crate::Forest).
+pub(crate) struct Shared {
+    pub(crate) options: ForestOptions,
+    pub(crate) account: Arc<Account>,
+    pub(crate) registry: Registry,
+    pub(crate) store: Store,
+    pub(crate) trees: RwLock<BTreeMap<KeyspaceId, Arc<TreeCore>>>,
+    pub(crate) writer: Mutex<Writer>,
+    /// Whether any node was ever on disk only: until then nothing need be loaded before a change.
+    pub(crate) ever_cold: AtomicBool,
+}
+
+/// What the single writer knows.
+#[derive(Default)]
+pub(crate) struct Writer {
+    /// The newest LSN that was applied.
+    pub(crate) applied: Lsn,
+    /// The state that the newest manifest holds.
+    pub(crate) checkpoint: Lsn,
+    /// Number of the last checkpoint job that was begun.
+    pub(crate) job: u64,
+    /// Whether one is under way.
+    pub(crate) job_runs: bool,
+    /// Pages that trees reach no more, or will not from some LSN on.
+    pub(crate) garbage: Vec<Garbage>,
+    /// Dropped trees that the newest manifest still holds.
+    pub(crate) dropped: Vec<Arc<TreeCore>>,
+    /// New leaves with versions behind them, in LSN order, until their LSN is visible.
+    fresh: VecDeque<(Lsn, Leaf)>,
+    /// Leaves with versions behind them that snapshots hold.
+    held: VecDeque<Leaf>,
+    /// How many of `held` are still to be looked at since a snapshot went away.
+    held_unseen: usize,
+    /// Where the eviction's clock hand stands.
+    pub(crate) hand: (KeyspaceId, Vec<u8>),
+}
+
+/// Pages that the newest manifest may reach and a later one does not.
+pub(crate) struct Garbage {
+    pub(crate) pages: Vec<PageRef>,
+    /// A checkpoint at this LSN or above does not reach them …
+    pub(crate) from: Lsn,
+    /// … if its job has a greater number: the one under way may have taken them up already.
+    pub(crate) after_job: u64,
+}
+
+impl Writer {
+    /// Notes that no state from `from` on reaches the pages of `image`.
+    pub(crate) fn discard(&mut self, image: &Image, from: Lsn) {
+        self.discard_pages(image.pages().copied().collect(), from);
+    }
+
+    /// Notes that no state from `from` on reaches the pages.
+    pub(crate) fn discard_pages(&mut self, pages: Vec<PageRef>, from: Lsn) {
+        if !pages.is_empty() {
+            self.garbage.push(Garbage { pages, from, after_job: self.job });
+        }
+    }
+
+    /// A leaf with versions behind it was made at `lsn`.
+    pub(crate) fn made(&mut self, lsn: Lsn, leaf: &Leaf) {
+        self.fresh.push_back((lsn, leaf.clone()));
+    }
+
+    /// Unlinks versions that nobody needs any more, some at a time. Answers whether there is more to look at.
+    pub(crate) fn tidy(&mut self, registry: &Registry, guard: &Guard) -> bool {
+        if registry.take_released() {
+            self.held_unseen = self.held.len();
+        }
+        let visible = registry.visible();
+        if self.held_unseen == 0 && self.fresh.front().is_none_or(|(lsn, _)| *lsn > visible) {
+            return false;
+        }
+        let needs = registry.needs();
+        for _ in 0..self.held_unseen.min(TIDY_STEP) {
+            self.held_unseen -= 1;
+            let Some(leaf) = self.held.pop_front() else { break };
+            if is_current(&leaf) && version::prune(&leaf, &needs, guard) {
+                self.held.push_back(leaf);
+            }
+        }
+        while let Some((_, leaf)) = self.fresh.pop_front_if(|(lsn, _)| *lsn <= needs.visible()) {
+            if is_current(&leaf) && version::prune(&leaf, &needs, guard) {
+                self.held.push_back(leaf);
+            }
+        }
+        self.held_unseen > 0
+    }
+}
+
+/// Whether the leaf serves the newest state. Those before it are pruned through the one that does.
+fn is_current(leaf: &Leaf) -> bool {
+    leaf.superseded_at() == Lsn::MAX
+}
+
+impl Shared {
+    /// The tree of a keyspace.
+    pub(crate) fn tree(&self, keyspace: KeyspaceId) -> Option<Arc<TreeCore>> {
+        self.trees.read().get(&keyspace).cloned()
+    }
+
+    /// Lets go of versions now if no writer is at work; else the writer will.
+    pub(crate) fn tidy_if_idle(&self) {
+        if let Some(mut writer) = self.writer.try_lock() {
+            let guard = crossbeam_epoch::pin();
+            while writer.tidy(&self.registry, &guard) {}
+            guard.flush();
+        }
+    }
+
+    /// Notes that a node is on disk only.
+    pub(crate) fn has_cold(&self) -> bool {
+        self.ever_cold.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that count against the cache: what the tree serves from, versions not included.
+    pub(crate) fn cached_bytes(&self) -> usize {
+        self.account.bytes(Class::Clean) + self.account.bytes(Class::Dirty) + self.account.inner_bytes()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forest").field("store", &self.store).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,55 @@
+//! Snapshots: LSNs that somebody reads at.
+
+use std::fmt;
+use std::sync::Arc;
+
+use logwood_base::Lsn;
+
+use crate::shared::Shared;
+
+/// The state of all trees at one LSN, for as long as the handle or a clone of it lives.
+///
+/// Taking one costs a lock and a map entry. While it lives, versions of leaves that later writes supersede are kept
+/// for it: one per leaf, however often the leaf changes.
+#[derive(Clone)]
+pub struct Snapshot(Arc<Registered>);
+
+struct Registered {
+    shared: Arc<Shared>,
+    lsn: Lsn,
+}
+
+impl Snapshot {
+    /// Wraps an LSN that is registered already.
+    pub(crate) fn registered(shared: &Arc<Shared>, lsn: Lsn) -> Self {
+        Self(Arc::new(Registered { shared: Arc::clone(shared), lsn }))
+    }
+
+    /// The state that is read.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.0.lsn
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.shared.registry.release(self.lsn);
+        self.shared.tidy_if_idle();
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Snapshot").field(&self.lsn()).finish()
+    }
+}
+
+/// Which state a read sees.
+#[derive(Clone, Copy, Debug)]
+pub enum At<'s> {
+    /// The newest visible one.
+    Latest,
+    /// That of a snapshot.
+    Snapshot(&'s Snapshot),
+}
