@@ -82,7 +82,8 @@ impl Share {
     /// Counts `more` bytes in the present class.
     pub(crate) fn grow(&self, more: usize) {
         self.bytes.fetch_add(more, Ordering::Relaxed);
-        self.account.bytes[usize::from(self.class.load(Ordering::Relaxed))].fetch_add(more, Ordering::Relaxed);
+        self.account.bytes[usize::from(self.class.load(Ordering::Relaxed))]
+            .fetch_add(more, Ordering::Relaxed);
     }
 
     /// Bytes of this share.

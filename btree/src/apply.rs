@@ -114,10 +114,10 @@ fn look_up(shared: &Shared, changes: &[Change<'_>]) -> Result<Vec<Arc<TreeCore>>
                 limits::check("key bytes", key.len(), KEY_BYTES_MAX)?;
                 limits::check("value bytes", value.len(), VALUE_BYTES_MAX)?;
             }
-            trees.get(&change.keyspace).cloned().ok_or_else(|| Error::NotFound {
-                what: "keyspace",
-                name: change.keyspace.to_string(),
-            })
+            trees
+                .get(&change.keyspace)
+                .cloned()
+                .ok_or_else(|| Error::NotFound { what: "keyspace", name: change.keyspace.to_string() })
         })
         .collect()
 }

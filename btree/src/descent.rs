@@ -95,7 +95,7 @@ impl TreeCore {
                 seen = slot.load(guard);
                 level = Some(inner.level() - 1);
                 if let Node::Cold(_) = &*seen {
-                    seen = match shared.load_child(self, slot, seen, level, key, guard)? {
+                    seen = match shared.load_child(self, slot, level, key, guard)? {
                         Some(seen) => seen,
                         None => continue 'restart,
                     };
@@ -103,7 +103,7 @@ impl TreeCore {
             }
             if let Node::Cold(_) = &*seen {
                 // Only a root gets here: children were loaded on the way.
-                shared.load_child(self, &self.root, seen, level, key, guard)?;
+                shared.load_child(self, &self.root, level, key, guard)?;
                 continue 'restart;
             }
             return Ok(seen);
@@ -123,7 +123,7 @@ impl TreeCore {
                         Seek::From(key) | Seek::Below(Some(key)) => key,
                         Seek::Below(None) => &[],
                     };
-                    seen = match shared.load_child(self, slot, seen, level, key, guard)? {
+                    seen = match shared.load_child(self, slot, level, key, guard)? {
                         Some(seen) => seen,
                         None => continue 'restart,
                     };
@@ -151,7 +151,7 @@ impl TreeCore {
             loop {
                 let mut seen = slot.load(guard);
                 if matches!(&*seen, Node::Cold(_)) && here.is_none_or(|here| here > level) {
-                    seen = match shared.load_child(self, slot, seen, here, key, guard)? {
+                    seen = match shared.load_child(self, slot, here, key, guard)? {
                         Some(seen) => seen,
                         None => continue 'restart,
                     };

@@ -1,6 +1,73 @@
 //! The B-tree of logwood: multi-version memory form, log-structured checksummed disk form.
+//!
+//! A [`Forest`] holds all trees of a database over one page store and one chain of manifests. One writer at a time
+//! applies the entries of a log in LSN order; any number of readers read at the latest visible LSN or at a
+//! [`Snapshot`], without locks. A checkpoint writes exactly the state at one LSN, beside the writer.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`forest`] | the public face of all trees together |
+//! | [`tree`] | the public face of one tree: point reads |
+//! | [`cursor`] | ranges, in both directions |
+//! | `sums` | count and digest of ranges |
+//! | `snapshot`, `version` | LSNs that are read at; versions of leaves and who needs them |
+//! | `node` | the memory form of leaves and inner nodes |
+//! | `descent` | the way from a root to a leaf |
+//! | `apply` | changes: append to a leaf, rebuild, split, merge |
+//! | `load`, `cache` | pages into memory, and leaves out of it |
+//! | `checkpoint` | the state at one LSN, written bottom-up beside the writer |
+//! | [`format`], [`manifest`], [`store`] | the bytes of pages, segments and manifests; the page store |
+//!
+//! ```
+//! use std::sync::Arc;
+//! use logwood_base::{Environment, KeyspaceId, Lsn};
+//! use logwood_btree::{At, Change, ChangeKind, Forest, ForestOptions, Identity};
+//! # use logwood_base::disk::simulated::SimulatedDisk;
+//! # use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
+//! # use logwood_base::{DatabaseId, LogId};
+//! # let disk = SimulatedDisk::new(1);
+//! # let environment = Environment {
+//! #     disk: Arc::new(disk), clock: Arc::new(ManualClock::new(0)),
+//! #     random: Arc::new(SeededRandom::new(1)), spawner: Arc::new(ManualSpawner::new()),
+//! # };
+//! let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+//! let forest = Forest::create(&environment, "/db".as_ref(), identity, ForestOptions::default())?;
+//! let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+//! let put = ChangeKind::Put { key: b"key", value: b"value" };
+//! forest.apply(Lsn(2), &[Change { keyspace: KeyspaceId(1), kind: put }])?;
+//! assert!(tree.get(b"key", At::Latest)?.is_none(), "applied, but not published yet");
+//! forest.publish(Lsn(2));
+//! assert_eq!(tree.get(b"key", At::Latest)?.unwrap(), &b"value"[..]);
+//! # Ok::<(), logwood_base::Error>(())
+//! ```
 
+#![allow(dead_code)] // What only the checkpoint and the eviction use lands with them.
+
+mod account;
+mod apply;
+pub mod cursor;
+mod descent;
+pub mod forest;
 pub mod format;
+mod load;
 pub mod manifest;
+mod node;
+mod shared;
+mod snapshot;
 pub mod store;
+mod sums;
+#[cfg(test)]
+mod tests;
+pub mod tree;
+mod value;
 pub mod verify;
+mod version;
+
+pub use apply::{Change, ChangeKind};
+pub use cursor::Cursor;
+pub use forest::{Forest, ForestOptions, ForestStatistics, Opened};
+pub use manifest::ManifestSummary;
+pub use snapshot::{At, Snapshot};
+pub use store::{Beginning, Compression, Identity};
+pub use tree::Tree;
+pub use value::Value;

@@ -68,6 +68,11 @@ pub(crate) struct Garbage {
 }
 
 impl Writer {
+    /// A writer that goes on behind `lsn`, which the newest manifest holds.
+    pub(crate) fn at(lsn: Lsn) -> Self {
+        Self { applied: lsn, checkpoint: lsn, ..Self::default() }
+    }
+
     /// Notes that no state from `from` on reaches the pages of `image`.
     pub(crate) fn discard(&mut self, image: &Image, from: Lsn) {
         self.discard_pages(image.pages().copied().collect(), from);
@@ -103,7 +108,8 @@ impl Writer {
             }
         }
         while let Some((_, leaf)) = self.fresh.pop_front_if(|(lsn, _)| *lsn <= needs.visible()) {
-            if is_current(&leaf) && version::prune(&leaf, &needs, guard) {
+            // Also one that was superseded meanwhile: the versions behind it are behind its successor too.
+            if version::prune(&leaf, &needs, guard) && is_current(&leaf) {
                 self.held.push_back(leaf);
             }
         }

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use logwood_base::Lsn;
-
 use super::Applier;
 use crate::descent::TreeCore;
 use crate::node::inner::{CHILDREN_MAX, Inner, Keys, SEPARATOR_BYTES_MAX};
@@ -121,11 +119,6 @@ impl Applier<'_> {
             core.root.replace(node, self.guard);
         }
     }
-
-    /// The LSN of this application, for what hangs nodes in.
-    pub(super) const fn lsn(&self) -> Lsn {
-        self.lsn
-    }
 }
 
 /// Where to cut the children of an inner node: the ends of the pieces. There is one child more than keys.
@@ -153,7 +146,7 @@ mod tests {
         assert_eq!(cut(&records, cost, cost - 1, false), [50, 100]);
         assert_eq!(cut(&records, cost, cost - 1, true), [99, 100]);
         let many = cut(&records, cost, cost / 5, false);
-        assert_eq!((many.len(), many.last()), (7, Some(&100)));
+        assert_eq!((many.len(), many.last()), (8, Some(&100)));
     }
 
     #[test]

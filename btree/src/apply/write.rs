@@ -90,7 +90,8 @@ impl Applier<'_> {
         if used + points.len() > DELTA_SLOTS {
             return false;
         }
-        let more: usize = points.iter().map(|point| point.key.len() + point.value.map_or(0, <[u8]>::len)).sum();
+        let more: usize =
+            points.iter().map(|point| point.key.len() + point.value.map_or(0, <[u8]>::len)).sum();
         bytes + more <= self.shared.options.leaf_bytes / 2
     }
 
@@ -103,7 +104,8 @@ impl Applier<'_> {
         if gathered.cost < budget / 4 && self.join_neighbour(core, way, leaf, &low, &gathered) {
             return;
         }
-        let at_end = leaf.len() > 0 && records.last().is_some_and(|(key, _)| leaf.find(key) == Err(leaf.len()));
+        let at_end =
+            leaf.len() > 0 && records.last().is_some_and(|(key, _)| leaf.find(key) == Err(leaf.len()));
         let cuts = cut(&records, gathered.cost, budget, at_end);
         let mut nodes = Vec::with_capacity(cuts.len());
         let mut separators = Keys::default();

@@ -285,8 +285,7 @@ fn shape_of<'a>(records: &[Record<'a>]) -> (&'a [u8], Shape) {
         return (&[], Shape::Fixed { suffix: 0, value: 0 });
     };
     let prefix = &first[..search::common_prefix(first, last)];
-    let fixed =
-        records.iter().all(|(key, other)| key.len() == first.len() && other.len() == value.len());
+    let fixed = records.iter().all(|(key, other)| key.len() == first.len() && other.len() == value.len());
     let shape = if fixed {
         Shape::Fixed { suffix: (first.len() - prefix.len()) as u32, value: value.len() as u32 }
     } else {

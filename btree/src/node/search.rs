@@ -89,9 +89,8 @@ mod tests {
     fn heads_find_what_a_plain_search_finds() {
         let mut rng = fastrand::Rng::with_seed(1);
         for _ in 0..2000 {
-            let mut keys: Vec<Vec<u8>> = (0..rng.usize(0..40))
-                .map(|_| (0..rng.usize(0..8)).map(|_| rng.u8(0..3)).collect())
-                .collect();
+            let mut keys: Vec<Vec<u8>> =
+                (0..rng.usize(0..40)).map(|_| (0..rng.usize(0..8)).map(|_| rng.u8(0..3)).collect()).collect();
             keys.sort();
             keys.dedup();
             let heads: Vec<Head> = keys.iter().map(|key| head_of(key).to_ne_bytes()).collect();

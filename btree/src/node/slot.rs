@@ -22,9 +22,9 @@ use crossbeam_epoch::Guard;
 use logwood_base::sync::atomic::{AtomicPtr, Ordering};
 use triomphe::ThinArc;
 
+use super::Cold;
 use super::inner::Inner;
 use super::leaf::Leaf;
-use super::Cold;
 
 const LEAF: usize = 1;
 const INNER: usize = 2;

@@ -1,0 +1,340 @@
+//! All trees of a database: the public face.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use logwood_base::sync::atomic::{AtomicBool, Ordering};
+use logwood_base::sync::{Mutex, RwLock};
+use logwood_base::{Environment, Error, Generation, KeyspaceId, LogPosition, Lsn, Result};
+
+use crate::account::{Account, Class};
+use crate::apply::{self, Change};
+use crate::descent::TreeCore;
+use crate::manifest::ManifestSummary;
+use crate::node::Cold;
+use crate::node::leaf::Leaf;
+use crate::node::slot::Node;
+use crate::shared::{Shared, Writer};
+use crate::snapshot::Snapshot;
+use crate::store::{Beginning, Compression, Identity, Store, StoreOptions, StoreStatistics, TreeEntry};
+use crate::tree::Tree;
+use crate::version::registry::Registry;
+
+/// How a forest behaves.
+#[derive(Clone, Debug)]
+pub struct ForestOptions {
+    /// Memory for nodes that the trees serve from. Clean leaves are let go beyond it; changes that no checkpoint has
+    /// written yet, and versions that snapshots hold, may pass it and are shown in statistics. 256 MiB by default.
+    pub cache_bytes: usize,
+    /// A leaf is split when its records take more than this. 8 KiB by default; tests use less.
+    pub leaf_bytes: usize,
+    /// Length of page segments, about. 16 MiB by default.
+    pub page_segment_bytes: u32,
+    /// Whether pages are compressed where a sample says that it pays.
+    pub compression: Compression,
+}
+
+impl Default for ForestOptions {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 256 << 20,
+            leaf_bytes: 8 << 10,
+            page_segment_bytes: 16 << 20,
+            compression: Compression::Auto,
+        }
+    }
+}
+
+impl ForestOptions {
+    fn store(&self) -> StoreOptions {
+        StoreOptions {
+            segment_bytes: self.page_segment_bytes,
+            compression: self.compression,
+            ..StoreOptions::default()
+        }
+    }
+}
+
+/// What opening found.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The trees are exactly the state at this LSN.
+    pub checkpoint_lsn: Lsn,
+    /// Entries from here on are to be applied again.
+    pub replay_from: Lsn,
+    /// Every byte of the log before it was synced.
+    pub log_durable_end: LogPosition,
+    /// What the checkpoint was given to keep.
+    pub engine_state: Vec<u8>,
+    /// The generation that was opened.
+    pub generation: Generation,
+    /// What a person should know and nobody needs to act on.
+    pub notes: Vec<String>,
+}
+
+/// What a forest holds, in bytes and numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ForestStatistics {
+    /// All memory of nodes and versions.
+    pub resident_bytes: usize,
+    /// Leaves that the disk has too.
+    pub clean_bytes: usize,
+    /// Leaves that changed since the last checkpoint.
+    pub dirty_bytes: usize,
+    /// Inner nodes.
+    pub inner_bytes: usize,
+    /// Older versions, kept for snapshots and for what is not published yet.
+    pub version_bytes: usize,
+    /// Unlinked nodes that wait until no reader can stand on them.
+    pub retired_bytes: usize,
+    /// Snapshots that are alive.
+    pub snapshots: usize,
+    /// The oldest of them.
+    pub oldest_snapshot: Option<Lsn>,
+    /// Pages that were read because they were not in memory.
+    pub cold_reads: u64,
+    /// Nodes that were let go to keep the cache in its bounds.
+    pub evictions: u64,
+    /// Pages on disk.
+    pub store: StoreStatistics,
+}
+
+/// All trees of a database, over one page store and one chain of manifests. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Forest {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Forest {
+    /// Creates an empty forest in `dir`.
+    ///
+    /// # Errors
+    /// As [`Store::create`]; `InvalidArgument` for options out of bounds.
+    pub fn create(
+        environment: &Environment,
+        dir: &Path,
+        identity: Identity,
+        options: ForestOptions,
+    ) -> Result<Self> {
+        let beginning = Beginning {
+            checkpoint_lsn: Lsn::ZERO,
+            replay_from: Lsn::FIRST,
+            log_durable_end: LogPosition::ZERO,
+            engine_state: &[],
+        };
+        Self::create_with(environment, dir, identity, options, beginning)
+    }
+
+    /// Creates an empty forest whose first manifest says what the caller wants it to say.
+    ///
+    /// # Errors
+    /// As [`Forest::create`].
+    pub fn create_with(
+        environment: &Environment,
+        dir: &Path,
+        identity: Identity,
+        options: ForestOptions,
+        beginning: Beginning<'_>,
+    ) -> Result<Self> {
+        check_options(&options)?;
+        let disk = Arc::clone(&environment.disk);
+        let store = Store::create(disk, dir, identity, options.store(), beginning)?;
+        Ok(Self::over(store, options))
+    }
+
+    /// Opens the newest generation. No tree is walked: nodes come into memory as they are used. `acceptable` judges
+    /// whether the log fits the generation.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; `InvalidArgument` for options out of bounds.
+    pub fn open(
+        environment: &Environment,
+        dir: &Path,
+        options: ForestOptions,
+        acceptable: &dyn Fn(&ManifestSummary) -> Result<()>,
+    ) -> Result<(Self, Opened)> {
+        check_options(&options)?;
+        let disk = Arc::clone(&environment.disk);
+        let (store, found) = Store::open(disk, dir, options.store(), acceptable)?;
+        let opened = Opened {
+            checkpoint_lsn: found.manifest.checkpoint_lsn,
+            replay_from: found.manifest.replay_from,
+            log_durable_end: found.manifest.log_durable_end,
+            engine_state: found.manifest.engine_state.clone(),
+            generation: found.manifest.generation,
+            notes: found.notes,
+        };
+        Ok((Self::over(store, options), opened))
+    }
+
+    /// The trees of a store's newest generation.
+    fn over(store: Store, options: ForestOptions) -> Self {
+        let manifest = store.manifest();
+        let account = Arc::new(Account::default());
+        let trees: BTreeMap<KeyspaceId, Arc<TreeCore>> = manifest
+            .trees
+            .iter()
+            .map(|entry| (entry.keyspace, Arc::new(open_tree(entry, &account))))
+            .collect();
+        let lsn = manifest.checkpoint_lsn;
+        let writer = Writer::at(lsn);
+        let ever_cold = AtomicBool::new(manifest.trees.iter().any(|tree| tree.root.is_some()));
+        Self {
+            shared: Arc::new(Shared {
+                options,
+                account,
+                registry: Registry::new(lsn),
+                store,
+                trees: RwLock::new(trees),
+                writer: Mutex::new(writer),
+                ever_cold,
+            }),
+        }
+    }
+
+    /// Creates an empty tree, as the effect of the entry at `lsn`. Called by the writer, in LSN order with
+    /// [`Forest::apply`], which may be called for the same entry afterwards.
+    ///
+    /// # Errors
+    /// `AlreadyExists`.
+    pub fn create_tree(&self, lsn: Lsn, keyspace: KeyspaceId) -> Result<Tree> {
+        let _writer = self.shared.writer.lock();
+        let mut trees = self.shared.trees.write();
+        if trees.contains_key(&keyspace) {
+            return Err(Error::AlreadyExists { what: "keyspace", name: keyspace.to_string() });
+        }
+        let root = Leaf::build(&[], Lsn::ZERO, None, &self.shared.account);
+        let core = Arc::new(TreeCore::new(keyspace, Node::Leaf(root), lsn));
+        trees.insert(keyspace, Arc::clone(&core));
+        Ok(Tree::new(core, &self.shared))
+    }
+
+    /// Drops a tree, as the effect of the entry at `lsn`. Handles that are held go on reading it; its pages are given
+    /// back by the next checkpoint at `lsn` or above.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn drop_tree(&self, lsn: Lsn, keyspace: KeyspaceId) -> Result<()> {
+        let mut writer = self.shared.writer.lock();
+        let removed = self.shared.trees.write().remove(&keyspace);
+        let core = removed.ok_or_else(|| Error::NotFound { what: "keyspace", name: keyspace.to_string() })?;
+        core.drop_at(lsn);
+        writer.dropped.push(core);
+        Ok(())
+    }
+
+    /// The tree of a keyspace.
+    #[must_use]
+    pub fn tree(&self, keyspace: KeyspaceId) -> Option<Tree> {
+        Some(Tree::new(self.shared.tree(keyspace)?, &self.shared))
+    }
+
+    /// The keyspaces that have a tree.
+    #[must_use]
+    pub fn keyspaces(&self) -> Vec<KeyspaceId> {
+        self.shared.trees.read().keys().copied().collect()
+    }
+
+    /// Applies the changes of the entry at `lsn`, which is above every LSN applied before. Nobody sees them before
+    /// [`Forest::publish`]. Later changes of a key in one call override earlier ones.
+    ///
+    /// # Errors
+    /// `NotFound` for a keyspace without a tree, `LimitExceeded`, `InvalidArgument` for an LSN out of order;
+    /// `Corruption`, `Io` when a page that is changed cannot be read. Nothing was changed then.
+    pub fn apply(&self, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
+        let mut writer = self.shared.writer.lock();
+        apply::apply(&self.shared, &mut writer, lsn, changes)
+    }
+
+    /// Makes everything up to `lsn` visible to reads of the latest state.
+    pub fn publish(&self, lsn: Lsn) {
+        self.shared.registry.publish(lsn);
+    }
+
+    /// What reads of the latest state see.
+    #[must_use]
+    pub fn visible_lsn(&self) -> Lsn {
+        self.shared.registry.visible()
+    }
+
+    /// The newest LSN that was applied.
+    #[must_use]
+    pub fn applied_lsn(&self) -> Lsn {
+        self.shared.writer.lock().applied
+    }
+
+    /// A snapshot of what is visible now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::registered(&self.shared, self.shared.registry.register())
+    }
+
+    /// A snapshot at an LSN that is not below the visible one, or at which another snapshot lives.
+    ///
+    /// # Errors
+    /// `TooOld`.
+    pub fn snapshot_at(&self, lsn: Lsn) -> Result<Snapshot> {
+        self.shared.registry.register_at(lsn)?;
+        Ok(Snapshot::registered(&self.shared, lsn))
+    }
+
+    /// Bytes of leaves that changed since the last checkpoint and must stay in memory until the next.
+    #[must_use]
+    pub fn dirty_bytes(&self) -> usize {
+        self.shared.account.bytes(Class::Dirty)
+    }
+
+    /// The first LSN that the newest checkpoint does not hold, if anything was applied since.
+    #[must_use]
+    pub fn oldest_dirty_lsn(&self) -> Option<Lsn> {
+        let writer = self.shared.writer.lock();
+        (writer.applied > writer.checkpoint).then(|| writer.checkpoint.next())
+    }
+
+    /// What it holds, in bytes and numbers.
+    #[must_use]
+    pub fn statistics(&self) -> ForestStatistics {
+        let account = &self.shared.account;
+        let (snapshots, oldest_snapshot) = self.shared.registry.live();
+        ForestStatistics {
+            resident_bytes: account.resident(),
+            clean_bytes: account.bytes(Class::Clean),
+            dirty_bytes: account.bytes(Class::Dirty),
+            inner_bytes: account.inner_bytes(),
+            version_bytes: account.bytes(Class::Kept),
+            retired_bytes: account.bytes(Class::Retired),
+            snapshots,
+            oldest_snapshot,
+            cold_reads: account.cold_reads.load(Ordering::Relaxed),
+            evictions: account.evictions.load(Ordering::Relaxed),
+            store: self.shared.store.statistics(),
+        }
+    }
+
+    /// The page store below, for backups, transfers and scrubs.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+}
+
+/// A tree whose nodes are all on disk.
+fn open_tree(entry: &TreeEntry, account: &Arc<Account>) -> TreeCore {
+    let root = match &entry.root {
+        Some(root) => Node::Cold(Arc::new(Cold { entry: root.child.clone() })),
+        None => Node::Leaf(Leaf::build(&[], Lsn::ZERO, None, account)),
+    };
+    TreeCore::new(entry.keyspace, root, Lsn::ZERO)
+}
+
+/// A leaf must hold a few records, and a page must hold a leaf.
+fn check_options(options: &ForestOptions) -> Result<()> {
+    const LEAF_BYTES: std::ops::RangeInclusive<usize> = 256..=64 << 10;
+    if LEAF_BYTES.contains(&options.leaf_bytes) {
+        Ok(())
+    } else {
+        let found = options.leaf_bytes;
+        Err(Error::InvalidArgument(format!("leaves of {found} bytes; allowed are {LEAF_BYTES:?}")))
+    }
+}

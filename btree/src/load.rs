@@ -1,0 +1,235 @@
+//! Pages into memory.
+//!
+//! A reader that meets the address of a page reads it without any lock, builds the node and installs it in the place
+//! of the address. Who comes second uses what the first one installed. Damage is an error for the keys that the page
+//! holds; it changes nothing, and the next reader finds it again.
+
+use crossbeam_epoch::Guard;
+use logwood_base::codec::CodecError;
+use logwood_base::sync::atomic::Ordering;
+use logwood_base::{Corruption, Error, KeyspaceId, Lsn, Result};
+
+use crate::descent::TreeCore;
+use crate::format::child::ChildEntry;
+use crate::format::delta::DeltaReader;
+use crate::format::inner::InnerReader;
+use crate::format::leaf::{LeafReader, LeafValue};
+use crate::format::overflow::OverflowRef;
+use crate::node::inner::{Inner, Keys};
+use crate::node::leaf::{Leaf, Record};
+use crate::node::slot::{Node, Seen, Slot};
+use crate::node::{Cold, Image};
+use crate::shared::Shared;
+use crate::store::{Page, PageKind, PageRef, Store};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The records of a leaf as they were read, and the pages that its long values stand in.
+pub(crate) struct LoadedLeaf {
+    pub(crate) records: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) overflow: Vec<PageRef>,
+}
+
+impl Shared {
+    /// Puts the page that `slot` names into memory. `None` when the slot moved on meanwhile: begin at the root again.
+    ///
+    /// # Errors
+    /// `Corruption` that names the keyspace and key range; `Io`.
+    pub(crate) fn load_child<'g>(
+        &self,
+        core: &TreeCore,
+        slot: &Slot,
+        level: Option<u8>,
+        key: &[u8],
+        guard: &'g Guard,
+    ) -> Result<Option<Seen<'g>>> {
+        // The address is learnt under the pin: from here on its file stays.
+        let _pin = self.store.pin();
+        let seen = slot.load(guard);
+        let Node::Cold(cold) = &*seen else { return Ok(Some(seen)) };
+        let node = self.read_node(&cold.entry, level).map_err(|error| {
+            affecting(error, || core.describe_range(key, level.unwrap_or(u8::MAX), guard))
+        })?;
+        self.account.cold_reads.fetch_add(1, Ordering::Relaxed);
+        slot.install(&seen, node, guard);
+        let now = slot.load(guard);
+        Ok((!matches!(&*now, Node::Cold(_))).then_some(now))
+    }
+
+    /// Reads and builds one node. `level` is what the parent says that it must be.
+    fn read_node(&self, entry: &ChildEntry, level: Option<u8>) -> Result<Node> {
+        let page = self.store.read(&entry.page)?;
+        match page.kind() {
+            PageKind::Leaf if level.is_none_or(|level| level == 0) => {
+                let loaded = read_leaf(&self.store, &page, entry)?;
+                let records: Vec<Record<'_>> =
+                    loaded.records.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
+                let newest = entry.deltas.last().map_or(entry.lsn, |delta| delta.last_lsn);
+                let leaf = Leaf::build(&records, newest, None, &self.account);
+                leaf.set_image(Image { entry: entry.clone(), overflow: loaded.overflow }, true);
+                Ok(Node::Leaf(leaf))
+            }
+            PageKind::Inner if level.is_none_or(|level| level > 0) => {
+                let inner = self.read_inner(&page, entry)?;
+                if level.is_some_and(|level| level != inner.level()) {
+                    return Err(self.contradiction(entry, "page level", level.unwrap_or(0), inner.level()));
+                }
+                Ok(Node::Inner(inner))
+            }
+            kind => Err(self.contradiction(entry, "page kind", level.unwrap_or(0), kind as u8)),
+        }
+    }
+
+    fn read_inner(&self, page: &Page, entry: &ChildEntry) -> Result<Arc<Inner>> {
+        let decoding = |error: CodecError| undecodable(&self.store, &entry.page, error);
+        let reader = InnerReader::new(page.body()).map_err(decoding)?;
+        let mut iter = reader.iter();
+        let mut separators = Keys::default();
+        let mut children = Vec::with_capacity(reader.len());
+        while let Some((separator, child)) = iter.next().map_err(decoding)? {
+            if !children.is_empty() {
+                separators.push(separator);
+            }
+            children.push(Node::Cold(Arc::new(Cold { entry: child })));
+        }
+        self.ever_cold.store(true, Ordering::Relaxed);
+        let inner = Inner::new(reader.level(), &separators, children, Lsn::MAX, &self.account);
+        inner.set_image(Some(Image { entry: entry.clone(), overflow: Vec::new() }));
+        Ok(inner)
+    }
+
+    fn contradiction(&self, entry: &ChildEntry, check: &'static str, expected: u8, found: u8) -> Error {
+        contradiction(&self.store, &entry.page, check, expected, found)
+    }
+}
+
+/// The records of a leaf: its image, its delta blocks, its overflow pages.
+///
+/// # Errors
+/// `Corruption`; `Io`.
+pub(crate) fn read_leaf(store: &Store, page: &Page, entry: &ChildEntry) -> Result<LoadedLeaf> {
+    let decoding = |error: CodecError| undecodable(store, &entry.page, error);
+    let reader = LeafReader::new(page.body()).map_err(decoding)?;
+    let mut iter = reader.iter();
+    let mut loaded = LoadedLeaf { records: Vec::with_capacity(reader.len()), overflow: Vec::new() };
+    while let Some((key, value)) = iter.next().map_err(decoding)? {
+        let key = key.to_vec();
+        let value = whole_value(store, &entry.page, value, &mut loaded.overflow)?;
+        loaded.records.push((key, value));
+    }
+    if entry.deltas.is_empty() {
+        if loaded.records.len() as u64 != entry.digest.count {
+            let (expected, found) = (entry.digest.count, loaded.records.len());
+            return Err(contradiction(store, &entry.page, "record count", expected, found));
+        }
+        return Ok(loaded);
+    }
+    let mut records: BTreeMap<Vec<u8>, Vec<u8>> = loaded.records.into_iter().collect();
+    for delta in &entry.deltas {
+        let page = store.read(&delta.page)?;
+        let decoding = |error: CodecError| undecodable(store, &delta.page, error);
+        let mut iter = DeltaReader::new(page.body()).map_err(decoding)?.iter();
+        while let Some((key, value)) = iter.next().map_err(decoding)? {
+            let key = key.to_vec();
+            match value {
+                Some(value) => {
+                    let value = whole_value(store, &delta.page, value, &mut loaded.overflow)?;
+                    records.insert(key, value);
+                }
+                None => drop(records.remove(&key)),
+            }
+        }
+    }
+    Ok(LoadedLeaf { records: records.into_iter().collect(), overflow: loaded.overflow })
+}
+
+/// A value's bytes, read from its overflow pages where they stand there.
+fn whole_value(
+    store: &Store,
+    page: &PageRef,
+    value: LeafValue<'_>,
+    overflow: &mut Vec<PageRef>,
+) -> Result<Vec<u8>> {
+    match value {
+        LeafValue::Inline(bytes) => Ok(bytes.to_vec()),
+        LeafValue::Overflow(reference) => {
+            overflow.extend(&reference.extents);
+            read_overflow(store, page, &reference)
+        }
+    }
+}
+
+fn read_overflow(store: &Store, page: &PageRef, reference: &OverflowRef) -> Result<Vec<u8>> {
+    let mut value = Vec::new();
+    for piece in store.read_many(&reference.extents) {
+        let piece = piece?;
+        if piece.kind() != PageKind::Overflow {
+            return Err(contradiction(
+                store,
+                page,
+                "page kind",
+                PageKind::Overflow as u8,
+                piece.kind() as u8,
+            ));
+        }
+        value.extend_from_slice(piece.body());
+    }
+    if value.len() as u64 == reference.total_bytes {
+        Ok(value)
+    } else {
+        Err(contradiction(store, page, "overflow length", reference.total_bytes, value.len()))
+    }
+}
+
+/// A page whose bytes verify, but do not decode.
+pub(crate) fn undecodable(store: &Store, page: &PageRef, error: CodecError) -> Error {
+    contradiction(store, page, "page structure", "records in order", error)
+}
+
+/// A page whose content contradicts what its parent says of it.
+pub(crate) fn contradiction(
+    store: &Store,
+    page: &PageRef,
+    check: &'static str,
+    expected: impl std::fmt::Display,
+    found: impl std::fmt::Display,
+) -> Error {
+    let path = store.segment_path(page.addr.segment);
+    Corruption::new(&path, u64::from(page.addr.offset), check, expected, found).into()
+}
+
+/// Adds to damage which keys it takes away.
+pub(crate) fn affecting(error: Error, range: impl FnOnce() -> String) -> Error {
+    match error {
+        Error::Corruption(corruption) => corruption.affecting(range()).into(),
+        other => other,
+    }
+}
+
+/// A key range in words.
+pub(crate) fn describe(keyspace: KeyspaceId, low: Option<&[u8]>, high: Option<&[u8]>) -> String {
+    let bound = |key: Option<&[u8]>, none: &str| {
+        key.map_or_else(|| none.to_owned(), |key| format!("\"{}\"", key.escape_ascii()))
+    };
+    format!("keyspace {keyspace}, keys from {} to {}", bound(low, "the first"), bound(high, "the last"))
+}
+
+impl TreeCore {
+    /// The range of the node at `level` that holds `key`, in words, without loading anything.
+    fn describe_range(&self, key: &[u8], level: u8, guard: &Guard) -> String {
+        let mut low = None;
+        let mut high = None;
+        let mut seen = self.root.load(guard);
+        while let Some(inner) = seen.inner().filter(|inner| inner.level() > level) {
+            let child = inner.child_of(key);
+            if child > 0 {
+                low = Some(inner.separator(child - 1));
+            }
+            if child + 1 < inner.slots().len() {
+                high = Some(inner.separator(child));
+            }
+            seen = inner.slots()[child].load(guard);
+        }
+        describe(self.id, low.as_deref(), high.as_deref())
+    }
+}

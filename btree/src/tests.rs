@@ -1,0 +1,5 @@
+//! Tests of the whole: against a model, beside other threads, over a disk that fails.
+
+mod concurrency;
+mod model;
+mod world;

@@ -1,0 +1,101 @@
+//! Readers beside a writer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use logwood_base::Lsn;
+
+use super::world::{change, commit, everything, one_tree, small};
+use crate::At;
+
+/// Every commit writes its own number to all keys of one group. So a reader that sees a prefix of the commits sees
+/// one number in every group, and never an older one than before.
+#[test]
+fn concurrent_readers_see_whole_commits_in_order() {
+    const KEYS: u64 = 400;
+    let (forest, tree) = one_tree(small());
+    let key = |n: u64| format!("key{:05}", n * 7919 % 10_007).into_bytes();
+    let write = |lsn: u64| {
+        let keys: Vec<Vec<u8>> = (0..KEYS).map(key).collect();
+        let value = lsn.to_be_bytes();
+        let changes: Vec<_> = keys.iter().map(|key| change(key, Some(&value))).collect();
+        forest.apply(Lsn(lsn), &changes).unwrap();
+        forest.publish(Lsn(lsn));
+    };
+    write(2);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for reader in 0..2u64 {
+            let (forest, tree, done) = (&forest, &tree, &done);
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(reader);
+                let mut newest = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let value = tree.get(&key(rng.u64(0..KEYS)), At::Latest).unwrap().unwrap();
+                    let lsn = u64::from_be_bytes(value[..].try_into().unwrap());
+                    assert!(lsn >= newest, "{lsn} was read after {newest}");
+                    newest = lsn;
+                    if rng.u8(..) < 8 {
+                        let snapshot = forest.snapshot();
+                        let mut cursor = tree.cursor(everything(), &snapshot);
+                        let mut seen = 0;
+                        while let Some((_, value)) = cursor.next().unwrap() {
+                            assert_eq!(value, snapshot.lsn().0.to_be_bytes(), "half a commit");
+                            seen += 1;
+                        }
+                        assert_eq!(seen, KEYS);
+                        newest = newest.max(snapshot.lsn().0);
+                    }
+                }
+            });
+        }
+        let mut rng = fastrand::Rng::with_seed(9);
+        for lsn in 3..400 {
+            if rng.u8(..) < 40 {
+                // Keys that come and go make leaves split and merge under the readers.
+                std::thread::yield_now();
+            }
+            write(lsn);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_cached_read_stores_nothing_that_readers_share() {
+    let (forest, tree) = one_tree(small());
+    for lsn in 2..400u64 {
+        commit(&forest, lsn, &[(&lsn.to_be_bytes(), Some(b"value"))]);
+    }
+    let keys: Vec<[u8; 8]> = (2..400u64).map(u64::to_be_bytes).collect();
+    keys.iter().for_each(|key| drop(tree.get(key, At::Latest).unwrap()));
+    let stores = || forest.shared.account.shared_stores.load(Ordering::Relaxed);
+    let before = stores();
+    for _ in 0..3 {
+        keys.iter().for_each(|key| assert!(tree.contains(key, At::Latest).unwrap()));
+    }
+    assert_eq!(stores(), before, "a cached read stored to shared memory");
+}
+
+#[test]
+fn a_held_snapshot_costs_one_version_of_each_leaf_and_gives_it_back() {
+    let (forest, tree) = one_tree(small());
+    let value = [1u8; 40];
+    let keys: Vec<Vec<u8>> = (0..500u64).map(|n| n.to_be_bytes().to_vec()).collect();
+    let all: Vec<_> = keys.iter().map(|key| (key.as_slice(), Some(&value[..]))).collect();
+    commit(&forest, 2, &all);
+    let snapshot = forest.snapshot();
+    let mut most = 0;
+    for round in 0..60u64 {
+        let value = [round as u8; 40];
+        let all: Vec<_> = keys.iter().map(|key| (key.as_slice(), Some(&value[..]))).collect();
+        commit(&forest, 3 + round, &all);
+        most = most.max(forest.statistics().version_bytes);
+    }
+    let statistics = forest.statistics();
+    let served = statistics.clean_bytes + statistics.dirty_bytes;
+    // What the snapshot holds, what the last commit left behind until it is looked through, and a chain's middle.
+    assert!(most <= 3 * served, "{most} bytes of versions beside {served}");
+    assert_eq!(tree.get(&keys[3], At::Snapshot(&snapshot)).unwrap().unwrap(), &[1u8; 40][..]);
+    drop(snapshot);
+    assert_eq!(forest.statistics().version_bytes, 0);
+}

@@ -1,0 +1,131 @@
+//! One tree: point reads.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use logwood_base::digest::Digest;
+use logwood_base::{Error, KeyspaceId, Lsn, Result};
+
+use crate::cursor::{Cursor, KeyRange};
+use crate::descent::TreeCore;
+use crate::node::leaf::Leaf;
+use crate::shared::Shared;
+use crate::snapshot::{At, Snapshot};
+use crate::sums::{self, Want};
+use crate::value::Value;
+use crate::version::{Seek, version_at};
+
+/// The ordered map of one keyspace. Cheap to clone.
+#[derive(Clone)]
+pub struct Tree {
+    core: Arc<TreeCore>,
+    shared: Arc<Shared>,
+}
+
+impl Tree {
+    pub(crate) fn new(core: Arc<TreeCore>, shared: &Arc<Shared>) -> Self {
+        Self { core, shared: Arc::clone(shared) }
+    }
+
+    /// Whose tree it is.
+    #[must_use]
+    pub fn keyspace(&self) -> KeyspaceId {
+        self.core.id
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// `Corruption` naming the key range of a page that cannot be trusted; `Io`.
+    pub fn get(&self, key: &[u8], at: At<'_>) -> Result<Option<Value>> {
+        self.get_with(key, at, |value| value.map(Value::from))
+    }
+
+    /// Whether the tree holds `key`.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub fn contains(&self, key: &[u8], at: At<'_>) -> Result<bool> {
+        self.get_with(key, at, |value| value.is_some())
+    }
+
+    /// Lends the value of `key` to `look`, without copying it. Memory that is given back meanwhile waits for `look`
+    /// to return.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub fn get_with<R>(&self, key: &[u8], at: At<'_>, look: impl FnOnce(Option<&[u8]>) -> R) -> Result<R> {
+        let guard = crossbeam_epoch::pin();
+        loop {
+            // Loaded behind the pin: what is unlinked because nobody needs it below this LSN stays while we look.
+            let lsn = match at {
+                At::Latest => self.shared.registry.visible(),
+                At::Snapshot(snapshot) => snapshot.lsn(),
+            };
+            let seen = self.core.leaf_of(&self.shared, key, &guard)?;
+            let Some(leaf) = seen.leaf() else {
+                return Err(Error::Internal("a read did not end in a leaf".into()));
+            };
+            leaf.touch();
+            if leaf.base_lsn() <= lsn {
+                return Ok(look(leaf.get(key, lsn)));
+            }
+            if let Some(version) = version_at(leaf, lsn, Seek::From(key), &guard) {
+                return Ok(look(version.leaf.get(key, lsn)));
+            }
+            self.explain_gap(leaf, at, lsn)?;
+        }
+    }
+
+    /// A reader of the latest state that came too late tries again at what is visible by now; a snapshot never finds
+    /// a gap.
+    fn explain_gap(&self, leaf: &Leaf, at: At<'_>, lsn: Lsn) -> Result<()> {
+        match at {
+            At::Latest if self.shared.registry.visible() > lsn => Ok(()),
+            _ => Err(Error::Internal(format!(
+                "no version of a leaf of keyspace {} serves {lsn}; its base is at {}",
+                self.core.id,
+                leaf.base_lsn()
+            ))),
+        }
+    }
+
+    /// The values of several keys.
+    ///
+    /// # Errors
+    /// As [`Tree::get`], at the first key that fails.
+    pub fn get_many(&self, keys: &[&[u8]], at: At<'_>) -> Result<Vec<Option<Value>>> {
+        keys.iter().map(|key| self.get(key, at)).collect()
+    }
+
+    /// Walks the records of a range, from either end.
+    #[must_use]
+    pub fn cursor(&self, range: (Bound<&[u8]>, Bound<&[u8]>), snapshot: &Snapshot) -> Cursor {
+        Cursor::new(Arc::clone(&self.core), Arc::clone(&self.shared), KeyRange::new(range), snapshot.clone())
+    }
+
+    /// How many records a range holds. Costs a way down the tree at each end, and a look at every leaf inside that
+    /// changed since the last checkpoint.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub fn count(&self, range: (Bound<&[u8]>, Bound<&[u8]>), snapshot: &Snapshot) -> Result<u64> {
+        let range = KeyRange::new(range);
+        Ok(sums::sum(&self.shared, &self.core, &range, snapshot.lsn(), Want::Count)?.count)
+    }
+
+    /// The digest of a range. Costs what [`Tree::count`] costs, and hashing the records of changed leaves.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub fn digest(&self, range: (Bound<&[u8]>, Bound<&[u8]>), snapshot: &Snapshot) -> Result<Digest> {
+        let range = KeyRange::new(range);
+        sums::sum(&self.shared, &self.core, &range, snapshot.lsn(), Want::Digest)
+    }
+}
+
+impl std::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Tree").field(&self.core.id).finish()
+    }
+}
