@@ -25,6 +25,9 @@ use crate::node::view::View;
 use crate::shared::{Shared, Writer};
 use crate::version::Seek;
 
+/// A key of its own.
+type Key = Vec<u8>;
+
 /// Keys that a range delete takes at a time.
 const RANGE_DELETE_STEP: usize = 1024;
 
@@ -184,12 +187,7 @@ impl Applier<'_> {
     }
 
     /// Some of the keys in `from..to`, in order, and where to go on.
-    fn keys_of(
-        &self,
-        core: &TreeCore,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
+    fn keys_of(&self, core: &TreeCore, from: &[u8], to: Option<&[u8]>) -> Result<(Vec<Key>, Option<Key>)> {
         let mut keys = Vec::new();
         let mut next = from.to_vec();
         while to.is_none_or(|to| *next < *to) {
