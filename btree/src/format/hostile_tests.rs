@@ -289,3 +289,19 @@ fn keys_that_do_not_ascend_are_refused_in_every_form() {
     let checked = LeafReader::new(&swapped).unwrap().check();
     assert!(matches!(checked, Err(CodecError { what: "key order", .. })), "{checked:?}");
 }
+
+#[test]
+fn keys_that_share_more_than_they_say_are_refused() {
+    // Variable, two records, no prefix: "ab", then "ac", which shares one byte, then the restart table.
+    let leaf = |shared: u8, rest: &[u8]| {
+        let mut body = vec![0, 2, 0, 0, 2, b'a', b'b', 0, shared, rest.len() as u8];
+        body.extend_from_slice(rest);
+        body.extend_from_slice(&[0, 0, 0, 0, 0]);
+        LeafReader::new(&body).unwrap().check()
+    };
+    assert_eq!(leaf(1, b"c"), Ok(()));
+    assert!(leaf(0, b"ac").is_err());
+    assert!(leaf(1, b"b").is_err());
+    assert!(leaf(2, b"").is_err());
+    assert!(leaf(3, b"c").is_err());
+}

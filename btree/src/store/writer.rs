@@ -70,8 +70,7 @@ impl Store {
         let piece = self.inner.options.write_bytes;
         while writer.unwritten() >= piece {
             if let Err(cause) = self.write_piece(writer, piece) {
-                // The page was appended and can be read, but its owner is told that it was not taken.
-                self.retire(&page);
+                // The page stands in the image, but its owner is told that it was not taken, and never asks for it.
                 let writer = slot.take().expect("it was there");
                 self.abandon(writer, &cause);
                 return Err(cause);

@@ -228,6 +228,76 @@ fn swapped_segments_are_found() {
     }
 }
 
+#[test]
+fn a_segment_from_another_life_under_the_same_number_is_found_by_its_hash() {
+    let (disk, forest) = two_generations();
+    let twin = SimulatedDisk::new(2);
+    let store = create(&twin).unwrap();
+    let mut other = Forest::default();
+    // The same pages in the same places, but for the version of the last.
+    for keyspace in 1..20 {
+        other.write(&store, Stream::Base, keyspace).unwrap();
+    }
+    for keyspace in [5, 6, 7, 8] {
+        other.pages.get_mut(&keyspace).unwrap().0 += 1;
+    }
+    other.checkpoint(&store).unwrap();
+    for keyspace in [5, 6, 7, 8] {
+        other.write(&store, Stream::Hot, keyspace).unwrap();
+    }
+    other.checkpoint(&store).unwrap();
+    let path = files(&disk, "pages").pop().unwrap();
+    let (ours, theirs) = (disk.read_file(&path).unwrap(), twin.read_file(&path).unwrap());
+    assert!(ours.len() == theirs.len() && ours != theirs);
+    disk.write_file(&path, &theirs);
+    let damages = verify(&disk).unwrap();
+    assert_eq!(damages.iter().map(|damage| damage.corruption.check).collect::<Vec<_>>(), ["content hash"]);
+    // Every page in it verifies by its own index, and none by its parent.
+    let (store, _) = open(&disk).unwrap();
+    let moved = forest.pages.values().filter(|(_, page)| page.addr.segment == parse(&path));
+    assert_eq!(moved.filter(|(_, page)| store.read(page).is_err()).count(), 4);
+}
+
+#[test]
+fn two_valid_copies_that_differ_are_damage() {
+    let (disk, _) = two_generations();
+    let newest = open(&disk.snapshot()).unwrap().1.manifest;
+    let mut other = (*newest).clone();
+    other.replay_from = logwood_base::Lsn(1);
+    let path = Path::new(DIR).join(format!("manifest/{:020}.b", newest.generation.get()));
+    disk.write_file(&path, &other.encode());
+    assert_eq!(open(&disk).unwrap_err().corruption().unwrap().check, "manifest copies");
+    assert!(!verify(&disk).unwrap().is_empty());
+}
+
+/// Both copies of the newest generation read as damaged, until the disk comes to its senses; in between the store is
+/// opened from the generation before, and the power may go at any call.
+#[test]
+fn a_generation_that_was_given_up_does_not_come_back() {
+    for n in 0..14 {
+        for seed in 0..10 {
+            let (disk, _) = two_generations();
+            let newest = open(&disk.snapshot()).unwrap().1.manifest.generation;
+            let copies: Vec<_> =
+                crate::manifest::copy_paths(&Path::new(DIR).join("manifest"), newest).collect();
+            let flip = || {
+                for path in copies.iter().filter(|path| disk.read_file(path).is_some()) {
+                    disk.flip_bit(path, 50, 1);
+                }
+            };
+            flip();
+            if n > 0 {
+                disk.crash_at(n);
+            }
+            let _ = open(&disk);
+            disk.crash(&mut fastrand::Rng::with_seed(seed));
+            flip();
+            let (store, opened) = open(&disk).unwrap();
+            Forest::of(&opened.manifest).check(&store).unwrap();
+        }
+    }
+}
+
 fn parse(path: &Path) -> SegmentNo {
     parse_segment_name(path.file_name().unwrap().to_str().unwrap()).unwrap()
 }

@@ -198,3 +198,26 @@ fn a_manifest_that_was_acknowledged_and_not_stored_is_noticed() {
         }
     }
 }
+
+#[test]
+fn a_commit_that_failed_half_way_still_keeps_what_it_names() {
+    for seed in 0..20 {
+        let disk = SimulatedDisk::new(seed);
+        let store = create(&disk).unwrap();
+        let mut forest = Forest::default();
+        for keyspace in 1..20 {
+            forest.write(&store, Stream::Base, keyspace).unwrap();
+        }
+        store.seal_all().unwrap();
+        disk.set_fault(Fault::new(&[Operation::SyncDir], Outcome::Io).on("manifest"));
+        forest.commit(&store).unwrap_err();
+        // Nothing reaches those pages any more, and yet a power cut may bring that generation up.
+        for keyspace in 1..20 {
+            forest.write(&store, Stream::Base, keyspace).unwrap();
+        }
+        assert_eq!(store.collect(), 0);
+        disk.crash(&mut Rng::with_seed(seed));
+        let (store, opened) = open(&disk).unwrap();
+        Forest::of(&opened.manifest).check(&store).unwrap();
+    }
+}
