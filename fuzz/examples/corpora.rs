@@ -1,0 +1,192 @@
+//! Writes the committed corpora from real encoders, with a few mutations of each: `cargo run --example corpora`.
+//!
+//! Files are named `seed-…`; others (found by fuzzing, kept as reproducers) are left alone. The same program writes
+//! the same files.
+#![allow(clippy::disallowed_methods)] // The corpora are files of the source tree.
+
+use std::fs;
+use std::path::Path;
+
+use logwood_base::codec::Writer;
+use logwood_btree::format::page::{Compression, PageKind, seal};
+use logwood_fuzz::{mutation::mutate, samples};
+
+fn main() {
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    for (target, seeds) in [
+        ("codec", codec()),
+        ("page", page()),
+        ("page_segment", page_segment()),
+        ("manifest", manifest()),
+        ("load", load()),
+    ] {
+        let folder = corpora.join(target);
+        fs::create_dir_all(&folder).expect("the source tree is writable");
+        for entry in fs::read_dir(&folder).expect("it was just made") {
+            let path = entry.expect("a name").path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seed-")) {
+                fs::remove_file(path).expect("the source tree is writable");
+            }
+        }
+        for (name, bytes) in seeds {
+            fs::write(folder.join(format!("seed-{name}")), bytes).expect("the source tree is writable");
+        }
+    }
+}
+
+type Seeds = Vec<(String, Vec<u8>)>;
+
+/// The seeds themselves, and one mutation of each.
+fn with_mutations(seeds: Vec<(&str, Vec<u8>)>) -> Seeds {
+    let mut all = Vec::new();
+    for (n, (name, bytes)) in seeds.into_iter().enumerate() {
+        all.push((format!("{name}-mutated"), mutate(&bytes, n as u64)));
+        all.push((name.to_owned(), bytes));
+    }
+    all
+}
+
+fn codec() -> Seeds {
+    let mut all: Vec<(&str, Vec<u8>)> = Vec::new();
+    let mut numbers = Vec::new();
+    numbers.put_u8(7);
+    numbers.put_u16(300);
+    numbers.put_u32(70_000);
+    numbers.put_u64(u64::MAX / 3);
+    numbers.put_u128(u128::MAX / 7);
+    all.push(("numbers", with_script(&[0, 1, 2, 3, 4], &numbers)));
+    let mut varints = Vec::new();
+    for value in [0, 127, 128, 16_383, 16_384, 1 << 35, u64::MAX] {
+        varints.put_varint(value);
+    }
+    all.push(("varints", with_script(&[5; 7], &varints)));
+    let mut texts = Vec::new();
+    for text in [&b""[..], b"key", &[9; 20]] {
+        texts.put_length_prefixed(text);
+    }
+    all.push(("length-prefixed", with_script(&[14; 3], &texts)));
+    all.push(("bytes", with_script(&[7, 15, 7], b"0123456789abcdef0123456789abcdef")));
+    all.push(("padded-varint", with_script(&[5], &[0x80, 0x00])));
+    all.push(("endless-varint", with_script(&[5], &[0xff; 11])));
+    all.push(("length-beyond-the-end", with_script(&[14], &[0xff, 0xff, 0x03, 1])));
+    with_mutations(all)
+}
+
+/// A script of the same length as the input, so that the target cuts between them.
+fn with_script(script: &[u8], input: &[u8]) -> Vec<u8> {
+    let length = script.len().max(input.len());
+    let mut out: Vec<u8> = script.iter().copied().cycle().take(length).collect();
+    out.extend_from_slice(input);
+    out.resize(2 * length, 0);
+    out
+}
+
+fn page() -> Seeds {
+    let chosen = |choice: u8, body: Vec<u8>| [vec![choice], body].concat();
+    let stored = |body: &[u8], compression| {
+        let mut out = Vec::new();
+        seal(PageKind::Leaf, body, compression, &mut out);
+        out
+    };
+    let put = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        write(&mut out);
+        out
+    };
+    let script: Vec<u8> = (0..400u32).map(|n| (n * 37 % 251) as u8).collect();
+    with_mutations(vec![
+        ("leaf-empty", chosen(0, samples::dense_leaf(0, 0))),
+        ("leaf-dense", chosen(0, samples::dense_leaf(40, 20))),
+        ("leaf-keys-only", chosen(0, samples::dense_leaf(60, 0))),
+        ("leaf-variable", chosen(0, samples::variable_leaf(50))),
+        ("delta-one", chosen(1, samples::delta(1))),
+        ("delta", chosen(1, samples::delta(40))),
+        ("inner-one", chosen(2, samples::inner(1, 1))),
+        ("inner-two", chosen(2, samples::inner(2, 2))),
+        ("inner", chosen(2, samples::inner(3, 24))),
+        ("overflow", chosen(3, put(&|out| samples::overflow(4).put(out)))),
+        ("overflow-empty", chosen(3, put(&|out| samples::overflow(0).put(out)))),
+        ("child", chosen(4, put(&|out| samples::child(0).put(out)))),
+        ("child-with-deltas", chosen(4, put(&|out| samples::child(3).put(out)))),
+        ("envelope-plain", chosen(5, stored(&samples::variable_leaf(20), Compression::Off))),
+        ("envelope-lz4", chosen(5, stored(&b"much the same, ".repeat(60), Compression::Auto))),
+        ("built-leaf", chosen(6, script.clone())),
+        ("built-delta", chosen(7, script.clone())),
+        ("built-inner", chosen(8, script)),
+    ])
+}
+
+fn page_segment() -> Seeds {
+    let mixed = [
+        (PageKind::Leaf, 0, &b"account"[..], samples::dense_leaf(30, 12)),
+        (PageKind::Leaf, 0, b"city/", samples::variable_leaf(30)),
+        (PageKind::Delta, 0, b"city/", samples::delta(20)),
+        (PageKind::Inner, 3, b"", samples::inner(3, 10)),
+        (PageKind::Overflow, 0, b"city/0001", b"a long value; ".repeat(30)),
+    ];
+    let filled: Vec<_> = (0..3u16)
+        .map(|n| (PageKind::Leaf, 0, &b""[..], samples::dense_leaf(100, 8 * usize::from(n))))
+        .collect();
+    with_mutations(vec![
+        ("one-leaf", samples::segment(Compression::Off, &mixed[..1])),
+        ("mixed", samples::segment(Compression::Off, &mixed)),
+        ("mixed-lz4", samples::segment(Compression::Auto, &mixed)),
+        ("filled", samples::segment(Compression::Off, &filled)),
+        ("no-pages", samples::segment(Compression::Off, &[])),
+        (
+            "wrong-low-key",
+            samples::segment(Compression::Off, &[(PageKind::Leaf, 0, b"zebra", samples::variable_leaf(3))]),
+        ),
+        (
+            "wrong-level",
+            samples::segment(Compression::Off, &[(PageKind::Inner, 2, b"", samples::inner(3, 2))]),
+        ),
+    ])
+}
+
+fn manifest() -> Seeds {
+    with_mutations(vec![
+        ("new", samples::manifest(0, 0).encode()),
+        ("trees-only", samples::manifest(7, 0).encode()),
+        ("segments-only", samples::manifest(0, 5).encode()),
+        ("whole", samples::manifest(12, 30).encode()),
+        ("head-only", samples::manifest(0, 0).encode()[..32].to_vec()),
+        ("newer", {
+            let mut bytes = samples::manifest(1, 0).encode();
+            bytes[8] = 2;
+            let crc = logwood_base::checksum::checksum(logwood_base::checksum::Seed::new(), &bytes[..28]);
+            bytes[28..32].copy_from_slice(&crc.to_le_bytes());
+            bytes
+        }),
+    ])
+}
+
+fn load() -> Seeds {
+    let file = |format: u8, text: &str| [&[format, 9][..], text.as_bytes()].concat();
+    with_mutations(vec![
+        ("tsv", file(0, "key\tvalue\nk2\t\n\tempty key\nk\\x00\\xff\tv\\x09\\\\n\r\nlast\tno line end")),
+        ("tsv-bad", file(0, "key\tvalue\nno tab\n\n\\x4\t\\xzz\\x\n")),
+        ("tsv-raw", file(1, "a\tb\tc\r\n\\x41\t\\x41\n")),
+        ("csv", file(2, "name,id,n\nx,1,2\n\"a,\"\"b\"\"\",\"2\nlines\",\n")),
+        ("csv-crlf", file(2, "id,v\r\n\r\n1,one\r\n2,two\r\n")),
+        ("csv-bad", file(2, "id,v\n1\n1,2,3\n4,\"open")),
+        ("csv-no-key", file(2, "name,v\n1,2\n")),
+        ("csv-twice", file(2, "id,id\n1,2\n")),
+        ("csv-quoted-header", file(2, "\"id\",\"v\n2\"\n1,2\n")),
+        (
+            "jsonl",
+            file(
+                3,
+                "{\"id\":\"a\",\"v\":[1,{\"id\":2}]}\n{\"v\":null,\"id\":-1.5e3}\r\n {\"\\u0069d\":\"t\\u0000\"} \n",
+            ),
+        ),
+        (
+            "jsonl-bad",
+            file(
+                3,
+                "{}\n[]\n{\"id\":null}\n{\"id\":\"a\",\"id\":\"b\"}\n{\"id\":\"\\ud800\"}\nx\n\n{\"id\":1",
+            ),
+        ),
+        ("jsonl-deep", file(3, &format!("{{\"id\":\"a\",\"v\":{}{}}}\n", "[".repeat(200), "]".repeat(200)))),
+    ])
+}

@@ -1,0 +1,38 @@
+//! The bodies of logwood's fuzz targets: plain functions over bytes, one module each.
+//!
+//! | target | what it holds |
+//! |---|---|
+//! | [`codec`] | whatever the reader accepts, the writer writes back byte for byte |
+//! | [`page`] | bodies of leaves, inner pages, deltas, references, envelopes: what passes the check reads alike by every way, and what a builder wrote comes back |
+//! | [`page_segment`] | a page segment among sound files: damage is found, and verifying never fails otherwise |
+//! | [`manifest`] | a copy that decodes is the one encoding of what it says; a store opens what decodes, or names the damage |
+//! | [`load`] | records read alike through any buffer, and print and read back as they were |
+//!
+//! Checksums would keep a fuzzer out of everything behind them, so targets run twice: over the bytes as they are, and
+//! over the same bytes with lengths and checksums mended ([`mend`]). A target fails by panicking. All of them count
+//! what they allocate ([`allocation`]).
+//!
+//! `tests/corpora.rs` runs every target over its corpus with the stable compiler; `examples/corpora.rs` wrote the
+//! corpora; the binaries under `fuzz_targets/` are libfuzzer's entries. How to run: `README.md`.
+
+pub mod allocation;
+pub mod codec;
+pub mod load;
+pub mod manifest;
+pub mod mend;
+pub mod mutation;
+pub mod page;
+pub mod page_segment;
+pub mod samples;
+
+/// A target: its name, which is also that of its corpus, and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    ("codec", codec::run),
+    ("page", page::run),
+    ("page_segment", page_segment::run),
+    ("manifest", manifest::run),
+    ("load", load::run),
+];
