@@ -112,12 +112,9 @@ impl Store {
         progress: &mut dyn FnMut(FilesProgress),
     ) -> Result<FilesReport> {
         let manifest = self.manifest();
-        let mut verifier = Verifier::new(self.disk(), self.dirs().0, on_damage, progress);
-        verifier.generation(
-            self.dirs().1,
-            manifest.generation,
-            self.manifest().generation != manifest.generation,
-        )?;
+        let (pages, manifests) = self.dirs();
+        let mut verifier = Verifier::new(self.disk(), pages, on_damage, progress);
+        verifier.generation(manifests, manifest.generation)?;
         verifier.segments([&*manifest])?;
         verifier.report.manifest = Some(manifest);
         Ok(verifier.report)
@@ -147,7 +144,7 @@ pub fn verify_files(
             verifier.note(format!("generation {generation} of the manifest was being written"));
         }
         if names.contains(&ManifestFile::Copy(*generation)) {
-            readable.extend(verifier.generation(&manifests, *generation, false)?);
+            readable.extend(verifier.generation(&manifests, *generation)?);
         }
     }
     if readable.is_empty() {
@@ -189,13 +186,8 @@ impl<'a> Verifier<'a> {
         self.report.notes.push(note);
     }
 
-    /// Verifies the copies of one generation. `superseded` ones may be gone.
-    fn generation(
-        &mut self,
-        dir: &Path,
-        generation: Generation,
-        superseded: bool,
-    ) -> Result<Option<Manifest>> {
+    /// Verifies the copies of one generation. Of a store at work, newer ones may have replaced it: they are gone then.
+    fn generation(&mut self, dir: &Path, generation: Generation) -> Result<Option<Manifest>> {
         let files = manifest::read(self.disk, dir, generation)?;
         self.report.files += (files.valid + files.damage.len()) as u64;
         self.report.bytes += files.bytes;
@@ -204,7 +196,7 @@ impl<'a> Verifier<'a> {
         {
             return Err(newer);
         }
-        if files.valid == 1 && files.damage.is_empty() && !superseded {
+        if files.valid == 1 && files.damage.is_empty() {
             self.note(format!("generation {generation} of the manifest has one copy only"));
         }
         files.damage.into_iter().for_each(|damage| self.damage(Damage::at(damage)));

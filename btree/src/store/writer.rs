@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use logwood_base::codec::Writer;
-use logwood_base::limits::{BLOCK_BYTES, PAGE_SEGMENT_BYTES_MAX};
+use logwood_base::limits::{PAGE_BYTES_MAX, PAGE_SEGMENT_BYTES_MAX};
 use logwood_base::sync::RwLock;
 use logwood_base::{AlignedBuffer, Error, File, PageAddr, Result, SegmentNo};
 use sha2::{Digest as _, Sha256};
@@ -85,8 +85,8 @@ impl Store {
     /// # Errors
     /// `DiskFull`, `Io`: the segments that could not be sealed have been abandoned.
     pub fn seal_all(&self) -> Result<Vec<SegmentSummary>> {
-        let mut slots: Vec<_> = self.inner.writers.iter().map(|slot| slot.lock()).collect();
-        let writers: Vec<_> = slots.iter_mut().filter_map(|slot| slot.take()).collect();
+        // Appending goes on, into new segments, while these are synced.
+        let writers: Vec<_> = self.inner.writers.iter().filter_map(|slot| slot.lock().take()).collect();
         if writers.is_empty() { Ok(Vec::new()) } else { self.seal(writers) }
     }
 
@@ -97,7 +97,10 @@ impl Store {
         state.next_segment = number.next();
         state.segments.insert(number, SegmentState { stream, live_bytes: 0, sealed: None });
         let header = SegmentHeader { number, database: self.inner.identity.database, stream };
-        let mut bytes = AlignedBuffer::with_capacity(self.inner.options.segment_bytes as usize + BLOCK_BYTES);
+        // Room for the page that passes the target and for the index: growing would copy the whole image. What is not
+        // used costs address space only.
+        let room = self.inner.options.segment_bytes as usize + 2 * PAGE_BYTES_MAX;
+        let mut bytes = AlignedBuffer::with_capacity(room);
         bytes.extend_from_slice(&header.encode());
         let image = Arc::new(Image { bytes: RwLock::new(bytes) });
         self.inner.images.write().insert(number, Arc::clone(&image));
