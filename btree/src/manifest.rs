@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 
 use logwood_base::{
     Access, Corruption, DatabaseId, Disk, Error, Generation, LogId, LogPosition, Lsn, Result, SegmentNo,
+    limits,
 };
 
 use crate::format::manifest::{MANIFEST_BYTES_MAX, Manifest, VERSION};
@@ -130,11 +131,17 @@ pub(crate) fn copy_paths(dir: &Path, generation: Generation) -> impl Iterator<It
 /// Writes both copies; durable on return (steps 2 and 3).
 pub(crate) fn write(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<()> {
     let bytes = manifest.encode();
+    limits::check("manifest bytes", bytes.len(), MANIFEST_BYTES_MAX as usize)?;
     let generation = manifest.generation;
-    for copy in COPIES {
+    let written = COPIES.into_iter().try_for_each(|copy| {
         let file = disk.create(&unfinished_path(dir, generation, copy))?;
         file.write_at(0, &bytes)?;
-        file.sync()?;
+        file.sync()
+    });
+    if let Err(error) = written {
+        // Nothing bears its final name yet. The room may be needed: it may have been a full disk.
+        let _ = remove_unfinished(disk, dir, generation);
+        return Err(error);
     }
     for copy in COPIES {
         disk.rename(&unfinished_path(dir, generation, copy), &copy_path(dir, generation, copy))?;

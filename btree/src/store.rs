@@ -10,8 +10,8 @@
 //!
 //! # The life of a page
 //! 1. [`Store::append`] puts it into the open segment of a stream and answers its [`PageRef`]. It can be read at
-//!    once. An open segment stays in memory, whole, until it is sealed: at most [`StoreOptions::segment_bytes`] per
-//!    stream.
+//!    once. An open segment stays in memory, whole, until it is sealed: at most [`StoreOptions::open_bytes_max`] for
+//!    all streams, and a page or two.
 //! 2. [`Store::seal_all`] writes and syncs what is open. From here on the segment is immutable.
 //! 3. [`Store::commit`] writes a manifest whose trees reach the page. From here on it survives a crash.
 //! 4. [`Store::retire`] says that no tree reaches it any more. The segment's live bytes fall.
@@ -32,12 +32,13 @@
 //! 3. A file that a manifest on disk names is not unlinked. Manifests go first, and their going is synced.
 //! 4. At any time the newest durable generation and the one before it can be opened.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use logwood_base::sync::{Mutex, RwLock};
-use logwood_base::{DatabaseId, Disk, Error, Generation, LogId, Lsn, SegmentNo};
+use logwood_base::limits::{self, BLOCK_BYTES, PAGE_SEGMENT_BYTES_MAX};
+use logwood_base::sync::{Mutex, RwLock, atomic::AtomicUsize};
+use logwood_base::{DatabaseId, Disk, Error, Generation, LogId, Lsn, Result, SegmentNo};
 
 pub use crate::format::manifest::{ContentHash, Manifest, Root, SegmentEntry, TreeEntry};
 pub use crate::format::page::{Compression, Page, PageKind, PageRef};
@@ -66,6 +67,8 @@ pub struct StoreOptions {
     pub segment_bytes: u32,
     /// Pages are written to the file in pieces of this, a multiple of 4 KiB. 1 MiB by default.
     pub write_bytes: usize,
+    /// Segments are sealed sooner when all that are open take more memory than this. 32 MiB by default.
+    pub open_bytes_max: usize,
     /// Whether pages may be compressed.
     pub compression: Compression,
     /// Most page segments kept open for reading. 128 by default.
@@ -77,9 +80,20 @@ impl Default for StoreOptions {
         Self {
             segment_bytes: 16 << 20,
             write_bytes: 1 << 20,
+            open_bytes_max: 32 << 20,
             compression: Compression::Auto,
             open_files_max: 128,
         }
+    }
+}
+
+impl StoreOptions {
+    fn check(&self) -> Result<()> {
+        limits::check("page segment bytes", self.segment_bytes as usize, PAGE_SEGMENT_BYTES_MAX as usize)?;
+        if self.write_bytes == 0 || !self.write_bytes.is_multiple_of(BLOCK_BYTES) {
+            return Err(Error::InvalidArgument(format!("pieces of {} bytes to write", self.write_bytes)));
+        }
+        Ok(())
     }
 }
 
@@ -111,6 +125,8 @@ struct Inner {
     writers: [Mutex<Option<writer::SegmentWriter>>; Stream::ALL.len()],
     /// Images of segments that are not sealed, for readers.
     images: RwLock<HashMap<SegmentNo, Arc<writer::Image>>>,
+    /// Bytes of pages in open segments.
+    open_bytes: AtomicUsize,
     files: reader::OpenFiles,
     /// Held through a commit, so that one ends before the next begins. Locked before `state`.
     committing: Mutex<()>,
@@ -137,6 +153,8 @@ struct State {
     /// Sealed segments that nothing reaches, with the tick of their death. Their files stand until they may go.
     dead: BTreeMap<SegmentNo, DeadSegment>,
     abandoned: BTreeMap<SegmentNo, Abandoned>,
+    /// Abandoned segments that were forgotten: retiring their pages means nothing.
+    forgotten: BTreeSet<SegmentNo>,
 }
 
 /// A generation besides the current one.

@@ -224,7 +224,15 @@ pub struct IndexBuilder {
 
 impl IndexBuilder {
     /// Adds the next page.
+    ///
+    /// # Panics
+    /// When the low key is longer than a key may be.
     pub fn push(&mut self, page: &PageRef, label: &Label<'_>) {
+        assert!(
+            label.low_key.len() <= KEY_BYTES_MAX,
+            "a low key of {} bytes is too long",
+            label.low_key.len()
+        );
         let shared = common_bytes(&self.last_key, label.low_key);
         let out = &mut self.bytes;
         out.put_u8(label.kind as u8);

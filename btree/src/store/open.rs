@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use logwood_base::sync::{Mutex, RwLock};
+use logwood_base::sync::{Mutex, RwLock, atomic::AtomicUsize};
 use logwood_base::{Disk, Error, Generation, LogPosition, Lsn, Result, SegmentNo, disk};
 
 #[cfg(test)]
@@ -56,6 +56,7 @@ impl Store {
         options: StoreOptions,
         beginning: Beginning<'_>,
     ) -> Result<Self> {
+        options.check()?;
         let (pages, manifests) = (pages_dir(dir), manifest_dir(dir));
         disk::create_dir_all(&*disk, &pages)?;
         disk::create_dir_all(&*disk, &manifests)?;
@@ -123,6 +124,7 @@ impl Store {
         acceptable: &dyn Fn(&ManifestSummary) -> Result<()>,
         read_only: bool,
     ) -> Result<(Self, Opened)> {
+        options.check()?;
         let (pages, manifests) = (pages_dir(dir), manifest_dir(dir));
         let mut chosen = manifest::choose(&*disk, &manifests)?;
         let found = segment_files(&*disk, &pages)?;
@@ -184,6 +186,7 @@ impl Store {
             tick: 1,
             dead: BTreeMap::new(),
             abandoned: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
         };
         for manifest in older {
             // What only an older generation names is dead already, and goes when that generation goes.
@@ -207,6 +210,7 @@ impl Store {
                 read_only,
                 writers: Default::default(),
                 images: RwLock::new(HashMap::new()),
+                open_bytes: AtomicUsize::new(0),
                 files,
                 committing: Mutex::new(()),
                 state: Mutex::new(state),

@@ -54,16 +54,19 @@ pub struct StoreStatistics {
 }
 
 impl State {
-    /// Takes `bytes` of a page off its segment. A segment without live bytes dies, once it is sealed.
+    /// Takes the bytes of a page off its segment. A segment without live bytes dies, once it is sealed.
+    ///
+    /// # Panics
+    /// When pages are retired twice: going on would end in removing a file that a tree still needs.
     fn retire(&mut self, page: &PageRef) {
         let number = page.addr.segment;
-        let Some(segment) = self.segments.get_mut(&number) else {
-            // Dead or forgotten: nothing is left to take off.
-            debug_assert!(false, "page {} retired from a segment that is not alive", page.addr);
+        if self.forgotten.contains(&number) {
             return;
-        };
-        debug_assert!(segment.live_bytes >= u64::from(page.bytes), "page {} retired twice", page.addr);
-        segment.live_bytes = segment.live_bytes.saturating_sub(u64::from(page.bytes));
+        }
+        let segment = self.segments.get_mut(&number);
+        let segment = segment.unwrap_or_else(|| panic!("page {} is retired from a dead segment", page.addr));
+        let live = segment.live_bytes.checked_sub(u64::from(page.bytes));
+        segment.live_bytes = live.unwrap_or_else(|| panic!("page {} is retired twice", page.addr));
         if segment.live_bytes == 0 && segment.sealed.is_some() {
             self.bury(number);
         }
@@ -86,6 +89,9 @@ impl State {
 impl Store {
     /// Says that no tree reaches the page any more: what was read from it in memory has replaced it, or it was
     /// deleted. Takes effect with the next manifest. Readers that may still follow the address hold a [`Pin`].
+    ///
+    /// # Panics
+    /// When it shows that pages were retired twice, a bug that would end in removing a file that is needed.
     pub fn retire(&self, page: &PageRef) {
         self.inner.state.lock().retire(page);
     }

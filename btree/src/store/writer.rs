@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use logwood_base::codec::Writer;
 use logwood_base::limits::{PAGE_BYTES_MAX, PAGE_SEGMENT_BYTES_MAX};
-use logwood_base::sync::RwLock;
+use logwood_base::sync::{RwLock, atomic::Ordering};
 use logwood_base::{AlignedBuffer, Error, File, PageAddr, Result, SegmentNo};
 use sha2::{Digest as _, Sha256};
 
@@ -56,12 +56,13 @@ impl Store {
     pub fn append(&self, stream: Stream, label: &Label<'_>, body: &[u8]) -> Result<PageRef> {
         self.check_writable()?;
         let mut slot = self.inner.writers[stream as usize].lock();
-        if slot.as_ref().is_some_and(|writer| writer.pages_end >= self.inner.options.segment_bytes) {
+        if slot.as_ref().is_some_and(|writer| self.is_full(writer)) {
             let writer = slot.take().expect("looked at above");
             self.seal(vec![writer])?;
         }
         let writer = slot.get_or_insert_with(|| self.begin(stream));
         let page = writer.append(label, body, self.inner.options.compression);
+        self.inner.open_bytes.fetch_add(page.bytes as usize, Ordering::Relaxed);
         {
             let mut state = self.inner.state.lock();
             let segment = state.segments.get_mut(&writer.number).expect("open segments are known");
@@ -88,6 +89,16 @@ impl Store {
         // Appending goes on, into new segments, while these are synced.
         let writers: Vec<_> = self.inner.writers.iter().filter_map(|slot| slot.lock().take()).collect();
         if writers.is_empty() { Ok(Vec::new()) } else { self.seal(writers) }
+    }
+
+    /// Whether a segment is to be sealed before more is appended: it has reached its size, or all open ones together
+    /// take more memory than they may, and this one has its share of that. (One of them always has.)
+    fn is_full(&self, writer: &SegmentWriter) -> bool {
+        let options = &self.inner.options;
+        let bytes = writer.pages_end as usize + writer.index.bytes().len();
+        let crowded = self.inner.open_bytes.load(Ordering::Relaxed) >= options.open_bytes_max;
+        bytes >= options.segment_bytes as usize
+            || crowded && bytes >= options.open_bytes_max / Stream::ALL.len()
     }
 
     /// Begins a segment under a new number. Nothing is created on disk yet.
@@ -184,6 +195,7 @@ impl Store {
     /// The segment stands on disk whole, with its name: readers go to the file from here on.
     fn sealed(&self, writer: SegmentWriter) -> SegmentSummary {
         let number = writer.number;
+        self.inner.open_bytes.fetch_sub(writer.page_bytes(), Ordering::Relaxed);
         let hash = writer.hasher.finalize().into();
         let bytes = writer.written as u32;
         {
@@ -205,6 +217,7 @@ impl Store {
     /// may be a full disk that has to be relieved.
     fn abandon(&self, mut writer: SegmentWriter, cause: &Error) {
         let number = writer.number;
+        self.inner.open_bytes.fetch_sub(writer.page_bytes(), Ordering::Relaxed);
         if writer.file.take().is_some() {
             // When this fails, the file is a left-over without a manifest, which the next opening throws away.
             let _ = self.inner.disk.remove(&self.segment_path(number));
@@ -236,6 +249,7 @@ impl Store {
         let mut state = self.inner.state.lock();
         if state.abandoned.remove(&number).is_some() {
             state.segments.remove(&number);
+            state.forgotten.insert(number);
             drop(state);
             self.inner.images.write().remove(&number);
         }
@@ -243,6 +257,10 @@ impl Store {
 }
 
 impl SegmentWriter {
+    fn page_bytes(&self) -> usize {
+        self.pages_end as usize - HEADER_BYTES
+    }
+
     fn unwritten(&self) -> usize {
         self.image.bytes.read().len() - self.written
     }

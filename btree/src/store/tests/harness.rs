@@ -34,6 +34,7 @@ pub(super) fn options() -> StoreOptions {
     StoreOptions {
         segment_bytes: 16 << 10,
         write_bytes: 4 << 10,
+        open_bytes_max: 40 << 10,
         compression: Compression::Auto,
         open_files_max: 3,
     }

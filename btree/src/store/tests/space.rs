@@ -211,3 +211,44 @@ fn pages_of_all_kinds_and_sizes_share_a_segment() {
     assert_eq!(store.read(&leaf).unwrap().body(), body(9, 1));
     assert!(store.pages_of(SegmentNo(77)).is_err());
 }
+
+#[test]
+fn open_segments_take_no_more_memory_than_they_may() {
+    let disk = SimulatedDisk::new(1);
+    let store = create(&disk).unwrap();
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut most = 0;
+    for _ in 0..400 {
+        let stream = Stream::ALL[rng.usize(..5)];
+        store.append(stream, &label(1, b""), &body(1, 1)).unwrap();
+        most = most.max(store.statistics().open_bytes);
+    }
+    let bound = super::harness::options().open_bytes_max as u64;
+    assert!(most > bound / 2 && most < bound + (8 << 10), "{most} of {bound}");
+}
+
+#[test]
+#[should_panic(expected = "retired")]
+fn a_page_that_is_retired_twice_stops_the_store_before_a_file_goes() {
+    let disk = SimulatedDisk::new(1);
+    let store = create(&disk).unwrap();
+    let page = store.append(Stream::Base, &label(1, b""), &body(1, 1)).unwrap();
+    store.seal_all().unwrap();
+    store.retire(&page);
+    store.retire(&page);
+}
+
+#[test]
+fn options_that_cannot_work_are_refused() {
+    use crate::store::{Identity, StoreOptions};
+    let disk = std::sync::Arc::new(SimulatedDisk::new(1));
+    let identity: Identity = super::harness::identity();
+    for options in [
+        StoreOptions { segment_bytes: u32::MAX, ..StoreOptions::default() },
+        StoreOptions { write_bytes: 5000, ..StoreOptions::default() },
+    ] {
+        let dir = std::path::Path::new("db");
+        assert!(Store::create(disk.clone(), dir, identity, options, super::harness::beginning()).is_err());
+    }
+    assert!(disk.paths().is_empty());
+}
