@@ -4,6 +4,7 @@
 
 mod append;
 mod commit;
+mod end_rule;
 mod format;
 mod group;
 mod group_state;
@@ -14,13 +15,17 @@ mod map;
 mod mutants;
 mod options;
 mod reader;
+mod recovery;
+mod replay;
 mod retention;
 mod roll;
+mod scan;
 mod segment;
 mod shared;
 mod tail;
 mod tasks;
 mod ticket;
+mod walk;
 
 #[cfg(test)]
 mod tests;

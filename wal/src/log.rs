@@ -208,16 +208,7 @@ impl Log {
     /// # Errors
     /// `Poisoned`, `Closed`, `DiskFull`.
     pub fn sync(&self) -> Result<()> {
-        self.shared.drain_queue()?;
-        let mut state = self.shared.lock()?;
-        while state.exclusive {
-            self.shared.drained.wait(&mut state);
-            state.check()?;
-        }
-        if state.dirty {
-            state = self.shared.sync_buffered(state);
-        }
-        state.check()
+        self.shared.sync_all()
     }
 
     /// Does all upkeep that is due: prepares segments, lets old ones go. The keeper task does it by itself; tests and

@@ -38,9 +38,9 @@ pub(crate) enum Mutant {
     /// Batches do not carry how far the log was durable.
     #[cfg(test)]
     NoDurableEnd,
-    /// A segment goes before the copy of its live entries is durable.
+    /// A segment goes before what made its entries unneeded is durable.
     #[cfg(test)]
-    RemoveBeforeCopy,
+    RemoveBeforeDurable,
 }
 
 impl Mutant {

@@ -7,7 +7,8 @@
 //! 3. Votes need nothing here: every newer segment begins with two copies of its own.
 //!
 //! # A removal, step by step
-//! base and copy batches durable → the index points nowhere into the segment → the file is renamed to a prepared one
+//! base and copy batches durable → everything else that was written durable, because overrides make entries
+//! unneeded too → the index points nowhere into the segment → the file is renamed to a prepared one
 //! or removed → the directory is synced. A crash before the last step leaves a segment that recovery reads, finds
 //! superseded, and lets go again.
 
@@ -125,11 +126,6 @@ impl Shared {
             Oldest::Copy(bases, groups) => {
                 drop(state);
                 self.write_bases(bases)?;
-                if planted!(self.options, RemoveBeforeCopy) {
-                    let path = crate::segment::path_of(&self.dir, number);
-                    self.env.disk.remove(&path)?;
-                    self.env.disk.sync_dir(&self.dir)?;
-                }
                 for group in groups {
                     if !self.copy_forward(group, number)? {
                         return Ok(true);
@@ -266,20 +262,23 @@ impl Shared {
         Ok(true)
     }
 
-    /// Takes the oldest segment out of the log, if nothing points to it any more.
+    /// Takes the oldest segment out of the log, if nothing points to it any more. What made its entries unneeded may
+    /// be a buffered override, or one in flight: that must be durable first, or a power cut would bring them back.
     fn remove_oldest(&self, number: SegmentNo) -> Result<bool> {
-        let mut state = self.lock()?;
+        let state = self.lock()?;
         let unneeded = state.segments.len() > 1
             && state.segments[0].number == number
             && state.groups.values().all(|group| group.log.index.in_segment(number).next().is_none());
+        drop(state);
         if !unneeded {
             return Ok(true);
         }
+        if !planted!(self.options, RemoveBeforeDurable) {
+            self.sync_all()?;
+        }
+        let mut state = self.lock()?;
         let segment = state.segments.remove(0);
         drop(state);
-        if planted!(self.options, RemoveBeforeCopy) && segment.file.size().is_err() {
-            return Ok(true);
-        }
         self.let_go(segment)?;
         Ok(true)
     }

@@ -22,6 +22,7 @@ use crate::format::block_up;
 use crate::format::header::{GroupRecord, SegmentHeader};
 use crate::image::{Body, Image};
 use crate::mutants::planted;
+use crate::recovery::{Identity, Records};
 use crate::segment::{Prepared, Segment, create_written, recycle};
 use crate::shared::{Shared, State};
 
@@ -82,7 +83,7 @@ impl Shared {
         let Prepared { number, bytes, file } = next;
         let segment = Arc::new(Segment::new(self.log, number, bytes, file));
         let records = placed_records(&state);
-        let opening = self.opening(&segment, state.end, state.previous_crc, &records);
+        let opening = opening((self.log, self.database), &segment, state.end, state.previous_crc, &records);
         drop(state);
         let written = segment.file.write_durable(0, &opening.bytes);
         let mut state = self.state.lock();
@@ -103,57 +104,6 @@ impl Shared {
             }
         }
         state
-    }
-
-    /// A segment's header, and behind it, in blocks of their own, one more copy of each group's vote and membership:
-    /// with the header's table that makes two, so that older segments may go.
-    pub(crate) fn opening(
-        &self,
-        segment: &Segment,
-        predecessor: LogPosition,
-        predecessor_crc: u32,
-        records: &[(GroupId, GroupRecord)],
-    ) -> Opening {
-        let header = SegmentHeader {
-            segment_bytes: segment.bytes,
-            log: self.log,
-            database: self.database,
-            segment: segment.number,
-            predecessor,
-            predecessor_crc,
-            groups: records.to_vec(),
-        };
-        let (mut bytes, crc) = header.encode();
-        let end = header.header_bytes() as u32;
-        let mut opening = Opening { bytes: logwood_base::AlignedBuffer::default(), end, crc };
-        let mut image = Image::new(0, logwood_base::AlignedBuffer::default());
-        for (id, record) in records.iter().filter(|(_, record)| record.has_state()) {
-            let fields = batch::BatchFields {
-                kind: Kind::State,
-                group: *id,
-                append_term: record.append_term,
-                prev_term: logwood_base::Term::NONE,
-                commit_lsn: record.committed,
-                first_lsn: logwood_base::Lsn::FIRST,
-                count: 0,
-            };
-            let body = Body::State { vote: record.vote, membership: record.membership.clone() };
-            image.put_other(0, fields, body, false);
-        }
-        let start = bytes.len() as u32;
-        let durable_end = predecessor;
-        for frame in &image.frames {
-            let at = start + frame.start as u32;
-            let placement = Placement { durable_end, previous_crc: opening.crc };
-            let part = &mut image.bytes[frame.start..frame.end];
-            opening.crc = batch::finish(part, &frame.fields, &placement, segment.seed_at(at));
-            opening.end = start + frame.end as u32;
-        }
-        bytes.extend_from_slice(&image.bytes);
-        let padded = block_up(bytes.len() as u32) as usize;
-        bytes.pad_to(padded);
-        opening.bytes = bytes;
-        opening
     }
 
     /// Wakes who can go on after exclusive work.
@@ -232,4 +182,55 @@ pub(crate) fn base_image(state: &mut State, id: GroupId) -> Option<u64> {
     let image = new_image(state);
     image.put_other(epoch, fields, Body::Base { membership, keeps_entries: false }, false);
     Some(image.sequence)
+}
+
+/// A segment's header, and behind it, in blocks of their own, one more copy of each group's vote and membership:
+/// with the header's table that makes two, so that older segments may go.
+pub(crate) fn opening(
+    (log, database): Identity,
+    segment: &Segment,
+    predecessor: LogPosition,
+    predecessor_crc: u32,
+    records: &Records,
+) -> Opening {
+    let header = SegmentHeader {
+        segment_bytes: segment.bytes,
+        log,
+        database,
+        segment: segment.number,
+        predecessor,
+        predecessor_crc,
+        groups: records.to_vec(),
+    };
+    let (mut bytes, crc) = header.encode();
+    let end = header.header_bytes() as u32;
+    let mut opening = Opening { bytes: logwood_base::AlignedBuffer::default(), end, crc };
+    let mut image = Image::new(0, logwood_base::AlignedBuffer::default());
+    for (id, record) in records.iter().filter(|(_, record)| record.has_state()) {
+        let fields = batch::BatchFields {
+            kind: Kind::State,
+            group: *id,
+            append_term: record.append_term,
+            prev_term: logwood_base::Term::NONE,
+            commit_lsn: record.committed,
+            first_lsn: logwood_base::Lsn::FIRST,
+            count: 0,
+        };
+        let body = Body::State { vote: record.vote, membership: record.membership.clone() };
+        image.put_other(0, fields, body, false);
+    }
+    let start = bytes.len() as u32;
+    let durable_end = predecessor;
+    for frame in &image.frames {
+        let at = start + frame.start as u32;
+        let placement = Placement { durable_end, previous_crc: opening.crc };
+        let part = &mut image.bytes[frame.start..frame.end];
+        opening.crc = batch::finish(part, &frame.fields, &placement, segment.seed_at(at));
+        opening.end = start + frame.end as u32;
+    }
+    bytes.extend_from_slice(&image.bytes);
+    let padded = block_up(bytes.len() as u32) as usize;
+    bytes.pad_to(padded);
+    opening.bytes = bytes;
+    opening
 }

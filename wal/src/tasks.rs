@@ -56,6 +56,22 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Writes everything that is queued and syncs what was buffered.
+    pub(crate) fn sync_all(&self) -> Result<()> {
+        self.drain_queue()?;
+        let mut state = self.lock()?;
+        while state.exclusive {
+            self.drained.wait(&mut state);
+            state.check()?;
+        }
+        if state.dirty {
+            state = self.sync_buffered(state);
+        }
+        state.check()
+    }
+}
+
 impl Task for Writer {
     fn step(&mut self) -> Step {
         let Some(shared) = self.shared.upgrade() else { return Step::Done };

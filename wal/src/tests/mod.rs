@@ -1,4 +1,6 @@
 //! The log's tests over the simulated disk. They live inside the crate because the planted bugs do.
 
 mod basic;
+mod crashes;
+mod model;
 mod world;

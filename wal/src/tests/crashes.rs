@@ -1,0 +1,209 @@
+//! Power cuts and kills at every changing call, in recovery too.
+
+use fastrand::Rng;
+use logwood_base::Error;
+use logwood_base::disk::SimulatedDisk;
+
+use super::model::{Model, reopen, run};
+use super::world::{World, small};
+use crate::LogOptions;
+
+/// How often more the sampled tests sample.
+pub(crate) fn scale() -> u64 {
+    std::env::var("LOGWOOD_TEST_SCALE").ok().and_then(|scale| scale.parse().ok()).unwrap_or(1)
+}
+
+/// Runs a script and cuts it off at the n-th changing call. Answers the disk, the model, and whether it was cut off.
+fn cut_off(seed: u64, n: u64, steps: usize, kill: bool, options: &LogOptions) -> (World, Model, bool) {
+    let world = World::new(seed);
+    let mut model = Model::default();
+    let (log, _group) = world.create(options.clone()).unwrap();
+    let begun = super::model::GroupModel {
+        changes: vec![super::model::Change::Begin],
+        durable: 1,
+        acknowledged: 1,
+        term: 1,
+        ..Default::default()
+    };
+    model.groups.insert(super::world::GROUP, begun);
+    if kill {
+        world.disk.kill_at(n)
+    } else {
+        world.disk.crash_at(n)
+    }
+    let mut rng = Rng::with_seed(seed);
+    let _ = run(&world, &log, &mut model, &mut rng, steps);
+    let stopped = world.disk.is_stopped();
+    world.disk.cancel_stop();
+    drop(log);
+    world.spawner.kill_all();
+    (world, model, stopped)
+}
+
+/// Opens, with crashes in recovery to the given depth, checks, goes on for a while, and checks again.
+fn survive(
+    disk: &SimulatedDisk,
+    model: &Model,
+    rng: &mut Rng,
+    depth: u32,
+    power: bool,
+    options: &LogOptions,
+    context: &str,
+) {
+    let world = World::over(disk.clone(), rng.u64(..));
+    if depth > 0 {
+        let n = rng.u64(1..14);
+        world.disk.crash_at(n);
+        let opened = reopen(&world, options.clone());
+        if world.disk.is_stopped() {
+            drop(opened);
+            world.spawner.kill_all();
+            world.disk.crash(rng);
+            let context = format!("{context}, then in recovery at {n}");
+            return survive(disk, model, rng, depth - 1, true, options, &context);
+        }
+        world.disk.cancel_stop();
+        drop(opened);
+        world.spawner.kill_all();
+        world.disk.kill_process();
+    }
+    let mut model = model.clone();
+    let opened = reopen(&world, options.clone());
+    let (log, _) = opened.unwrap_or_else(|error| panic!("{context}: {error}"));
+    model.check(&log, power, context);
+    let went_on = run(&world, &log, &mut model, rng, 6);
+    went_on.unwrap_or_else(|error| panic!("{context}: going on: {error}"));
+    drop(log);
+    world.spawner.kill_all();
+    world.disk.crash(rng);
+    let world = World::over(disk.clone(), 3);
+    let opened = reopen(&world, options.clone());
+    let (log, _) = opened.unwrap_or_else(|error| panic!("{context}, second: {error}"));
+    model.check(&log, true, &format!("{context}, second"));
+}
+
+/// Cuts the power at every call of scripted runs; several futures of each.
+pub(crate) fn power_cuts(
+    seeds: std::ops::Range<u64>,
+    steps: usize,
+    futures: u64,
+    stride: u64,
+    options: &LogOptions,
+) {
+    for seed in seeds {
+        for n in (1 + seed % stride..).step_by(stride as usize) {
+            let (world, model, stopped) = cut_off(seed, n, steps, false, options);
+            for future in 0..futures {
+                let mut rng = Rng::with_seed(seed * 1_000_000 + n * 100 + future);
+                let disk = world.disk.snapshot();
+                disk.crash(&mut rng);
+                let context = format!("seed {seed}, power cut at {n}, future {future}");
+                let depth = u32::from(future % 2 == 1) * rng.u32(1..4);
+                survive(&disk, &model, &mut rng, depth, true, options, &context);
+            }
+            if !stopped {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn every_acknowledged_entry_survives_a_power_cut_at_every_call() {
+    power_cuts(0..4 * scale(), 60, 3, 1, &small());
+}
+
+#[test]
+fn long_runs_with_rolls_survive_power_cuts() {
+    power_cuts(100..102 + 2 * scale(), 400, 2, 9, &small());
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_was_acknowledged_even_buffered() {
+    for seed in 0..6 * scale() {
+        for n in (1 + seed % 5..).step_by(5) {
+            let (world, model, stopped) = cut_off(seed, n, 80, true, &small());
+            for future in 0..2 {
+                let mut rng = Rng::with_seed(seed * 1_000_000 + n * 100 + future);
+                let disk = world.disk.snapshot();
+                disk.kill_process();
+                let context = format!("seed {seed}, killed at {n}");
+                let late = World::over(disk.clone(), 1);
+                let (log, _) = reopen(&late, small()).unwrap_or_else(|error| panic!("{context}: {error}"));
+                // What the killed process had under way lands only now, behind the new header.
+                disk.land_late_writes(&mut rng);
+                let mut model = model.clone();
+                model.check(&log, false, &context);
+                run(&late, &log, &mut model, &mut rng, 5).unwrap();
+                drop(log);
+                late.spawner.kill_all();
+                disk.crash(&mut rng);
+                let again = World::over(disk.clone(), 2);
+                let (log, _) =
+                    reopen(&again, small()).unwrap_or_else(|error| panic!("{context}, again: {error}"));
+                model.check(&log, true, &format!("{context}, again"));
+            }
+            if !stopped {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_a_log_is_created_leaves_a_place_where_it_can_be_created() {
+    for n in 1..20 {
+        for future in 0..20 {
+            let world = World::new(future);
+            world.disk.crash_at(n);
+            let created = world.create(small());
+            let done = created.is_ok();
+            drop(created);
+            world.spawner.kill_all();
+            world.disk.cancel_stop();
+            world.disk.crash(&mut Rng::with_seed(n * 100 + future));
+            let world = World::over(world.disk.clone(), 1);
+            match reopen(&world, small()) {
+                Ok((log, _)) => assert!(!done || log.groups().len() == 1),
+                Err(Error::NotFound { .. }) => {
+                    assert!(!done, "call {n}");
+                    world.create(small()).unwrap_or_else(|error| panic!("call {n}: {error}"));
+                }
+                Err(error) => panic!("call {n}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn opening_closing_and_killing_changes_nothing() {
+    let world = World::new(5);
+    let mut model = Model::default();
+    let (log, _) = world.create(small()).unwrap();
+    model.groups.clear();
+    run(&world, &log, &mut model, &mut Rng::with_seed(5), 0).unwrap();
+    let group = log.group(super::world::GROUP).unwrap();
+    for _ in 0..100 {
+        super::world::commit(&group, 1, 300).unwrap();
+    }
+    let expected = super::world::contents(&group, 300);
+    log.close().unwrap();
+    drop((log, group));
+    let mut files = 0;
+    for n in 0..100u64 {
+        world.spawner.kill_all();
+        world.disk.kill_process();
+        let world = World::over(world.disk.clone(), n);
+        let (log, recovered) = reopen(&world, small()).unwrap();
+        assert_eq!(super::world::contents(&log.group(super::world::GROUP).unwrap(), 300), expected);
+        assert_eq!(recovered.dropped_batches, 0);
+        if n % 3 == 0 {
+            log.close().unwrap();
+        }
+        drop(log);
+        world.spawner.kill_all();
+        let now = world.disk.paths().len();
+        assert!(n < 5 || now <= files, "files grow: {now} after {n} openings");
+        files = files.max(now);
+    }
+}
