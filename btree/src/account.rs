@@ -75,6 +75,7 @@ impl Share {
     }
 
     /// The account that this is a share of.
+    #[cfg(test)]
     pub(crate) fn account(&self) -> &Arc<Account> {
         &self.account
     }
@@ -107,7 +108,7 @@ impl Drop for Share {
     }
 }
 
-/// An inner node's share.
+/// An inner node's share; gives it back when dropped.
 #[derive(Debug)]
 pub(crate) struct InnerShare {
     account: Arc<Account>,
@@ -119,11 +120,6 @@ impl InnerShare {
     pub(crate) fn new(account: &Arc<Account>, bytes: usize) -> Self {
         account.inner_bytes.fetch_add(bytes, Ordering::Relaxed);
         Self { account: Arc::clone(account), bytes }
-    }
-
-    /// The account that this is a share of.
-    pub(crate) fn account(&self) -> &Arc<Account> {
-        &self.account
     }
 }
 

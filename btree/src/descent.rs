@@ -1,6 +1,7 @@
 //! Finding the way from a root to a leaf, loading pages on the way where they are not in memory.
 
 use std::cmp::Ordering;
+use std::sync::OnceLock;
 
 use crossbeam_epoch::Guard;
 use logwood_base::sync::atomic::{self, AtomicU64};
@@ -9,6 +10,7 @@ use logwood_base::{KeyspaceId, Lsn, Result};
 use crate::node::inner::Inner;
 use crate::node::slot::{Node, Seen, Slot};
 use crate::shared::Shared;
+use crate::store::Pin;
 use crate::version::Seek;
 
 /// One tree: a root word.
@@ -19,6 +21,8 @@ pub(crate) struct TreeCore {
     pub(crate) created: Lsn,
     /// … and no longer from this one on; `u64::MAX` while it was not dropped.
     dropped: AtomicU64,
+    /// Keeps the files of a dropped tree for as long as somebody holds the tree.
+    pin: OnceLock<Pin>,
 }
 
 /// The inner nodes above a leaf, from the root down, with the number of the child that the way goes through.
@@ -67,11 +71,13 @@ fn child_of(inner: &Inner, seek: Seek<'_>) -> usize {
 impl TreeCore {
     /// A tree over `root`.
     pub(crate) fn new(id: KeyspaceId, root: Node, created: Lsn) -> Self {
-        Self { id, root: Slot::new(root), created, dropped: AtomicU64::new(u64::MAX) }
+        Self { id, root: Slot::new(root), created, dropped: AtomicU64::new(u64::MAX), pin: OnceLock::new() }
     }
 
     /// Notes that the tree is gone from `lsn` on.
-    pub(crate) fn drop_at(&self, lsn: Lsn) {
+    pub(crate) fn drop_at(&self, lsn: Lsn, pin: Pin) {
+        // Set once: a tree is dropped once.
+        let _ = self.pin.set(pin);
         self.dropped.store(lsn.0, atomic::Ordering::Release);
     }
 
@@ -89,13 +95,11 @@ impl TreeCore {
     pub(crate) fn leaf_of<'g>(&self, shared: &Shared, key: &[u8], guard: &'g Guard) -> Result<Seen<'g>> {
         'restart: loop {
             let mut seen = self.root.load(guard);
-            let mut level = None;
             while let Some(inner) = seen.inner() {
                 let slot = &inner.slots()[inner.child_of(key)];
                 seen = slot.load(guard);
-                level = Some(inner.level() - 1);
                 if let Node::Cold(_) = &*seen {
-                    seen = match shared.load_child(self, slot, level, key, guard)? {
+                    seen = match shared.load_child(self, slot, key, guard)? {
                         Some(seen) => seen,
                         None => continue 'restart,
                     };
@@ -103,7 +107,7 @@ impl TreeCore {
             }
             if let Node::Cold(_) = &*seen {
                 // Only a root gets here: children were loaded on the way.
-                shared.load_child(self, &self.root, level, key, guard)?;
+                shared.load_child(self, &self.root, key, guard)?;
                 continue 'restart;
             }
             return Ok(seen);
@@ -118,12 +122,11 @@ impl TreeCore {
             loop {
                 let mut seen = slot.load(guard);
                 if let Node::Cold(_) = &*seen {
-                    let level = steps.last().map(|(inner, _)| inner.level() - 1);
                     let key = match seek {
                         Seek::From(key) | Seek::Below(Some(key)) => key,
                         Seek::Below(None) => &[],
                     };
-                    seen = match shared.load_child(self, slot, level, key, guard)? {
+                    seen = match shared.load_child(self, slot, key, guard)? {
                         Some(seen) => seen,
                         None => continue 'restart,
                     };
@@ -147,11 +150,10 @@ impl TreeCore {
         'restart: loop {
             let mut steps: Steps<'g> = Vec::with_capacity(4);
             let mut slot = &self.root;
-            let mut here = None;
             loop {
                 let mut seen = slot.load(guard);
-                if matches!(&*seen, Node::Cold(_)) && here.is_none_or(|here| here > level) {
-                    seen = match shared.load_child(self, slot, here, key, guard)? {
+                if matches!(&*seen, Node::Cold(cold) if cold.level > level) {
+                    seen = match shared.load_child(self, slot, key, guard)? {
                         Some(seen) => seen,
                         None => continue 'restart,
                     };
@@ -162,8 +164,30 @@ impl TreeCore {
                 let child = inner.child_of(key);
                 steps.push((inner, child));
                 slot = &inner.slots()[child];
-                here = Some(inner.level() - 1);
             }
         }
     }
+
+    /// The lowest inner node above `key` whose way down is in memory, if it stands right above leaves; the way to it;
+    /// and where the part of the tree behind it begins. Loads nothing.
+    pub(crate) fn resident_parent<'g>(&self, key: &[u8], guard: &'g Guard) -> Resident<'g> {
+        let mut steps: Steps<'g> = Vec::with_capacity(4);
+        let mut high = None;
+        let mut seen = self.root.load(guard);
+        while let Some(inner) = seen.inner() {
+            if inner.level() == 1 {
+                return (steps, Some(inner), high);
+            }
+            let child = inner.child_of(key);
+            if child + 1 < inner.slots().len() {
+                high = Some(inner.separator(child));
+            }
+            steps.push((inner, child));
+            seen = inner.slots()[child].load(guard);
+        }
+        (steps, None, high)
+    }
 }
+
+/// What [`TreeCore::resident_parent`] finds.
+pub(crate) type Resident<'g> = (Steps<'g>, Option<&'g Inner>, Option<Vec<u8>>);

@@ -219,7 +219,7 @@ impl Forest {
         let mut writer = self.shared.writer.lock();
         let removed = self.shared.trees.write().remove(&keyspace);
         let core = removed.ok_or_else(|| Error::NotFound { what: "keyspace", name: keyspace.to_string() })?;
-        core.drop_at(lsn);
+        core.drop_at(lsn, self.shared.store.pin());
         writer.dropped.push(core);
         Ok(())
     }
@@ -244,7 +244,9 @@ impl Forest {
     /// `Corruption`, `Io` when a page that is changed cannot be read. Nothing was changed then.
     pub fn apply(&self, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
         let mut writer = self.shared.writer.lock();
-        apply::apply(&self.shared, &mut writer, lsn, changes)
+        apply::apply(&self.shared, &mut writer, lsn, changes)?;
+        self.shared.evict(&mut writer, &crossbeam_epoch::pin());
+        Ok(())
     }
 
     /// Makes everything up to `lsn` visible to reads of the latest state.
@@ -322,7 +324,7 @@ impl Forest {
 /// A tree whose nodes are all on disk.
 fn open_tree(entry: &TreeEntry, account: &Arc<Account>) -> TreeCore {
     let root = match &entry.root {
-        Some(root) => Node::Cold(Arc::new(Cold { entry: root.child.clone() })),
+        Some(root) => Node::Cold(Arc::new(Cold { entry: root.child.clone(), level: root.level })),
         None => Node::Leaf(Leaf::build(&[], Lsn::ZERO, None, account)),
     };
     TreeCore::new(entry.keyspace, root, Lsn::ZERO)

@@ -16,6 +16,8 @@
 //! | `apply` | changes: append to a leaf, rebuild, split, merge |
 //! | `load`, `cache` | pages into memory, and leaves out of it |
 //! | `checkpoint` | the state at one LSN, written bottom-up beside the writer |
+//! | `clean` | giving back the space of page segments that are mostly dead |
+//! | `audit`, [`verify`] | every tree re-derived, every byte of every file |
 //! | [`format`], [`manifest`], [`store`] | the bytes of pages, segments and manifests; the page store |
 //!
 //! ```
@@ -41,10 +43,12 @@
 //! # Ok::<(), logwood_base::Error>(())
 //! ```
 
-#![allow(dead_code)] // What only the checkpoint and the eviction use lands with them.
-
 mod account;
 mod apply;
+mod audit;
+mod cache;
+mod checkpoint;
+mod clean;
 pub mod cursor;
 mod descent;
 pub mod forest;
@@ -64,6 +68,8 @@ pub mod verify;
 mod version;
 
 pub use apply::{Change, ChangeKind};
+pub use audit::{VerifyReport, verify_directory};
+pub use checkpoint::{Checkpoint, CheckpointJob, CheckpointReport, Progress};
 pub use cursor::Cursor;
 pub use forest::{Forest, ForestOptions, ForestStatistics, Opened};
 pub use manifest::ManifestSummary;

@@ -39,7 +39,6 @@ impl Shared {
         &self,
         core: &TreeCore,
         slot: &Slot,
-        level: Option<u8>,
         key: &[u8],
         guard: &'g Guard,
     ) -> Result<Option<Seen<'g>>> {
@@ -47,20 +46,21 @@ impl Shared {
         let _pin = self.store.pin();
         let seen = slot.load(guard);
         let Node::Cold(cold) = &*seen else { return Ok(Some(seen)) };
-        let node = self.read_node(&cold.entry, level).map_err(|error| {
-            affecting(error, || core.describe_range(key, level.unwrap_or(u8::MAX), guard))
-        })?;
+        let node = self
+            .read_node(&cold.entry, cold.level)
+            .map_err(|error| affecting(error, || core.describe_range(key, cold.level, guard)))?;
         self.account.cold_reads.fetch_add(1, Ordering::Relaxed);
         slot.install(&seen, node, guard);
         let now = slot.load(guard);
+        self.evict_if_idle(guard);
         Ok((!matches!(&*now, Node::Cold(_))).then_some(now))
     }
 
     /// Reads and builds one node. `level` is what the parent says that it must be.
-    fn read_node(&self, entry: &ChildEntry, level: Option<u8>) -> Result<Node> {
+    fn read_node(&self, entry: &ChildEntry, level: u8) -> Result<Node> {
         let page = self.store.read(&entry.page)?;
         match page.kind() {
-            PageKind::Leaf if level.is_none_or(|level| level == 0) => {
+            PageKind::Leaf if level == 0 => {
                 let loaded = read_leaf(&self.store, &page, entry)?;
                 let records: Vec<Record<'_>> =
                     loaded.records.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
@@ -69,14 +69,14 @@ impl Shared {
                 leaf.set_image(Image { entry: entry.clone(), overflow: loaded.overflow }, true);
                 Ok(Node::Leaf(leaf))
             }
-            PageKind::Inner if level.is_none_or(|level| level > 0) => {
+            PageKind::Inner if level > 0 => {
                 let inner = self.read_inner(&page, entry)?;
-                if level.is_some_and(|level| level != inner.level()) {
-                    return Err(self.contradiction(entry, "page level", level.unwrap_or(0), inner.level()));
+                if level != inner.level() {
+                    return Err(self.contradiction(entry, "page level", level, inner.level()));
                 }
                 Ok(Node::Inner(inner))
             }
-            kind => Err(self.contradiction(entry, "page kind", level.unwrap_or(0), kind as u8)),
+            kind => Err(self.contradiction(entry, "page kind of level", level, kind as u8)),
         }
     }
 
@@ -90,7 +90,7 @@ impl Shared {
             if !children.is_empty() {
                 separators.push(separator);
             }
-            children.push(Node::Cold(Arc::new(Cold { entry: child })));
+            children.push(Node::Cold(Arc::new(Cold { entry: child, level: reader.level() - 1 })));
         }
         self.ever_cold.store(true, Ordering::Relaxed);
         let inner = Inner::new(reader.level(), &separators, children, Lsn::MAX, &self.account);

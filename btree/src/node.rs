@@ -37,4 +37,6 @@ impl Image {
 #[derive(Debug)]
 pub(crate) struct Cold {
     pub(crate) entry: ChildEntry,
+    /// 0 for a leaf.
+    pub(crate) level: u8,
 }

@@ -1,13 +1,13 @@
 //! What all handles of a forest share, and what only the holder of the writer's lock may touch.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 use logwood_base::sync::atomic::{AtomicBool, Ordering};
 use logwood_base::sync::{Mutex, RwLock};
-use logwood_base::{KeyspaceId, Lsn};
+use logwood_base::{KeyspaceId, Lsn, SegmentNo};
 
 use crate::account::{Account, Class};
 use crate::descent::TreeCore;
@@ -44,6 +44,8 @@ pub(crate) struct Writer {
     pub(crate) job: u64,
     /// Whether one is under way.
     pub(crate) job_runs: bool,
+    /// How far it has come, until its nodes learn their new addresses.
+    pub(crate) walk: Option<WalkPosition>,
     /// Pages that trees reach no more, or will not from some LSN on.
     pub(crate) garbage: Vec<Garbage>,
     /// Dropped trees that the newest manifest still holds.
@@ -56,6 +58,8 @@ pub(crate) struct Writer {
     held_unseen: usize,
     /// Where the eviction's clock hand stands.
     pub(crate) hand: (KeyspaceId, Vec<u8>),
+    /// Segments whose pages wait to be moved by the next checkpoint.
+    pub(crate) marked: BTreeSet<SegmentNo>,
 }
 
 /// Pages that the newest manifest may reach and a later one does not.
@@ -65,6 +69,31 @@ pub(crate) struct Garbage {
     pub(crate) from: Lsn,
     /// … if its job has a greater number: the one under way may have taken them up already.
     pub(crate) after_job: u64,
+    /// The job under way that certainly has taken them up: its walk was past them. 0: none.
+    pub(crate) taken_up_by: u64,
+}
+
+/// Where a page's node stands, to tell whether a walk is past it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'k> {
+    pub(crate) keyspace: KeyspaceId,
+    /// Any key of the node.
+    pub(crate) key: &'k [u8],
+}
+
+/// How far the walk of the job under way has come: everything before was taken up.
+#[derive(Clone, Debug)]
+pub(crate) struct WalkPosition {
+    pub(crate) keyspace: KeyspaceId,
+    /// `None`: the whole tree.
+    pub(crate) next: Option<Vec<u8>>,
+}
+
+impl WalkPosition {
+    fn is_past(&self, place: Place<'_>) -> bool {
+        place.keyspace < self.keyspace
+            || place.keyspace == self.keyspace && self.next.as_ref().is_none_or(|next| place.key < &next[..])
+    }
 }
 
 impl Writer {
@@ -73,15 +102,18 @@ impl Writer {
         Self { applied: lsn, checkpoint: lsn, ..Self::default() }
     }
 
-    /// Notes that no state from `from` on reaches the pages of `image`.
-    pub(crate) fn discard(&mut self, image: &Image, from: Lsn) {
-        self.discard_pages(image.pages().copied().collect(), from);
+    /// Notes that no state from `from` on reaches the pages of `image`, whose node stood at `place`.
+    pub(crate) fn discard(&mut self, image: &Image, from: Lsn, place: Place<'_>) {
+        let past = self.walk.as_ref().is_some_and(|walk| walk.is_past(place));
+        let taken_up_by = if past { self.job } else { 0 };
+        let pages = image.pages().copied().collect();
+        self.garbage.push(Garbage { pages, from, after_job: self.job, taken_up_by });
     }
 
-    /// Notes that no state from `from` on reaches the pages.
+    /// Notes that no state from `from` on reaches the pages. Not while a job walks.
     pub(crate) fn discard_pages(&mut self, pages: Vec<PageRef>, from: Lsn) {
         if !pages.is_empty() {
-            self.garbage.push(Garbage { pages, from, after_job: self.job });
+            self.garbage.push(Garbage { pages, from, after_job: self.job, taken_up_by: 0 });
         }
     }
 

@@ -59,7 +59,7 @@ pub(crate) fn sum(shared: &Shared, core: &TreeCore, range: &KeyRange, at: Lsn, w
     let guard = crossbeam_epoch::pin();
     let summing = Summing { shared, core, range, at, want, guard: &guard };
     loop {
-        if let Some(digest) = summing.child(&core.root, None, &[], None)? {
+        if let Some(digest) = summing.child(&core.root, &[], None)? {
             return Ok(digest);
         }
     }
@@ -67,13 +67,7 @@ pub(crate) fn sum(shared: &Shared, core: &TreeCore, range: &KeyRange, at: Lsn, w
 
 impl Summing<'_> {
     /// The sums of what stands below `slot` and inside the range. `None`: the slot moved on while its page was read.
-    fn child(
-        &self,
-        slot: &Slot,
-        level: Option<u8>,
-        low: &[u8],
-        high: Option<&[u8]>,
-    ) -> Result<Option<Digest>> {
+    fn child(&self, slot: &Slot, low: &[u8], high: Option<&[u8]>) -> Result<Option<Digest>> {
         let whole = *self.range.low <= *low
             && match (&self.range.high, high) {
                 (None, _) => true,
@@ -85,7 +79,7 @@ impl Summing<'_> {
             if whole && self.holds(&cold.entry) {
                 return Ok(Some(cold.entry.digest));
             }
-            let Some(loaded) = self.shared.load_child(self.core, slot, level, low, self.guard)? else {
+            let Some(loaded) = self.shared.load_child(self.core, slot, low, self.guard)? else {
                 return Ok(None);
             };
             seen = loaded;
@@ -125,7 +119,7 @@ impl Summing<'_> {
             }
             let to = if at + 1 < slots.len() { Some(inner.separator(at)) } else { None };
             let end = to.as_deref().or(high);
-            match self.child(slot, Some(inner.level() - 1), &from, end)? {
+            match self.child(slot, &from, end)? {
                 Some(digest) => total = total.plus(digest),
                 None => return Ok(None),
             }

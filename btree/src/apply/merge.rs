@@ -8,6 +8,7 @@ use crate::descent::{TreeCore, Way};
 use crate::node::inner::Keys;
 use crate::node::leaf::Leaf;
 use crate::node::slot::Node;
+use crate::shared::Place;
 
 impl Applier<'_> {
     /// Builds one leaf of `gathered`, which is to replace `leaf`, and of a neighbour's records, if there is one with
@@ -31,13 +32,13 @@ impl Applier<'_> {
             if theirs.cost > room {
                 continue;
             }
-            self.make_leaf_dirty(neighbour);
             let border = parent.separator(number.min(*child));
+            let their_low = match number {
+                0 => Way::low_of(above).unwrap_or_default(),
+                _ => parent.separator(number - 1),
+            };
+            self.make_leaf_dirty(neighbour, Place { keyspace: core.id, key: &their_low });
             let (records, past) = if left {
-                let their_low = match number {
-                    0 => Way::low_of(above).unwrap_or_default(),
-                    _ => parent.separator(number - 1),
-                };
                 let mut past = self.past_of(neighbour, &their_low, Some(&border));
                 past.extend(self.past_of(leaf, &border, None));
                 ([theirs.records(), gathered.records()].concat(), past)

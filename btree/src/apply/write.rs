@@ -12,6 +12,7 @@ use crate::node::leaf::{Leaf, Record, record_cost};
 use crate::node::search;
 use crate::node::slot::Node;
 use crate::node::view::View;
+use crate::shared::Place;
 use crate::version::{Part, Previous, Seek};
 use logwood_base::Lsn;
 
@@ -56,7 +57,7 @@ impl Applier<'_> {
             };
             let count = 1 + rest[1..].iter().take_while(|point| way.reaches(point.key)).count();
             let (here, behind) = rest.split_at(count);
-            self.make_dirty(&way, leaf);
+            self.make_dirty(&way, leaf, Place { keyspace: core.id, key: first.key });
             if self.fits(leaf, here) {
                 here.iter().for_each(|point| leaf.push(DeltaEntry::new(self.lsn, point.key, point.value)));
             } else {
@@ -68,19 +69,19 @@ impl Applier<'_> {
     }
 
     /// Notes a change in a leaf and in the nodes above it.
-    fn make_dirty(&mut self, way: &Way<'_>, leaf: &Leaf) {
+    fn make_dirty(&mut self, way: &Way<'_>, leaf: &Leaf, place: Place<'_>) {
         for (inner, _) in &way.steps {
             if let Some(image) = inner.make_dirty(self.lsn) {
-                self.writer.discard(&image, self.lsn);
+                self.writer.discard(&image, self.lsn, place);
             }
         }
-        self.make_leaf_dirty(leaf);
+        self.make_leaf_dirty(leaf, place);
     }
 
     /// Notes a change in a leaf.
-    pub(super) fn make_leaf_dirty(&mut self, leaf: &Leaf) {
+    pub(super) fn make_leaf_dirty(&mut self, leaf: &Leaf, place: Place<'_>) {
         if let Some(image) = leaf.make_dirty() {
-            self.writer.discard(&image, self.lsn);
+            self.writer.discard(&image, self.lsn, place);
         }
     }
 

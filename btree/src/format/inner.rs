@@ -25,10 +25,14 @@ use logwood_base::codec::{CodecError, Reader, Writer};
 use logwood_base::limits::KEY_BYTES_MAX;
 
 use super::child::ChildEntry;
+use super::page::PageRef;
 use super::records::{common_bytes, continues};
 
 /// Highest level that a tree can reach with two children a node.
 pub const LEVEL_MAX: u8 = 64;
+
+/// Shortest child: bounds the room made for a list of them.
+const CHILD_BYTES_MIN: u64 = 2 + 1 + PageRef::ENCODED_BYTES_MIN as u64 + 1 + 1 + 16;
 
 /// Gathers the children of one inner node and writes its body.
 #[derive(Debug)]
@@ -117,8 +121,8 @@ impl<'a> InnerReader<'a> {
         let count = reader.varint("inner count")?;
         let prefix = reader.length_prefixed(KEY_BYTES_MAX, "separator prefix")?;
         let children = reader.bytes(reader.remaining(), "children")?;
-        // Thirty bytes is less than any child takes.
-        if count == 0 || count > children.len() as u64 / 30 {
+        // Shared and own length of the separator, flags, page, LSN, count, digest.
+        if count == 0 || count > children.len() as u64 / CHILD_BYTES_MIN {
             return Err(error);
         }
         Ok(Self { level, count: count as usize, prefix, children })

@@ -89,7 +89,7 @@ pub(crate) struct Inner {
     /// The LSN of the first change below since the image; `u64::MAX` when there was none.
     first_dirty: AtomicU64,
     image: Mutex<Option<Image>>,
-    share: InnerShare,
+    _share: InnerShare,
 }
 
 impl Inner {
@@ -122,7 +122,7 @@ impl Inner {
             suffixes: suffixes.into_boxed_slice(),
             first_dirty: AtomicU64::new(dirty.0),
             image: Mutex::new(None),
-            share: InnerShare::new(account, bytes),
+            _share: InnerShare::new(account, bytes),
         })
     }
 
@@ -134,11 +134,6 @@ impl Inner {
     /// The child words.
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
-    }
-
-    /// The account that the node is counted in.
-    pub(crate) fn account(&self) -> &Arc<Account> {
-        self.share.account()
     }
 
     fn suffix(&self, at: usize) -> &[u8] {

@@ -135,11 +135,6 @@ impl Leaf {
         self.header().records as usize
     }
 
-    /// Bytes of the base.
-    pub(crate) fn base_bytes(&self) -> usize {
-        self.tail().len()
-    }
-
     /// What all keys of the base begin with.
     pub(crate) fn prefix(&self) -> &[u8] {
         &self.tail()[..self.header().prefix_bytes as usize]

@@ -6,8 +6,11 @@ use std::ops::Bound;
 use logwood_base::Lsn;
 use proptest::prelude::*;
 
-use super::world::{KEYSPACE, Model, change, commit, digest_of, one_tree, require, scale, small};
-use crate::{At, Change, ChangeKind, Forest, Snapshot, Tree};
+use super::world::{
+    KEYSPACE, Model, at, change, checkpoint, commit, create, digest_of, open, require, scale, small,
+};
+use crate::{At, Change, ChangeKind, CheckpointJob, Forest, Progress, Snapshot, Tree};
+use logwood_base::disk::simulated::SimulatedDisk;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -20,6 +23,18 @@ enum Op {
     DropSnapshot(prop::sample::Index),
     ReadSnapshot(prop::sample::Index),
     Range(Vec<u8>, Option<Vec<u8>>, Vec<bool>),
+    /// Begins a checkpoint, if none is under way.
+    BeginCheckpoint,
+    /// Steps it so many times; one that ends is what a crash comes back to.
+    StepCheckpoint(u8),
+    GiveUpCheckpoint,
+    Clean,
+    /// Everything that may leave memory leaves it.
+    EvictAll,
+    /// Opens what is on disk without closing, as after a crash of the process or a power cut.
+    Reopen {
+        power_cut: bool,
+    },
 }
 
 fn key() -> impl Strategy<Value = Vec<u8>> {
@@ -50,10 +65,22 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<prop::sample::Index>().prop_map(Op::ReadSnapshot),
         3 => (key(), prop::option::of(key()), prop::collection::vec(any::<bool>(), 0..40))
             .prop_map(|(from, to, steps)| Op::Range(from, to, steps)),
+        3 => Just(Op::BeginCheckpoint),
+        5 => (1u8..12).prop_map(Op::StepCheckpoint),
+        1 => Just(Op::GiveUpCheckpoint),
+        2 => Just(Op::Clean),
+        2 => Just(Op::EvictAll),
+        1 => any::<bool>().prop_map(|power_cut| Op::Reopen { power_cut }),
     ]
 }
 
 struct Run {
+    disk: SimulatedDisk,
+    rng: fastrand::Rng,
+    /// The checkpoint under way, with the state that it is to hold.
+    job: Option<(CheckpointJob, Model, bool)>,
+    /// What the newest checkpoint holds, with whether the tree existed.
+    durable: (Lsn, Model, bool),
     forest: Forest,
     tree: Tree,
     lsn: u64,
@@ -65,9 +92,14 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let (forest, tree) = one_tree(small());
-        let (applied, visible, snapshots) = Default::default();
-        Self { forest, tree, lsn: 1, applied, visible, snapshots }
+        let disk = SimulatedDisk::new(1);
+        let forest = create(&disk, small());
+        let tree = forest.create_tree(Lsn(1), KEYSPACE).unwrap();
+        forest.apply(Lsn(1), &[]).unwrap();
+        forest.publish(Lsn(1));
+        let (applied, visible, snapshots, durable, job) = Default::default();
+        let rng = fastrand::Rng::with_seed(1);
+        Self { disk, rng, job, durable, forest, tree, lsn: 1, applied, visible, snapshots }
     }
 
     fn step(&mut self, op: &Op) {
@@ -120,7 +152,59 @@ impl Run {
             }
             Op::DropSnapshot(_) | Op::ReadSnapshot(_) => {}
             Op::Range(from, to, steps) => self.range(from, to.as_deref(), steps),
+            Op::BeginCheckpoint => {
+                if self.job.is_none() {
+                    let job = self.forest.begin_checkpoint(&at(self.forest.visible_lsn())).unwrap();
+                    self.job = Some((job, self.visible.clone(), true));
+                }
+            }
+            Op::StepCheckpoint(steps) => (0..*steps).for_each(|_| self.step_checkpoint()),
+            Op::GiveUpCheckpoint => self.job = None,
+            Op::Clean => drop(self.forest.clean_below(95).unwrap()),
+            Op::EvictAll => self.forest.shared.evict_everything(),
+            Op::Reopen { power_cut } => self.reopen(*power_cut),
         }
+    }
+
+    fn step_checkpoint(&mut self) {
+        let Some((job, model, exists)) = &mut self.job else { return };
+        if let Progress::Done(report) = job.step().unwrap() {
+            self.durable = (report.lsn, std::mem::take(model), *exists);
+            self.job = None;
+            check_space(&self.forest);
+        }
+    }
+
+    /// The state must be exactly that of the newest checkpoint that ended.
+    fn reopen(&mut self, power_cut: bool) {
+        // A job may be between its commit and its end: what it made durable counts.
+        if let Some((job, model, exists)) = self.job.take()
+            && job.is_durable()
+        {
+            self.durable = (job.lsn(), model, exists);
+        }
+        self.snapshots.clear();
+        if power_cut {
+            self.disk.crash(&mut self.rng);
+        } else {
+            self.disk.kill_process();
+        }
+        let (forest, opened) = open(&self.disk, small()).unwrap();
+        let (lsn, model, exists) = self.durable.clone();
+        assert_eq!(opened.checkpoint_lsn, lsn);
+        self.forest = forest;
+        self.tree = match exists {
+            true => self.forest.tree(KEYSPACE).unwrap(),
+            false => self.forest.create_tree(Lsn(1), KEYSPACE).unwrap(),
+        };
+        self.lsn = lsn.0.max(1);
+        if !exists {
+            self.forest.apply(Lsn(1), &[]).unwrap();
+            self.forest.publish(Lsn(1));
+        }
+        self.applied = model.clone();
+        self.visible = model;
+        require(&self.tree, &self.forest.snapshot(), &self.visible);
     }
 
     /// Walks a range from both ends, as the steps say, and sums it.
@@ -155,11 +239,27 @@ impl Run {
             require(&self.tree, snapshot, model);
         }
         self.snapshots.clear();
+        self.job = None;
         self.forest.publish(Lsn(self.lsn));
         commit(&self.forest, self.lsn + 1, &[(b"last", Some(b"one"))]);
+        self.applied.insert(b"last".to_vec(), b"one".to_vec());
         self.forest.shared.tidy_if_idle();
+        checkpoint(&self.forest).unwrap();
+        check_space(&self.forest);
+        self.forest.shared.evict_everything();
+        require(&self.tree, &self.forest.snapshot(), &self.applied);
+        self.durable = (self.forest.visible_lsn(), self.applied.clone(), true);
+        self.reopen(true);
         assert_eq!(self.forest.statistics().version_bytes, 0, "versions that nobody needs were kept");
     }
+}
+
+/// The live bytes that the store counts are those of the pages that the trees of the newest manifest reach.
+fn check_space(forest: &Forest) {
+    let mut damages = Vec::new();
+    let report = forest.verify(&mut |damage| damages.push(damage), &mut |_| {}).unwrap();
+    assert!(damages.is_empty(), "{damages:?}");
+    assert!(report.space_errors.is_empty(), "{:?}", report.space_errors);
 }
 
 proptest! {

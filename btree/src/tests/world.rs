@@ -8,9 +8,11 @@ use std::sync::Arc;
 use logwood_base::digest::Digest;
 use logwood_base::disk::simulated::SimulatedDisk;
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
-use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, Lsn};
+use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn, Result};
 
-use crate::{Change, ChangeKind, Forest, ForestOptions, Identity, Snapshot, Tree};
+use crate::{
+    Change, ChangeKind, Checkpoint, CheckpointReport, Forest, ForestOptions, Identity, Opened, Snapshot, Tree,
+};
 
 /// The keyspace that most tests use.
 pub(super) const KEYSPACE: KeyspaceId = KeyspaceId(7);
@@ -75,6 +77,25 @@ pub(super) fn change<'a>(key: &'a [u8], value: Option<&'a [u8]>) -> Change<'a> {
 
 pub(super) fn everything() -> (Bound<&'static [u8]>, Bound<&'static [u8]>) {
     (Bound::Unbounded, Bound::Unbounded)
+}
+
+/// A checkpoint of what is visible.
+pub(super) fn checkpoint(forest: &Forest) -> Result<CheckpointReport> {
+    let snapshot = forest.snapshot();
+    forest.checkpoint(&at(snapshot.lsn()))
+}
+
+pub(super) fn at(lsn: Lsn) -> Checkpoint<'static> {
+    Checkpoint {
+        at: lsn,
+        replay_from: lsn.next(),
+        log_durable_end: LogPosition::ZERO,
+        engine_state: b"state of the engine",
+    }
+}
+
+pub(super) fn open(disk: &SimulatedDisk, options: ForestOptions) -> Result<(Forest, Opened)> {
+    Forest::open(&environment(disk), dir(), options, &|_| Ok(()))
 }
 
 /// Every record of a tree at a snapshot.

@@ -1,0 +1,252 @@
+//! Verification of the whole: every byte of every file, and every tree re-derived from its records.
+//!
+//! The files' part ([`crate::verify`]) hunts bytes that rotted. The walk here hunts what only the trees can tell: a
+//! parent that refers to the wrong page or an old one, keys outside their fences, records that were lost or doubled,
+//! sums that are not those of the records. It reads the newest durable generation past the page cache, beside readers
+//! and writers, and never looks at what is in memory.
+//!
+//! For every page: the parent's checksum; structure and order; keys inside the fences; count and digest computed from
+//! the records against the parent's. For every inner node: level, fences, and the sums of its children. At the end
+//! the live bytes of each segment against what the manifest says. Damage is named with keyspace and key range, and
+//! the walk goes on with the rest.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use logwood_base::codec::CodecError;
+use logwood_base::digest::Digest;
+use logwood_base::{Disk, Error, KeyspaceId, Result, SegmentNo};
+
+use crate::forest::Forest;
+use crate::format::child::ChildEntry;
+use crate::format::inner::InnerReader;
+use crate::load::{contradiction, read_leaf, undecodable};
+use crate::store::{Manifest, Page, PageKind, PageRef, Store, StoreOptions};
+use crate::verify::{Damage, FilesProgress, FilesReport, KeyRange, verify_files};
+
+/// What a verification read and found.
+#[derive(Clone, Debug, Default)]
+pub struct VerifyReport {
+    /// The files' part.
+    pub files: FilesReport,
+    /// Damages named by both parts. One damaged page is found by each.
+    pub damages: u64,
+    /// Pages that the trees reach.
+    pub pages: u64,
+    /// Count and digest of each tree, computed from its records; not of trees with damage.
+    pub trees: Vec<(KeyspaceId, Digest)>,
+    /// Segments whose live bytes are not what the manifest says. No record is at risk, only space.
+    pub space_errors: Vec<String>,
+}
+
+impl Forest {
+    /// Verifies every byte of the newest durable generation and re-derives its trees. Changes nothing.
+    ///
+    /// # Errors
+    /// `Io`; `UnsupportedFormat`. Damage is handed to `on_damage`.
+    pub fn verify(
+        &self,
+        on_damage: &mut dyn FnMut(Damage),
+        progress: &mut dyn FnMut(FilesProgress),
+    ) -> Result<VerifyReport> {
+        let mut last = FilesProgress::default();
+        let files = self.shared.store.verify_files(on_damage, &mut |now| {
+            last = now;
+            progress(now);
+        })?;
+        walk(&self.shared.store, files, last, on_damage, progress)
+    }
+}
+
+/// Verifies a directory that nobody has open for writing. Changes nothing.
+///
+/// # Errors
+/// `Io`; `UnsupportedFormat`. Damage is handed to `on_damage`; when no generation can be opened, only the files are
+/// verified.
+pub fn verify_directory(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    on_damage: &mut dyn FnMut(Damage),
+    progress: &mut dyn FnMut(FilesProgress),
+) -> Result<VerifyReport> {
+    let mut last = FilesProgress::default();
+    let files = verify_files(&**disk, dir, on_damage, &mut |now| {
+        last = now;
+        progress(now);
+    })?;
+    match Store::open_read_only(Arc::clone(disk), dir, StoreOptions::default(), &|_| Ok(())) {
+        Ok((store, _)) => walk(&store, files, last, on_damage, progress),
+        Err(Error::Corruption(corruption)) => {
+            // The files' part has most likely named it already; better twice than never.
+            on_damage(Damage::at(*corruption));
+            Ok(VerifyReport { damages: files.damages + 1, files, ..VerifyReport::default() })
+        }
+        Err(other) => Err(other),
+    }
+}
+
+fn walk(
+    store: &Store,
+    files: FilesReport,
+    begun: FilesProgress,
+    on_damage: &mut dyn FnMut(Damage),
+    progress: &mut dyn FnMut(FilesProgress),
+) -> Result<VerifyReport> {
+    let manifest = match &files.manifest {
+        Some(manifest) => Arc::clone(manifest),
+        None => store.manifest(),
+    };
+    let live: u64 = manifest.segments.iter().map(|segment| u64::from(segment.live_bytes)).sum();
+    let begun = FilesProgress { bytes_total: begun.bytes_total + live, ..begun };
+    let report = VerifyReport { damages: files.damages, files, ..VerifyReport::default() };
+    let mut walk =
+        Walk { store, on_damage, on_progress: progress, progress: begun, live: BTreeMap::new(), report };
+    for tree in &manifest.trees {
+        let digest = match &tree.root {
+            None => Some(Digest::EMPTY),
+            Some(root) => {
+                let range = KeyRange { low: Vec::new(), high: None };
+                walk.node(tree.keyspace, &root.child, root.level, &range)?
+            }
+        };
+        walk.report.trees.extend(digest.map(|digest| (tree.keyspace, digest)));
+    }
+    walk.compare_space(&manifest);
+    Ok(walk.report)
+}
+
+struct Walk<'a> {
+    store: &'a Store,
+    on_damage: &'a mut dyn FnMut(Damage),
+    on_progress: &'a mut dyn FnMut(FilesProgress),
+    progress: FilesProgress,
+    /// Bytes of the pages that were reached, by segment.
+    live: BTreeMap<SegmentNo, u64>,
+    report: VerifyReport,
+}
+
+impl Walk<'_> {
+    /// Verifies a subtree and computes its sums. `None` when there is damage inside.
+    fn node(
+        &mut self,
+        keyspace: KeyspaceId,
+        entry: &ChildEntry,
+        level: u8,
+        range: &KeyRange,
+    ) -> Result<Option<Digest>> {
+        entry.pages().for_each(|page| self.reached(page));
+        let found = self.store.read_from_device(&entry.page).and_then(|page| match page.kind() {
+            PageKind::Leaf if level == 0 => self.leaf(&page, entry, range).map(Some),
+            PageKind::Inner if level > 0 => self.inner(&page, keyspace, entry, level, range),
+            kind => Err(contradiction(self.store, &entry.page, "page kind of level", level, kind as u8)),
+        });
+        let found = found.and_then(|found| {
+            let resolved = !entry.unresolved && usize::from(entry.resolved) == entry.deltas.len();
+            match found {
+                Some(digest) if resolved && digest != entry.digest => {
+                    let (expected, found) = (hex(entry.digest), hex(digest));
+                    Err(contradiction(self.store, &entry.page, "count and digest", expected, found))
+                }
+                found => Ok(found),
+            }
+        });
+        match found {
+            Ok(found) => Ok(found),
+            Err(Error::Corruption(corruption)) => {
+                self.report.damages += 1;
+                (self.on_damage)(Damage::of_page(*corruption, keyspace, range.clone()));
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn reached(&mut self, page: &PageRef) {
+        self.report.pages += 1;
+        *self.live.entry(page.addr.segment).or_default() += u64::from(page.bytes);
+        self.progress.bytes_done += u64::from(page.bytes);
+        (self.on_progress)(self.progress);
+    }
+
+    fn leaf(&mut self, page: &Page, entry: &ChildEntry, range: &KeyRange) -> Result<Digest> {
+        let loaded = read_leaf(self.store, page, entry)?;
+        loaded.overflow.iter().for_each(|page| self.reached(page));
+        let mut digest = Digest::EMPTY;
+        let mut last: Option<&[u8]> = None;
+        for (key, value) in &loaded.records {
+            let inside = *key >= range.low && range.high.as_ref().is_none_or(|high| key < high);
+            if !inside || last.is_some_and(|last| last >= &key[..]) {
+                let found = key.escape_ascii();
+                return Err(contradiction(
+                    self.store,
+                    &entry.page,
+                    "key order",
+                    "keys inside the fences",
+                    found,
+                ));
+            }
+            digest.add(key, value);
+            last = Some(key);
+        }
+        Ok(digest)
+    }
+
+    fn inner(
+        &mut self,
+        page: &Page,
+        keyspace: KeyspaceId,
+        entry: &ChildEntry,
+        level: u8,
+        range: &KeyRange,
+    ) -> Result<Option<Digest>> {
+        let store = self.store;
+        let decoding = |error: CodecError| undecodable(store, &entry.page, error);
+        let reader = InnerReader::new(page.body()).map_err(decoding)?;
+        if reader.level() != level {
+            return Err(contradiction(store, &entry.page, "page level", level, reader.level()));
+        }
+        let mut children: Vec<(Vec<u8>, ChildEntry)> = Vec::with_capacity(reader.len());
+        let mut iter = reader.iter();
+        while let Some((separator, child)) = iter.next().map_err(decoding)? {
+            children.push((separator.to_vec(), child));
+        }
+        let fences = children.first().is_none_or(|(low, _)| *low == range.low)
+            && children.last().is_none_or(|(low, _)| range.high.as_ref().is_none_or(|high| low < high));
+        if !fences {
+            return Err(contradiction(store, &entry.page, "fences", "the parent's", "others"));
+        }
+        let newest = children.iter().map(|(_, child)| child.lsn).max();
+        if newest > Some(entry.lsn) {
+            let found = newest.unwrap_or_default();
+            return Err(contradiction(store, &entry.page, "LSN of children", entry.lsn, found));
+        }
+        let mut total = Some(Digest::EMPTY);
+        for (at, (low, child)) in children.iter().enumerate() {
+            let high = children.get(at + 1).map(|(next, _)| next.clone()).or_else(|| range.high.clone());
+            let part = KeyRange { low: low.clone(), high };
+            let digest = self.node(keyspace, child, level - 1, &part)?;
+            total = total.zip(digest).map(|(total, digest)| total.plus(digest));
+        }
+        Ok(total)
+    }
+
+    /// Compares live bytes, when every page could be reached.
+    fn compare_space(&mut self, manifest: &Manifest) {
+        if self.report.damages > 0 {
+            return;
+        }
+        for segment in &manifest.segments {
+            let found = self.live.remove(&segment.number).unwrap_or(0);
+            if found != u64::from(segment.live_bytes) {
+                let (number, expected) = (segment.number, segment.live_bytes);
+                let error = format!("page segment {number}: {expected} live bytes noted, {found} found");
+                self.report.space_errors.push(error);
+            }
+        }
+    }
+}
+
+fn hex(digest: Digest) -> String {
+    format!("{} records, {:032x}", digest.count, digest.sum)
+}

@@ -1,0 +1,139 @@
+//! Keeping memory in its bounds: clean leaves go, by a clock with a second chance.
+//!
+//! A hand moves over the trees in key order, one lowest inner node at a time. A leaf that was used since the hand
+//! came by is spared once. One that goes is replaced by the address of its page; readers that stand on it finish
+//! first. An inner node whose children are all on disk goes the same way at the hand's next visit.
+//!
+//! What may go: the disk has it as it is, no version hangs behind it, and no snapshot is older than its newest
+//! change: so whoever loads it again, at whatever LSN, finds what he would have found.
+//!
+//! Only the holder of the writer's lock evicts: the writer after each entry, and a reader that loaded a page when the
+//! writer is idle.
+
+use crossbeam_epoch::Guard;
+use logwood_base::sync::atomic::Ordering;
+use logwood_base::{KeyspaceId, Lsn};
+
+use crate::account::Class;
+use crate::descent::TreeCore;
+use crate::node::Cold;
+use crate::node::inner::Inner;
+use crate::node::leaf::Leaf;
+use crate::node::slot::Node;
+use crate::shared::{Shared, Writer};
+use crate::version;
+use crate::version::registry::Needs;
+use std::sync::Arc;
+
+/// Inner nodes that the hand looks at in one go: bounds how long a writer or reader is held up.
+const VISITS: usize = 64;
+
+impl Shared {
+    /// Evicts a little if memory is over its bound and no writer is at work; else the writer will.
+    pub(crate) fn evict_if_idle(&self, guard: &Guard) {
+        if self.cached_bytes() > self.options.cache_bytes
+            && let Some(mut writer) = self.writer.try_lock()
+        {
+            self.evict(&mut writer, guard);
+        }
+    }
+
+    /// Evicts until memory is inside its bound, or the hand has come a good way.
+    pub(crate) fn evict(&self, writer: &mut Writer, guard: &Guard) {
+        if self.cached_bytes() <= self.options.cache_bytes || self.account.bytes(Class::Clean) == 0 {
+            return;
+        }
+        let needs = self.registry.needs();
+        for _ in 0..VISITS {
+            if !self.move_hand(writer, &needs, guard) || self.cached_bytes() <= self.options.cache_bytes {
+                break;
+            }
+        }
+        guard.flush();
+    }
+
+    /// Evicts everything that may go.
+    #[cfg(test)]
+    pub(crate) fn evict_everything(&self) {
+        let mut writer = self.writer.lock();
+        let guard = crossbeam_epoch::pin();
+        let needs = self.registry.needs();
+        writer.hand = Default::default();
+        // Twice for the second chance, and once for the inner nodes of each level.
+        for _ in 0..6 {
+            while self.move_hand(&mut writer, &needs, &guard) {
+                if writer.hand.0 > KeyspaceId(0) && self.tree_from(writer.hand.0).is_none() {
+                    break;
+                }
+            }
+            writer.hand = Default::default();
+        }
+    }
+
+    /// Looks at the leaves of one inner node and moves the hand behind it. Answers false when there are no trees.
+    fn move_hand(&self, writer: &mut Writer, needs: &Needs, guard: &Guard) -> bool {
+        let (keyspace, key) = std::mem::take(&mut writer.hand);
+        let Some(core) = self.tree_from(keyspace) else {
+            // Behind the last tree: once more from the first.
+            return keyspace > KeyspaceId(0);
+        };
+        let key = if core.id == keyspace { key } else { Vec::new() };
+        let high = self.visit(&core, &key, needs, guard);
+        writer.hand = match high {
+            Some(high) => (core.id, high),
+            None => (KeyspaceId(core.id.0.saturating_add(1)), Vec::new()),
+        };
+        true
+    }
+
+    /// The tree of this keyspace, or of the next one that has any.
+    fn tree_from(&self, keyspace: KeyspaceId) -> Option<Arc<TreeCore>> {
+        self.trees.read().range(keyspace..).next().map(|(_, core)| Arc::clone(core))
+    }
+
+    /// Evicts below one inner node; answers where the next one begins.
+    fn visit(&self, core: &TreeCore, key: &[u8], needs: &Needs, guard: &Guard) -> Option<Vec<u8>> {
+        // Upper nodes on the way are in memory, or everything below them is not.
+        let (steps, inner, high) = core.resident_parent(key, guard);
+        let Some(inner) = inner else { return high };
+        let mut all_cold = true;
+        for slot in inner.slots() {
+            let seen = slot.load(guard);
+            all_cold &= matches!(&*seen, Node::Cold(_));
+            if let Some(leaf) = seen.leaf()
+                && let Some(cold) = may_go(leaf, needs, guard)
+            {
+                self.ever_cold.store(true, Ordering::Relaxed);
+                leaf.header().share.move_to(Class::Retired);
+                slot.replace(Node::Cold(Arc::new(cold)), guard);
+                self.account.evictions.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        if all_cold && let Some((parent, child)) = steps.last() {
+            self.evict_inner(parent, *child, inner, guard);
+        }
+        high
+    }
+
+    /// Puts the address of an inner node without children in memory in its place.
+    fn evict_inner(&self, parent: &Inner, child: usize, inner: &Inner, guard: &Guard) {
+        if inner.first_dirty() == Lsn::MAX
+            && let Some(image) = inner.image()
+        {
+            let cold = Cold { entry: image.entry, level: inner.level() };
+            parent.slots()[child].replace(Node::Cold(Arc::new(cold)), guard);
+            self.account.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The address that may take a leaf's place.
+fn may_go(leaf: &Leaf, needs: &Needs, guard: &Guard) -> Option<Cold> {
+    if !leaf.is_clean() || leaf.newest_lsn() > needs.oldest() || leaf.take_referenced() {
+        return None;
+    }
+    if version::prune(leaf, needs, guard) {
+        return None;
+    }
+    Some(Cold { entry: leaf.image()?.entry, level: 0 })
+}

@@ -1,0 +1,105 @@
+//! What a finished checkpoint tells the nodes in memory, and what an unfinished one takes back.
+
+use logwood_base::Lsn;
+
+use super::{CheckpointJob, Phase, STEP_ATTACHED, VisitedInner};
+use crate::node::Image;
+use crate::node::leaf::Leaf;
+use crate::shared::Writer;
+
+impl CheckpointJob {
+    /// Attaches some images.
+    pub(super) fn attach_some(&mut self) {
+        let shared = std::sync::Arc::clone(&self.shared);
+        let mut writer = shared.writer.lock();
+        let at = self.lsn();
+        for _ in 0..STEP_ATTACHED {
+            // Leaves first: an inner node goes only when all below it are on disk.
+            if let Some((leaf, image)) = self.written.leaves.pop() {
+                attach_leaf(&mut writer, at, &leaf, image);
+            } else if let Some(visited) = self.written.inners.pop() {
+                attach_inner(&mut writer, visited);
+            } else {
+                writer.discard_pages(std::mem::take(&mut self.written.loose), Lsn::ZERO);
+                writer.checkpoint = at;
+                writer.job_runs = false;
+                writer.marked.clear();
+                self.phase = Phase::Over;
+                break;
+            }
+        }
+        shared.evict(&mut writer, &crossbeam_epoch::pin());
+    }
+
+    /// Takes everything back: what was dirty is dirty again.
+    pub(super) fn give_up(&mut self) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Over);
+        match phase {
+            Phase::Over => return,
+            Phase::Attach => {
+                // Durable: the rest is attached.
+                self.phase = Phase::Attach;
+                while self.phase == Phase::Attach {
+                    self.attach_some();
+                }
+                return;
+            }
+            Phase::Walk | Phase::Drop | Phase::Commit => {}
+        }
+        let shared = std::sync::Arc::clone(&self.shared);
+        let mut writer = shared.writer.lock();
+        writer.walk = None;
+        let mut visited = self.unfinished();
+        visited.append(&mut self.written.inners);
+        for VisitedInner { node, dirty_before, .. } in visited {
+            make_dirty_again(&mut writer, &node, dirty_before);
+        }
+        writer.discard_pages(std::mem::take(&mut self.written.pages), Lsn::ZERO);
+        for abandoned in shared.store.abandoned() {
+            // Its pages stand for nothing: no commit reached them.
+            for garbage in &mut writer.garbage {
+                garbage.pages.retain(|page| page.addr.segment != abandoned.number);
+            }
+            shared.store.forget(abandoned.number);
+        }
+        writer.job_runs = false;
+    }
+}
+
+/// Notes that a node must be visited by the next job.
+fn make_dirty_again(writer: &mut Writer, node: &crate::node::inner::Inner, since: Lsn) {
+    // A node that was visited because it had no page yet, and was not dirty otherwise, is dirty from the start.
+    let since = if since == Lsn::MAX { Lsn::ZERO } else { since };
+    if let Some(image) = node.make_dirty(since) {
+        writer.discard_pages(image.pages().copied().collect(), Lsn::ZERO);
+    }
+}
+
+fn attach_leaf(writer: &mut Writer, at: Lsn, leaf: &Leaf, image: Image) {
+    let superseded = leaf.superseded_at();
+    if superseded != Lsn::MAX {
+        writer.discard_pages(image.pages().copied().collect(), superseded);
+        return;
+    }
+    match leaf.first_change_above(at) {
+        None => leaf.set_image(image, true),
+        Some(first) => {
+            // Kept beside the changes: a checkpoint below the first of them can still use it.
+            writer.discard_pages(image.pages().copied().collect(), first);
+            leaf.set_image(image, false);
+        }
+    }
+}
+
+fn attach_inner(writer: &mut Writer, visited: VisitedInner) {
+    let VisitedInner { node, dirty_before, image } = visited;
+    let Some(image) = image else {
+        make_dirty_again(writer, &node, dirty_before);
+        return;
+    };
+    if node.first_dirty() == Lsn::MAX {
+        node.set_image(Some(image));
+    } else {
+        writer.discard_pages(image.pages().copied().collect(), Lsn::ZERO);
+    }
+}

@@ -1,0 +1,268 @@
+//! The walk over the trees, in key order, bottom-up.
+//!
+//! Each [`Frame`] is an inner page in the making: a level and a key range, fixed when the walk enters it. Its children
+//! are taken as the tree has them when the walk comes to their keys. The topmost frame stands above the root.
+
+use std::sync::Arc;
+
+use crossbeam_epoch::Guard;
+use logwood_base::{Error, KeyspaceId, Lsn, Result};
+
+use super::{CheckpointJob, Phase, STEP_CHILDREN, VisitedInner};
+use crate::descent::{TreeCore, Way};
+use crate::format::child::ChildEntry;
+use crate::node::Image;
+use crate::node::inner::Inner;
+use crate::node::leaf::Leaf;
+use crate::node::slot::Node;
+use crate::shared::WalkPosition;
+use crate::store::TreeEntry;
+use crate::version::{Seek, version_at};
+
+/// An inner page in the making.
+pub(super) struct Frame {
+    pub(super) level: u8,
+    pub(super) low: Vec<u8>,
+    high: Option<Vec<u8>>,
+    /// Where the next child begins; `None` when all were taken.
+    next: Option<Vec<u8>>,
+    /// Low keys and entries of the children so far.
+    pub(super) entries: Vec<(Vec<u8>, ChildEntry)>,
+    /// The node in memory that the page will stand for, with its first change before the visit.
+    node: Option<(Arc<Inner>, Lsn)>,
+    /// Whether the page will say everything that stands below the node now.
+    pub(super) exact: bool,
+}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Frame").field("level", &self.level).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+/// What a child turns out to be.
+enum Child {
+    /// Its page stands as it is.
+    Kept { image: Image, exact: bool, high: Option<Vec<u8>> },
+    /// It must be looked into.
+    Enter(Frame),
+    /// A leaf that must be written as it was at C.
+    Write(LeafAtC),
+}
+
+/// A version of a leaf, cut to a key range.
+pub(super) struct LeafAtC {
+    pub(super) leaf: Leaf,
+    pub(super) low: Vec<u8>,
+    pub(super) high: Option<Vec<u8>>,
+    /// The version is the leaf that serves now, with its whole range.
+    whole: bool,
+    /// … and nothing changed since C.
+    exact: bool,
+}
+
+impl Frame {
+    fn new(level: u8, low: Vec<u8>, high: Option<Vec<u8>>, node: Option<(Arc<Inner>, Lsn)>) -> Self {
+        let exact = node.is_some();
+        Self { level, next: Some(low.clone()), low, high, entries: Vec::new(), node, exact }
+    }
+
+    /// Moves behind a child that ends at `high`.
+    fn advance(&mut self, high: Option<Vec<u8>>) {
+        self.next = high.filter(|high| self.high.as_ref().is_none_or(|end| high < end));
+    }
+}
+
+/// The lesser of two ends of ranges.
+fn nearer(a: Option<Vec<u8>>, b: Option<&Vec<u8>>) -> Option<Vec<u8>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if a <= *b { a } else { b.clone() }),
+        (a, b) => a.or_else(|| b.cloned()),
+    }
+}
+
+impl CheckpointJob {
+    /// Takes up some children.
+    pub(super) fn walk_some(&mut self) -> Result<()> {
+        for _ in 0..STEP_CHILDREN {
+            if self.stack.is_empty() && !self.begin_tree() {
+                let end = WalkPosition { keyspace: KeyspaceId(u64::MAX), next: None };
+                self.shared.writer.lock().walk = Some(end);
+                self.phase = Phase::Drop;
+                return Ok(());
+            }
+            self.walk_one()?;
+        }
+        Ok(())
+    }
+
+    /// Begins the next tree. Answers false when there is none.
+    fn begin_tree(&mut self) -> bool {
+        let Some(core) = self.trees.last() else { return false };
+        let guard = crossbeam_epoch::pin();
+        let level = match &*core.root.load(&guard) {
+            Node::Inner(inner) => inner.level(),
+            Node::Cold(cold) => cold.level,
+            Node::Leaf(_) => 0,
+        };
+        self.stack.push(Frame::new(level + 1, Vec::new(), None, None));
+        true
+    }
+
+    /// Takes up one child of the lowest frame, or finishes the frame.
+    fn walk_one(&mut self) -> Result<()> {
+        let Some(core) = self.trees.last().cloned() else { return Ok(()) };
+        let Some(frame) = self.stack.last() else { return Ok(()) };
+        let Some(next) = frame.next.clone() else { return self.finish_frame(&core) };
+        match self.child(&core, frame, &next)? {
+            Child::Kept { image, exact, high } => {
+                if !exact {
+                    self.kept_beside_changes.extend(image.pages().map(|page| page.addr));
+                }
+                if let Some(frame) = self.stack.last_mut() {
+                    frame.entries.push((next, image.entry));
+                    frame.exact &= exact;
+                    frame.advance(high);
+                }
+            }
+            Child::Enter(frame) => self.stack.push(frame),
+            Child::Write(leaf) => {
+                let (whole, exact, high) = (leaf.whole, leaf.exact, leaf.high.clone());
+                let image = self.write_leaf(core.id, &leaf)?;
+                let Some(frame) = self.stack.last_mut() else { return Ok(()) };
+                frame.advance(high);
+                // A leaf without records has no page: its neighbour's range reaches over it.
+                frame.exact &= exact && image.is_some();
+                if let Some(image) = image {
+                    frame.entries.push((next, image.entry.clone()));
+                    if whole {
+                        self.written.leaves.push((leaf.leaf, image));
+                    } else {
+                        self.written.loose.extend(image.pages());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the child of `frame` that holds `key`, under the writer's lock: nothing moves meanwhile.
+    fn child(&self, core: &TreeCore, frame: &Frame, key: &[u8]) -> Result<Child> {
+        let guard = crossbeam_epoch::pin();
+        let mut writer = self.shared.writer.lock();
+        let child = self.look_at(core, frame, key, &guard)?;
+        if let Child::Kept { high, .. } = &child {
+            // Under the same lock: whoever makes it dirty from here on knows that its page was taken up.
+            writer.walk = Some(WalkPosition { keyspace: core.id, next: high.clone() });
+        }
+        Ok(child)
+    }
+
+    fn look_at(&self, core: &TreeCore, frame: &Frame, key: &[u8], guard: &Guard) -> Result<Child> {
+        let way = core.way_to_level(&self.shared, key, frame.level - 1, guard)?;
+        let end = way.high();
+        let starts_here = way.low().unwrap_or_default() == key;
+        let ends_here = match (&end, &frame.high) {
+            (None, _) => frame.high.is_none(),
+            (Some(_), None) => true,
+            (Some(end), Some(high)) => end <= high,
+        };
+        let whole = starts_here && ends_here;
+        let high = nearer(end, frame.high.as_ref());
+        let level = match &*way.node {
+            Node::Inner(inner) => inner.level(),
+            Node::Cold(cold) => cold.level,
+            Node::Leaf(_) => 0,
+        };
+        if level + 1 < frame.level {
+            // The tree became lower since this frame was entered: a page on the level between.
+            return Ok(Child::Enter(Frame::new(frame.level - 1, key.to_vec(), high, None)));
+        }
+        match &*way.node {
+            Node::Cold(cold) if whole => {
+                let image = Image { entry: cold.entry.clone(), overflow: Vec::new() };
+                Ok(Child::Kept { image, exact: true, high })
+            }
+            Node::Cold(_) => Err(Error::Internal("a page that is not in memory changed its range".into())),
+            Node::Inner(inner) => Ok(self.inner_child(inner, key, high, whole)),
+            Node::Leaf(leaf) => self.leaf_child(leaf, &way, key, high, whole, guard),
+        }
+    }
+
+    fn inner_child(&self, inner: &Arc<Inner>, key: &[u8], high: Option<Vec<u8>>, whole: bool) -> Child {
+        if whole
+            && inner.first_dirty() == Lsn::MAX
+            && let Some(image) = inner.image()
+        {
+            return Child::Kept { image, exact: true, high };
+        }
+        // From here on changes count anew: those that come before the commit make it dirty again.
+        let node = whole.then(|| (Arc::clone(inner), inner.take_dirty()));
+        Child::Enter(Frame::new(inner.level(), key.to_vec(), high, node))
+    }
+
+    fn leaf_child(
+        &self,
+        leaf: &Leaf,
+        way: &Way<'_>,
+        key: &[u8],
+        high: Option<Vec<u8>>,
+        whole: bool,
+        guard: &Guard,
+    ) -> Result<Child> {
+        let at = self.lsn();
+        if whole && let Some(image) = leaf.image() {
+            let first = leaf.first_change_above(image.entry.lsn);
+            if leaf.is_clean() || image.entry.lsn <= at && first.is_none_or(|first| first > at) {
+                return Ok(Child::Kept { image, exact: leaf.is_clean(), high });
+            }
+        }
+        debug_assert!(way.reaches(key), "the way leads to the key");
+        let version = version_at(leaf, at, Seek::From(key), guard)
+            .ok_or_else(|| Error::Internal("the version of a checkpoint was let go".into()))?;
+        let is_now = version.leaf.is(leaf);
+        Ok(Child::Write(LeafAtC {
+            leaf: version.leaf.clone(),
+            low: key.to_vec(),
+            high: nearer(version.high.map(<[u8]>::to_vec), high.as_ref()),
+            whole: whole && is_now,
+            exact: whole && is_now && leaf.newest_lsn() <= at,
+        }))
+    }
+
+    /// Writes the page of the lowest frame and hands its entry up.
+    fn finish_frame(&mut self, core: &TreeCore) -> Result<()> {
+        let Some(frame) = self.stack.pop() else { return Ok(()) };
+        if self.stack.is_empty() {
+            let root = self.write_root(core.id, frame)?;
+            self.finished.push(TreeEntry { keyspace: core.id, root });
+            self.trees.pop();
+            return Ok(());
+        }
+        let (entries, image) = match self.write_inner(core.id, &frame) {
+            Ok(written) => written,
+            Err(error) => {
+                // Back, so that giving up finds the node.
+                self.stack.push(frame);
+                return Err(error);
+            }
+        };
+        let exact = frame.exact && image.is_some();
+        if let Some((node, dirty_before)) = frame.node {
+            self.written.inners.push(VisitedInner { node, dirty_before, image: image.filter(|_| exact) });
+        }
+        if let Some(above) = self.stack.last_mut() {
+            above.entries.extend(entries);
+            above.exact &= exact;
+            above.advance(frame.high);
+        }
+        Ok(())
+    }
+
+    /// The inner nodes whose frames were not finished.
+    pub(super) fn unfinished(&mut self) -> Vec<VisitedInner> {
+        let frames = std::mem::take(&mut self.stack);
+        let nodes = frames.into_iter().filter_map(|frame| frame.node);
+        nodes.map(|(node, dirty_before)| VisitedInner { node, dirty_before, image: None }).collect()
+    }
+}

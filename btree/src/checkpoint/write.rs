@@ -1,0 +1,160 @@
+//! Pages of a checkpoint.
+
+use logwood_base::digest::Digest;
+use logwood_base::{KeyspaceId, Lsn, Result};
+
+use super::CheckpointJob;
+use super::walk::{Frame, LeafAtC};
+use crate::format::child::ChildEntry;
+use crate::format::inner::InnerBuilder;
+use crate::format::leaf::{LeafBuilder, LeafValue};
+use crate::format::overflow::{OverflowRef, pieces};
+use crate::node::Image;
+use crate::node::view::View;
+use crate::store::{Label, PageKind, PageRef, Root, Stream};
+use crate::sums::hash_of;
+
+/// Bytes of separators and entries beyond which an inner page is cut.
+const INNER_PAGE_BYTES: usize = 256 << 10;
+
+/// Bytes that an entry takes in a page, about.
+const ENTRY_BYTES: usize = 64;
+
+/// The entries of one level, with the keys that they begin at.
+type Entries = Vec<(Vec<u8>, ChildEntry)>;
+
+impl CheckpointJob {
+    /// Writes a leaf as it was at C. `None` when it held no records.
+    pub(super) fn write_leaf(&mut self, keyspace: KeyspaceId, at_c: &LeafAtC) -> Result<Option<Image>> {
+        let at = self.lsn();
+        let view = View::new(&at_c.leaf, at);
+        let start = view.place_of(&at_c.low);
+        let end = at_c.high.as_ref().map_or_else(|| view.end(), |high| view.place_of(high));
+        let mut builder = LeafBuilder::default();
+        let mut digest = Digest::EMPTY;
+        let mut overflow = Vec::new();
+        for record in view.records(start, end) {
+            let hash = hash_of(&record);
+            digest.add_hash(hash);
+            let key = record.key();
+            let value = if key.len() + record.value.len() > self.shared.options.leaf_bytes {
+                let reference = self.write_overflow(keyspace, &key, record.value, hash)?;
+                overflow.extend(&reference.extents);
+                LeafValue::Overflow(reference)
+            } else {
+                LeafValue::Inline(record.value)
+            };
+            builder.push(&key, &value);
+        }
+        if builder.is_empty() {
+            return Ok(None);
+        }
+        let changed = at_c.leaf.delta().and_then(|area| area.visible(at).last().map(|entry| entry.lsn));
+        let lsn = changed.unwrap_or(at_c.leaf.base_lsn());
+        let label = Label { kind: PageKind::Leaf, level: 0, keyspace, low_key: &at_c.low };
+        let page = self.append(Stream::Base, &label, &builder.finish())?;
+        self.report.leaves += 1;
+        Ok(Some(Image { entry: ChildEntry::of_image(page, lsn, digest), overflow }))
+    }
+
+    /// Writes a long value.
+    fn write_overflow(
+        &mut self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        value: &[u8],
+        record_hash: u128,
+    ) -> Result<OverflowRef> {
+        let label = Label { kind: PageKind::Overflow, level: 0, keyspace, low_key: key };
+        let extents = pieces(value)
+            .map(|piece| self.append(Stream::Overflow, &label, piece))
+            .collect::<Result<Vec<PageRef>>>()?;
+        Ok(OverflowRef { total_bytes: value.len() as u64, record_hash, extents })
+    }
+
+    fn append(&mut self, stream: Stream, label: &Label<'_>, body: &[u8]) -> Result<PageRef> {
+        let page = self.shared.store.append(stream, label, body)?;
+        self.written.pages.push(page);
+        Ok(page)
+    }
+
+    /// Writes the page of a frame; several when its node grew while the walk was inside. Answers the entries for the
+    /// level above, and the image for the node in memory when one page says it all.
+    pub(super) fn write_inner(
+        &mut self,
+        keyspace: KeyspaceId,
+        frame: &Frame,
+    ) -> Result<(Entries, Option<Image>)> {
+        let entries = self.write_level(keyspace, frame.level, &frame.low, &frame.entries)?;
+        let image = match &entries[..] {
+            [(_, entry)] => Some(Image { entry: entry.clone(), overflow: Vec::new() }),
+            _ => None,
+        };
+        if image.is_none() || !frame.exact {
+            self.written.loose.extend(entries.iter().map(|(_, entry)| entry.page));
+        }
+        Ok((entries, image))
+    }
+
+    /// Writes the pages of one level over a range that begins at `low`.
+    fn write_level(
+        &mut self,
+        keyspace: KeyspaceId,
+        level: u8,
+        low: &[u8],
+        children: &[(Vec<u8>, ChildEntry)],
+    ) -> Result<Entries> {
+        let mut entries = Entries::new();
+        let mut rest = children;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fit = rest.iter().take_while(|(key, _)| {
+                bytes += key.len() + ENTRY_BYTES;
+                bytes <= INNER_PAGE_BYTES
+            });
+            let count = fit.count().max(2).min(rest.len());
+            let (part, behind) = rest.split_at(count);
+            let from = if entries.is_empty() { low } else { &part[0].0 };
+            let entry = self.write_inner_page(keyspace, level, from, part)?;
+            entries.push((from.to_vec(), entry));
+            rest = behind;
+        }
+        Ok(entries)
+    }
+
+    fn write_inner_page(
+        &mut self,
+        keyspace: KeyspaceId,
+        level: u8,
+        low: &[u8],
+        children: &[(Vec<u8>, ChildEntry)],
+    ) -> Result<ChildEntry> {
+        let mut builder = InnerBuilder::new(level);
+        let mut sums = Digest::EMPTY;
+        let mut lsn = Lsn::ZERO;
+        let mut unresolved = false;
+        for (at, (key, entry)) in children.iter().enumerate() {
+            builder.push(if at == 0 { low } else { key }, entry.clone());
+            sums = sums.plus(entry.digest);
+            let newest = entry.deltas.last().map_or(entry.lsn, |delta| delta.last_lsn);
+            lsn = lsn.max(newest);
+            unresolved |= entry.unresolved;
+        }
+        let label = Label { kind: PageKind::Inner, level, keyspace, low_key: low };
+        let page = self.append(Stream::Base, &label, &builder.finish())?;
+        self.report.inners += 1;
+        Ok(ChildEntry { unresolved, ..ChildEntry::of_image(page, lsn, sums) })
+    }
+
+    /// Makes one root of what the topmost frame gathered. `None` for a tree without records.
+    pub(super) fn write_root(&mut self, keyspace: KeyspaceId, frame: Frame) -> Result<Option<Root>> {
+        let mut level = frame.level;
+        let mut entries = frame.entries;
+        while entries.len() > 1 {
+            entries = self.write_level(keyspace, level, &[], &entries)?;
+            self.written.loose.extend(entries.iter().map(|(_, entry)| entry.page));
+            level += 1;
+        }
+        Ok(entries.pop().map(|(_, child)| Root { level: level - 1, child }))
+    }
+}
