@@ -87,11 +87,9 @@ pub(crate) fn apply(shared: &Shared, writer: &mut Writer, lsn: Lsn, changes: &[C
         let found = writer.applied;
         return Err(Error::InvalidArgument(format!("entry {lsn} applied behind entry {found}")));
     }
-    let trees = look_up(shared, changes)?;
+    let trees = prepare(shared, changes)?;
     let guard = crossbeam_epoch::pin();
-    if shared.has_cold() {
-        changes.iter().zip(&trees).try_for_each(|(change, core)| preload(shared, core, change, &guard))?;
-    }
+    writer.prepared = false;
     let mut applier = Applier { shared, writer, guard: &guard, lsn };
     let mut from = 0;
     for (at, (change, core)) in changes.iter().zip(&trees).enumerate() {
@@ -105,6 +103,16 @@ pub(crate) fn apply(shared: &Shared, writer: &mut Writer, lsn: Lsn, changes: &[C
     writer.applied = lsn;
     writer.tidy(&shared.registry, &guard);
     Ok(())
+}
+
+/// Does everything that can fail before anything is changed. Answers the tree of each change.
+pub(crate) fn prepare(shared: &Shared, changes: &[Change<'_>]) -> Result<Vec<Arc<TreeCore>>> {
+    let trees = look_up(shared, changes)?;
+    if shared.has_cold() {
+        let guard = crossbeam_epoch::pin();
+        changes.iter().zip(&trees).try_for_each(|(change, core)| preload(shared, core, change, &guard))?;
+    }
+    Ok(trees)
 }
 
 /// The tree of each change. Refuses what passes a limit.

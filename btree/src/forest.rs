@@ -249,6 +249,20 @@ impl Forest {
         Ok(())
     }
 
+    /// Brings into memory what [`Forest::apply`] of these changes would have to read, and refuses what it would refuse;
+    /// nothing is evicted before the next `apply`, which then reads no disk. So a writer finds damage before it
+    /// writes the entry to its log.
+    ///
+    /// # Errors
+    /// As [`Forest::apply`], but for the LSN.
+    pub fn prepare(&self, changes: &[Change<'_>]) -> Result<()> {
+        let mut writer = self.shared.writer.lock();
+        writer.prepared = false;
+        apply::prepare(&self.shared, changes)?;
+        writer.prepared = true;
+        Ok(())
+    }
+
     /// Makes everything up to `lsn` visible to reads of the latest state.
     pub fn publish(&self, lsn: Lsn) {
         self.shared.registry.publish(lsn);

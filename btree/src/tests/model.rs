@@ -159,7 +159,7 @@ impl Run {
                 }
             }
             Op::StepCheckpoint(steps) => (0..*steps).for_each(|_| self.step_checkpoint()),
-            Op::GiveUpCheckpoint => self.job = None,
+            Op::GiveUpCheckpoint => self.give_up(),
             Op::Clean => drop(self.forest.clean_below(95).unwrap()),
             Op::EvictAll => self.forest.shared.evict_everything(),
             Op::Reopen { power_cut } => self.reopen(*power_cut),
@@ -175,14 +175,18 @@ impl Run {
         }
     }
 
-    /// The state must be exactly that of the newest checkpoint that ended.
-    fn reopen(&mut self, power_cut: bool) {
-        // A job may be between its commit and its end: what it made durable counts.
+    /// A job may be between its commit and its end: what it made durable counts.
+    fn give_up(&mut self) {
         if let Some((job, model, exists)) = self.job.take()
             && job.is_durable()
         {
             self.durable = (job.lsn(), model, exists);
         }
+    }
+
+    /// The state must be exactly that of the newest checkpoint that ended.
+    fn reopen(&mut self, power_cut: bool) {
+        self.give_up();
         self.snapshots.clear();
         if power_cut {
             self.disk.crash(&mut self.rng);
@@ -263,7 +267,10 @@ fn check_space(forest: &Forest) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96 * scale()))]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(96 * scale())
+    })]
 
     #[test]
     fn every_read_at_every_snapshot_is_what_the_model_says(ops in prop::collection::vec(op(), 1..120)) {
