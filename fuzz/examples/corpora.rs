@@ -8,8 +8,11 @@ use std::fs;
 use std::path::Path;
 
 use logwood_base::codec::Writer;
+use logwood_base::disk::SimulatedDisk;
+use logwood_base::{DatabaseId, GroupId, Lsn, NodeId, Term};
 use logwood_btree::format::page::{Compression, PageKind, seal};
-use logwood_fuzz::{mutation::mutate, samples};
+use logwood_fuzz::{log_segment, mutation::mutate, samples};
+use logwood_wal::{Append, BaseState, Durability, Group, Log};
 
 fn main() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -19,6 +22,7 @@ fn main() {
         ("page_segment", page_segment()),
         ("manifest", manifest()),
         ("load", load()),
+        ("log_segment", log_segment()),
     ] {
         let folder = corpora.join(target);
         fs::create_dir_all(&folder).expect("the source tree is writable");
@@ -189,4 +193,80 @@ fn load() -> Seeds {
         ),
         ("jsonl-deep", file(3, &format!("{{\"id\":\"a\",\"v\":{}{}}}\n", "[".repeat(200), "]".repeat(200)))),
     ])
+}
+
+/// Whole segments of real logs, cut where the zeros begin.
+fn log_segment() -> Seeds {
+    let vote = |log: &Log| {
+        let group = log.create_group(GroupId(1), BaseState::default()).expect("a new group");
+        group.set_vote(Term(2), NodeId(7)).expect("a vote");
+        group.set_membership(Lsn(0), b"members").expect("a membership");
+    };
+    let entries = |log: &Log| {
+        let group = log.create_group(GroupId(1), BaseState::default()).expect("a new group");
+        for n in 1..=12u64 {
+            append(&group, 1, n, &[&vec![n as u8; n as usize * 9]], Durability::Durable);
+        }
+    };
+    let overridden = |log: &Log| {
+        let group = log.create_group(GroupId(1), BaseState::default()).expect("a new group");
+        append(&group, 1, 1, &[b"a", b"b", b"c", b"d"], Durability::Durable);
+        append(&group, 2, 3, &[b"C", b"D"], Durability::Durable);
+        group.set_committed(Lsn(3));
+        append(&group, 3, 5, &[b"E"], Durability::Durable);
+    };
+    let groups = |log: &Log| {
+        for id in 1..=3 {
+            let base = BaseState { lsn: Lsn(10 * id), term: Term(id), membership: vec![id as u8; 5] };
+            let group = log.create_group(GroupId(id), base).expect("a new group");
+            append(&group, id, 10 * id + 1, &[b"first", b"second"], Durability::Buffered);
+        }
+        log.sync().expect("a sync");
+    };
+    let based = |log: &Log| {
+        let group = log.create_group(GroupId(1), BaseState::default()).expect("a new group");
+        append(&group, 1, 1, &[b"a", b"b", b"c"], Durability::Durable);
+        group.set_base(Lsn(2), Term(1), b"").expect("a base");
+        group.set_base(Lsn(9), Term(4), b"jumped").expect("a base");
+    };
+    let seeds: [(&str, &dyn Fn(&Log), bool); 8] = [
+        ("empty", &|_| (), true),
+        ("entries", &entries, true),
+        ("entries-not-closed", &entries, false),
+        ("vote", &vote, true),
+        ("overridden", &overridden, true),
+        ("overridden-not-closed", &overridden, false),
+        ("groups", &groups, true),
+        ("based", &based, true),
+    ];
+    with_mutations(seeds.map(|(name, make, closes)| (name, segment_of(make, closes))).into())
+}
+
+fn append(group: &Group, term: u64, first: u64, payloads: &[&[u8]], durability: Durability) {
+    let entries: Vec<(Term, &[u8])> = payloads.iter().map(|payload| (Term(term), *payload)).collect();
+    let append =
+        Append { term: Term(term), previous: None, first_lsn: Lsn(first), entries: &entries, durability };
+    let ticket = group.append(append).expect("it fits");
+    if durability == Durability::Durable {
+        ticket.wait().expect("the disk is sound");
+    }
+}
+
+/// The first segment of a log with this content, without the zeros behind it.
+fn segment_of(make: &dyn Fn(&Log), closes: bool) -> Vec<u8> {
+    let disk = SimulatedDisk::new(1);
+    let environment = log_segment::environment(&disk);
+    let dir = Path::new("log");
+    let log =
+        Log::create(&environment, dir, DatabaseId(0xdb), log_segment::options()).expect("an empty disk");
+    make(&log);
+    if closes {
+        log.close().expect("the disk is sound");
+    }
+    let path = dir.join(format!("{:020}.log", log_segment::NUMBER.get()));
+    let mut bytes = disk.read_file(&path).expect("the first segment");
+    while bytes.last() == Some(&0) {
+        bytes.pop();
+    }
+    bytes
 }

@@ -6,6 +6,7 @@
 //! | [`page`] | bodies of leaves, inner pages, deltas, references, envelopes: what passes the check reads alike by every way, and what a builder wrote comes back |
 //! | [`page_segment`] | a page segment among sound files: damage is found, and verifying never fails otherwise |
 //! | [`manifest`] | a copy that decodes is the one encoding of what it says; a store opens what decodes, or names the damage |
+//! | [`log_segment`] | every entry that a log answers stands in its file; a second opening answers the same |
 //! | [`load`] | records read alike through any buffer, and print and read back as they were |
 //!
 //! Checksums would keep a fuzzer out of everything behind them, so targets run twice: over the bytes as they are, and
@@ -18,6 +19,7 @@
 pub mod allocation;
 pub mod codec;
 pub mod load;
+pub mod log_segment;
 pub mod manifest;
 pub mod mend;
 pub mod mutation;
@@ -35,4 +37,5 @@ pub const TARGETS: &[Target] = &[
     ("page_segment", page_segment::run),
     ("manifest", manifest::run),
     ("load", load::run),
+    ("log_segment", log_segment::run),
 ];

@@ -19,7 +19,6 @@ pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 }
 
 /// The little-endian number at `offset`, if the bytes reach that far.
-#[allow(dead_code)]
 pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     let number = bytes.get(offset..offset.checked_add(8)?)?;
     Some(u64::from_le_bytes(number.try_into().expect("eight bytes")))
@@ -95,6 +94,47 @@ fn mend_pages(out: &mut [u8], number: u64, index_at: usize, index_bytes: usize) 
         page = stored;
         at = (crc_at + 4 + shared_bytes + rest_bytes).saturating_add(rest);
     }
+}
+
+/// A log segment's header and every batch (`wal::format`): constants, lengths, the chain of checksums. Batches follow
+/// each other; where none begins, the next block is tried.
+#[must_use]
+pub fn log_segment(bytes: &[u8], number: u64) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    let size = out.len() as u32;
+    put(&mut out, 8, b"LWLOGSEG");
+    put(&mut out, 16, &1u16.to_le_bytes());
+    put(&mut out, 20, &size.to_le_bytes());
+    put(&mut out, 24, &4096u32.to_le_bytes());
+    put(&mut out, 28, &0u32.to_le_bytes());
+    put(&mut out, 64, &number.to_le_bytes());
+    let mut header_bytes = 96;
+    for _ in 0..u32_at(&out, 88).unwrap_or(0).min(256) {
+        let membership = u32_at(&out, header_bytes + 80).unwrap_or(0) as usize;
+        if membership > 1024 || header_bytes + 84 + membership > out.len() {
+            break;
+        }
+        header_bytes += 84 + membership;
+    }
+    put(&mut out, 4, &(header_bytes as u32).to_le_bytes());
+    let log = u128::from_le_bytes(out[32..48].try_into().expect("sixteen bytes"));
+    let seed = Seed::new().u128(log).u64(number);
+    let mut previous = checksum(seed.clone().u64(0), &out[4..header_bytes]);
+    put(&mut out, 0, &previous.to_le_bytes());
+    let mut at = header_bytes.next_multiple_of(4096);
+    while at + 72 <= out.len() {
+        let length = u32_at(&out, at + 4).unwrap_or(0) as usize;
+        let is_batch = (1..=5).contains(&out[at + 8]) && length >= 72 && at + length <= out.len();
+        if !is_batch {
+            at = (at + 1).next_multiple_of(4096);
+            continue;
+        }
+        put(&mut out, at + 12, &previous.to_le_bytes());
+        previous = checksum(seed.clone().u64(at as u64), &out[at + 4..at + length]);
+        put(&mut out, at, &previous.to_le_bytes());
+        at += length;
+    }
+    out
 }
 
 /// A LEB128 number and its length, if there is one at `at`.

@@ -76,6 +76,11 @@ fn records_of_every_format_read_alike_and_read_back() {
 }
 
 #[test]
+fn a_log_answers_only_what_stands_in_its_file() {
+    hold("log_segment", 12);
+}
+
+#[test]
 fn every_target_has_a_corpus_and_all_of_them_are_small() {
     let mut total = 0;
     for (name, _) in TARGETS {
