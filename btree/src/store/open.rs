@@ -60,7 +60,9 @@ impl Store {
         let (pages, manifests) = (pages_dir(dir), manifest_dir(dir));
         disk::create_dir_all(&*disk, &pages)?;
         disk::create_dir_all(&*disk, &manifests)?;
+        // A process that was killed here may have left directories whose names are not durable, and they look made.
         disk.sync_dir(dir)?;
+        sync_parent(&*disk, dir)?;
         let exists = || Error::AlreadyExists { what: "tree store", name: dir.display().to_string() };
         let generations = manifest::list(&*disk, &manifests)?;
         if !disk.list(&pages)?.is_empty() || generations.keys().any(|generation| *generation != CREATED) {
@@ -223,6 +225,15 @@ impl Store {
             return Err(Error::InvalidArgument("the store was opened for reading only".into()));
         }
         Ok(())
+    }
+}
+
+/// Makes the name of `dir` durable. A parent that may not be read was not made by us: its names are its owner's.
+fn sync_parent(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match disk.sync_dir(parent) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        other => other,
     }
 }
 
