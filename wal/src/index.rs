@@ -61,6 +61,13 @@ impl RunIndex {
         self.runs.insert(at, Run { closed: true, ..run });
     }
 
+    /// Lets nothing join the last run any more: what follows does not adjoin it.
+    pub(crate) fn close(&mut self) {
+        if let Some(run) = self.runs.last_mut() {
+            run.closed = true;
+        }
+    }
+
     /// Forgets every entry at or after `from`.
     pub(crate) fn truncate(&mut self, from: Lsn) {
         while let Some(run) = self.runs.last_mut() {

@@ -1,15 +1,15 @@
 //! The write-ahead log of logwood, useful alone as the durable log of replicated systems.
 
-#![allow(dead_code)]
-
 mod append;
 mod commit;
 mod end_rule;
 mod format;
 mod group;
 mod group_state;
+mod heal;
 mod image;
 mod index;
+mod inspect;
 mod log;
 mod map;
 mod mutants;
@@ -31,6 +31,7 @@ mod walk;
 mod tests;
 
 pub use group::Group;
+pub use inspect::{GroupReport, Inspection, SegmentReport};
 pub use log::Log;
 pub use options::{
     Append, BaseState, Durability, Entry, Expect, Hole, LogOptions, Progress, Recovered, Statistics,

@@ -65,6 +65,7 @@ impl Log {
             segment: number,
             predecessor: LogPosition::ZERO,
             predecessor_crc: 0,
+            rewriting: false,
             groups: Vec::new(),
         };
         let previous_crc = write_header(&*prepared.file, &header)?;

@@ -34,6 +34,7 @@ pub struct LogOptions {
     /// Beyond this size of the log a holder that prevents letting go loses its hold. 0: no bound. Default 0.
     pub log_bytes_max: u64,
     /// Planted bugs, for the tests that must find them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing can be planted outside of tests"))]
     pub(crate) mutant: Mutant,
 }
 

@@ -103,11 +103,6 @@ impl Shared {
         }
         stored_at(&state, id, from).map(Found::Stored)
     }
-
-    /// Where an entry that is not in memory stands.
-    pub(crate) fn stored(&self, id: GroupId, lsn: Lsn) -> Result<Stored> {
-        stored_at(&self.state.lock(), id, lsn)
-    }
 }
 
 /// Where an entry stands on disk.

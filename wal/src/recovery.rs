@@ -172,7 +172,8 @@ fn begin(
         (None, None) => (LogPosition::ZERO, 0),
     };
     let identity = (found.log, found.database);
-    let Opening { bytes, end, crc } = opening(identity, &segment, predecessor, predecessor_crc, &records);
+    let Opening { bytes, end, crc } =
+        opening(identity, &segment, predecessor, predecessor_crc, false, &records);
     segment.file.write_durable(0, &bytes)?;
     let mut segments = Vec::with_capacity(kept.len() + 1);
     for link in kept {
@@ -208,7 +209,7 @@ fn rewrite_tail(
     let segment = Segment::new(found.log, number, bytes, prepared.file);
     let predecessor = LogPosition::new(last.header.segment, last.end);
     let identity = (found.log, found.database);
-    let header = opening(identity, &segment, predecessor, last.end_crc, &records);
+    let header = opening(identity, &segment, predecessor, last.end_crc, false, &records);
     let mut old = AlignedBuffer::zeroed(found.end.offset as usize);
     last.file.read_at(0, &mut old)?;
     let start = block_up(header.end);
@@ -233,7 +234,7 @@ fn copy_batches(
 ) -> AlignedBuffer {
     let number = last.header.segment;
     let seed = segment_seed(before.log, number);
-    let old = SegmentBytes { number, bytes: old, seed, unseeded: false };
+    let old = SegmentBytes { bytes: old, seed, unseeded: false };
     let (mut end, mut crc, mut previous_crc) = (last.end, last.end_crc, header_crc);
     let mut copied = AlignedBuffer::default();
     while let Some((at, batch)) = old.next(end, crc) {

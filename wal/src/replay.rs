@@ -31,6 +31,7 @@ impl Replay {
     pub(crate) fn enter_hole(&mut self) {
         let from = self.log.record.committed.max(self.log.record.base.0).next();
         self.doubt = Some(self.doubt.map_or(from, |doubt| doubt.min(from)));
+        self.log.index.close();
     }
 
     /// Adopts the higher vote: it may stand in more places than one, and the newest may be torn.

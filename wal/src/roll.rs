@@ -83,7 +83,8 @@ impl Shared {
         let Prepared { number, bytes, file } = next;
         let segment = Arc::new(Segment::new(self.log, number, bytes, file));
         let records = placed_records(&state);
-        let opening = opening((self.log, self.database), &segment, state.end, state.previous_crc, &records);
+        let opening =
+            opening((self.log, self.database), &segment, state.end, state.previous_crc, false, &records);
         drop(state);
         let written = segment.file.write_durable(0, &opening.bytes);
         let mut state = self.state.lock();
@@ -191,6 +192,7 @@ pub(crate) fn opening(
     segment: &Segment,
     predecessor: LogPosition,
     predecessor_crc: u32,
+    rewriting: bool,
     records: &Records,
 ) -> Opening {
     let header = SegmentHeader {
@@ -200,6 +202,7 @@ pub(crate) fn opening(
         segment: segment.number,
         predecessor,
         predecessor_crc,
+        rewriting,
         groups: records.to_vec(),
     };
     let (mut bytes, crc) = header.encode();
@@ -220,7 +223,8 @@ pub(crate) fn opening(
         image.put_other(0, fields, body, false);
     }
     let start = bytes.len() as u32;
-    let durable_end = predecessor;
+    // What healing writes proves nothing until its first header stands.
+    let durable_end = if rewriting { LogPosition::ZERO } else { predecessor };
     for frame in &image.frames {
         let at = start + frame.start as u32;
         let placement = Placement { durable_end, previous_crc: opening.crc };

@@ -52,7 +52,6 @@ pub(crate) struct ScanRequest<'a> {
 /// A segment of the chain.
 pub(crate) struct Link {
     pub(crate) header: SegmentHeader,
-    pub(crate) header_crc: u32,
     pub(crate) file: std::sync::Arc<dyn File>,
     /// Exact end of its last batch that counts.
     pub(crate) end: u32,
@@ -121,7 +120,11 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
     let candidates = read_candidates(request)?;
     let log = identify(request, &candidates)?;
     let of_log = |candidate: &Candidate| matches!(&candidate.header, Ok((header, _)) if header.log == log);
-    let newest = candidates.iter().rposition(of_log).unwrap_or(0);
+    let newest = (0..candidates.len())
+        .rev()
+        .find(|at| of_log(&candidates[*at]) && !is_unfinished(&candidates, *at))
+        .or_else(|| candidates.iter().rposition(of_log))
+        .unwrap_or(0);
     let bytes_total = candidates.iter().map(|candidate| candidate.bytes).sum();
     let mut scanner = Scanner {
         request,
@@ -159,6 +162,22 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
         tail_source: scanner.tail_source,
         votes_doubtful: scanner.votes_doubtful,
     })
+}
+
+/// Whether a segment belongs to a healing that never came to its end: its first header is missing.
+fn is_unfinished(candidates: &[Candidate], newest: usize) -> bool {
+    let mut at = newest;
+    while let Ok((header, _)) = &candidates[at].header {
+        if !header.rewriting || header.predecessor == LogPosition::ZERO {
+            return false;
+        }
+        let predecessor = header.predecessor.segment;
+        match candidates.binary_search_by_key(&predecessor, |candidate| candidate.number) {
+            Ok(found) => at = found,
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 fn read_candidates(request: &ScanRequest<'_>) -> Result<Vec<Candidate>> {
@@ -274,7 +293,6 @@ impl Scanner<'_, '_> {
             let predecessor = header.predecessor.segment;
             chain.push(Link {
                 header: header.clone(),
-                header_crc: *header_crc,
                 file: std::sync::Arc::clone(&candidate.file),
                 end: header.header_bytes() as u32,
                 end_crc: *header_crc,
@@ -497,7 +515,7 @@ impl Scanner<'_, '_> {
 
     fn bytes_of<'a>(&self, number: SegmentNo, bytes: &'a [u8]) -> SegmentBytes<'a> {
         let seed: Seed = segment_seed(self.log, number);
-        SegmentBytes { number, bytes, seed, unseeded: planted!(self.request.options, UnseededChecksum) }
+        SegmentBytes { bytes, seed, unseeded: planted!(self.request.options, UnseededChecksum) }
     }
 
     /// A file's bytes; with `newest`, those that the device holds.

@@ -1,14 +1,13 @@
 //! Finding batches in the bytes of a segment: one after the other, or anywhere behind a place that is damaged.
 
 use logwood_base::checksum::Seed;
-use logwood_base::{LogPosition, NodeId, SegmentNo, Term};
+use logwood_base::{LogPosition, NodeId, Term};
 
 use crate::format::batch::{Batch, Kind};
 use crate::format::{BLOCK, block_up};
 
 /// A segment's bytes with what its checksums are bound to.
 pub(crate) struct SegmentBytes<'a> {
-    pub(crate) number: SegmentNo,
     pub(crate) bytes: &'a [u8],
     pub(crate) seed: Seed,
     /// Batch checksums are bound to nothing: a planted bug.

@@ -17,7 +17,7 @@
 //! | 80 | 4 | predecessor_end | exact end of its last batch; what lies beyond is not part of the log |
 //! | 84 | 4 | predecessor_crc | checksum of its last batch, or of its header when it has none |
 //! | 88 | 4 | groups | number of entries in the table |
-//! | 92 | 4 | reserved | 0 |
+//! | 92 | 4 | flags | 1: written by healing; without its whole chain it is not part of the log |
 //! | 96 | … | table | per group, ascending by group: see below |
 //!
 //! | offset | size | name | meaning |
@@ -70,6 +70,8 @@ pub(crate) struct SegmentHeader {
     /// Exact end of the segment before; number 0 when this one stands on its own.
     pub(crate) predecessor: LogPosition,
     pub(crate) predecessor_crc: u32,
+    /// Whether healing wrote it.
+    pub(crate) rewriting: bool,
     /// Ascending by group.
     pub(crate) groups: Vec<(GroupId, GroupRecord)>,
 }
@@ -133,7 +135,7 @@ impl SegmentHeader {
         out.put_u32(self.predecessor.offset);
         out.put_u32(self.predecessor_crc);
         out.put_u32(self.groups.len() as u32);
-        out.put_u32(0);
+        out.put_u32(u32::from(self.rewriting));
         for (group, record) in &self.groups {
             encode_group(&mut out, *group, record);
         }
@@ -185,10 +187,14 @@ impl SegmentHeader {
             LogPosition::new(SegmentNo(reader.u64("predecessor")?), reader.u32("predecessor end")?);
         let predecessor_crc = reader.u32("predecessor checksum")?;
         let count = reader.u32("groups")? as usize;
-        reader.u32("reserved")?;
+        let rewriting = match reader.u32("flags")? {
+            flags @ 0..=1 => flags == 1,
+            _ => return Ok(HeaderRead::Invalid("flags")),
+        };
         let mut table = Reader::new(&bytes[reader.offset()..header_bytes]);
         let groups = decode_groups(&mut table, count)?;
-        let header = Self { segment_bytes, log, database, segment, predecessor, predecessor_crc, groups };
+        let header =
+            Self { segment_bytes, log, database, segment, predecessor, predecessor_crc, rewriting, groups };
         Ok(HeaderRead::Valid(header, crc))
     }
 }

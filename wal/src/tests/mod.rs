@@ -2,5 +2,8 @@
 
 mod basic;
 mod crashes;
+mod damage;
+mod golden;
 mod model;
+mod mutants;
 mod world;

@@ -18,8 +18,14 @@ pub(crate) const BYTES: usize = 300;
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Begin,
-    Append { first: u64, term: u64, count: u64 },
-    Base { lsn: u64 },
+    /// One entry; an append of several may be cut between two batches.
+    Append {
+        lsn: u64,
+        term: u64,
+    },
+    Base {
+        lsn: u64,
+    },
 }
 
 /// What the model knows of one group.
@@ -44,9 +50,9 @@ impl GroupModel {
         for change in &self.changes[..count] {
             match change {
                 Change::Begin => {}
-                Change::Append { first, term, count } => {
-                    entries.retain(|lsn, _| lsn < first);
-                    entries.extend((*first..first + count).map(|lsn| (lsn, *term)));
+                Change::Append { lsn, term } => {
+                    entries.retain(|other, _| other < lsn);
+                    entries.insert(*lsn, *term);
                 }
                 Change::Base { lsn } => {
                     base = *lsn;
@@ -187,7 +193,8 @@ fn append_some(group: &Group, entry: &mut GroupModel, rng: &mut Rng) -> Result<(
     }
     let count = rng.u64(1..4);
     let durability = if rng.u8(..4) == 0 { Durability::Buffered } else { Durability::Durable };
-    entry.changes.push(Change::Append { first, term: entry.term, count });
+    let term = entry.term;
+    entry.changes.extend((first..first + count).map(|lsn| Change::Append { lsn, term }));
     let ticket = append_at(group, Lsn(first), Term(entry.term), count as usize, BYTES, durability)?;
     if rng.u8(..8) == 0 {
         return Ok(());

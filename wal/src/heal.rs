@@ -1,0 +1,290 @@
+//! Healing a damaged log: what is missing or doubtful is fetched, and the whole log is written again.
+//!
+//! # The order of steps, and why
+//! 1. The directory is locked and read, holes included ([`crate::scan`]). What stands behind a hole tells which
+//!    entries are doubtful ([`crate::replay`]).
+//! 2. For each hole the caller gives the entries back, from a peer that holds its end in the same term, or, if they
+//!    are committed, from the archive. They must continue what is known and end where the log says.
+//! 3. All live entries are copied into new segments, under numbers greater than any in a file's name. Their batches
+//!    claim nothing about what was durable. All files and names are synced. *The first segment's header is not written
+//!    yet.*
+//! 4. The first segment's header is written, durably. It names no predecessor: with it, and not before, the new chain
+//!    is the log.
+//! 5. The log is opened as always, which deletes what its chain does not name.
+//!
+//! A crash before 4 leaves the damaged log as it was: headers that healing wrote say so, and without the first of them
+//! they count for nothing. Healing begins anew. A crash after 4 leaves a whole log.
+
+use std::path::Path;
+
+use logwood_base::{AlignedBuffer, Environment, Error, GroupId, LogPosition, Lsn, Result, SegmentNo, Term};
+
+use crate::format::batch::{self, BatchFields, Kind, Placement};
+use crate::format::{BLOCK, block_up};
+use crate::inspect::{segments_of, walk_entries};
+use crate::log::Log;
+use crate::options::{Entry, Expect, Hole, LogOptions, Progress, Recovered};
+use crate::recovery::{Identity, Records};
+use crate::roll::opening;
+use crate::scan::{Scan, ScanRequest, scan};
+use crate::segment::{Prepared, Segment, create_written};
+
+impl Log {
+    /// Opens a log as [`Log::open`] does, and mends damage: `fetch` is asked for the entries of each [`Hole`]. For a
+    /// hole that reaches to the end of its group it gives what is known to belong there, perhaps nothing.
+    ///
+    /// # Errors
+    /// What `fetch` answers; `InvalidArgument` when its entries do not fit into the hole; as [`Log::open`]. The damaged
+    /// log is as it was, then.
+    pub fn heal(
+        env: &Environment,
+        dir: &Path,
+        expect: Expect,
+        options: LogOptions,
+        progress: &mut dyn FnMut(Progress),
+        fetch: &mut dyn FnMut(&Hole) -> Result<Vec<Entry>>,
+    ) -> Result<(Self, Recovered)> {
+        options.check()?;
+        env.disk.list(dir)?;
+        let lock = env.disk.lock(dir)?;
+        let disk = &*env.disk;
+        let request = ScanRequest { disk, dir, expect, writable: true, until: None, options: &options };
+        let found = scan(&request, progress)?;
+        if found.damage.is_empty() {
+            return Self::open_locked(env, dir, expect, options, progress, lock);
+        }
+        let healed = found.damage.clone();
+        rewrite(env, dir, &options, found, fetch)?;
+        // The manifest's position was in the damaged chain; the new one stands in for all of it.
+        let expect = Expect { durable_end: LogPosition::ZERO, ..expect };
+        let (log, recovered) = Self::open_locked(env, dir, expect, options, progress, lock)?;
+        Ok((log, Recovered { healed, ..recovered }))
+    }
+}
+
+/// Steps 2 to 4.
+fn rewrite(
+    env: &Environment,
+    dir: &Path,
+    options: &LogOptions,
+    mut found: Scan,
+    fetch: &mut dyn FnMut(&Hole) -> Result<Vec<Entry>>,
+) -> Result<()> {
+    let mut fetched: Vec<(GroupId, Vec<Entry>)> = Vec::new();
+    for hole in found.holes() {
+        let entries = fetch(&hole)?;
+        check_fit(&hole, &entries)?;
+        accept(&mut found, &hole, &entries);
+        fetched.push((hole.group, entries));
+    }
+    let records: Vec<_> = found.groups.iter().map(|(id, replay)| (*id, replay.log.record.clone())).collect();
+    let number = found.files.last().map_or(SegmentNo(1), |(number, _)| number.next());
+    let identity = (found.log, found.database);
+    let segments = segments_of(found.log, &found.chain);
+    let mut writer = Rewriter::new(env, dir, options, identity, &records, number)?;
+    for (id, replay) in &found.groups {
+        let base = replay.log.record.base.0;
+        let mut gifts =
+            fetched.iter().filter(|(group, _)| group == id).flat_map(|(_, entries)| entries).peekable();
+        let copy = |writer: &mut Rewriter<'_>, lsn: Lsn, term: Term, payload: &[u8]| {
+            writer.entry(*id, lsn, term, payload)
+        };
+        walk_entries(&segments, *id, replay, base.next(), &mut |entry| {
+            while let Some(gift) = gifts.next_if(|gift| gift.lsn < entry.lsn) {
+                copy(&mut writer, gift.lsn, gift.term, &gift.payload)?;
+            }
+            copy(&mut writer, entry.lsn, entry.term, entry.payload)?;
+            Ok(true)
+        })?;
+        for gift in gifts {
+            copy(&mut writer, gift.lsn, gift.term, &gift.payload)?;
+        }
+        writer.end_batch();
+    }
+    writer.finish()
+}
+
+/// Whether fetched entries fill a hole and agree with what is around it.
+fn check_fit(hole: &Hole, entries: &[Entry]) -> Result<()> {
+    let refuse =
+        |what: String| Err(Error::InvalidArgument(format!("fetched for group {}: {what}", hole.group)));
+    let mut before = (hole.first.previous(), hole.previous.1.max(Term::NONE));
+    for entry in entries {
+        if entry.lsn != before.0.next() || entry.term < before.1 || entry.term == Term::NONE {
+            return refuse(format!(
+                "{} in term {} behind {} in {}",
+                entry.lsn, entry.term, before.0, before.1
+            ));
+        }
+        before = (entry.lsn, entry.term);
+    }
+    match hole.last {
+        Some((lsn, _)) if before.0 != lsn => refuse(format!("up to {}, wanted up to {lsn}", before.0)),
+        Some((_, term)) if term != Term::NONE && before.1 != term => {
+            refuse(format!("{} in term {}, wanted in {term}", before.0, before.1))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Notes fetched entries in a group's record, so that the new header tells of them.
+fn accept(found: &mut Scan, hole: &Hole, entries: &[Entry]) {
+    let Some(replay) = found.groups.get_mut(&hole.group) else { return };
+    let log = &mut replay.log;
+    if hole.last.is_none() {
+        log.truncate(hole.first);
+        log.index.truncate(hole.first);
+        replay.doubt = None;
+        for entry in entries {
+            log.push(entry.lsn, entry.term);
+            log.record.append_term = log.record.append_term.max(entry.term);
+        }
+    } else {
+        let last = log.record.last.0;
+        for entry in entries {
+            log.terms.set(entry.lsn, entry.lsn, entry.term, last);
+        }
+    }
+}
+
+/// Writes copies into new segments.
+struct Rewriter<'a> {
+    env: &'a Environment,
+    dir: &'a Path,
+    options: &'a LogOptions,
+    identity: Identity,
+    records: &'a Records,
+    root: Segment,
+    root_header: AlignedBuffer,
+    segment: Option<Segment>,
+    /// What is gathered for the current segment, from `start` on.
+    bytes: AlignedBuffer,
+    start: u32,
+    crc: u32,
+    batch: Option<(usize, BatchFields)>,
+    /// Exact end of the last batch.
+    last: LogPosition,
+}
+
+impl<'a> Rewriter<'a> {
+    fn new(
+        env: &'a Environment,
+        dir: &'a Path,
+        options: &'a LogOptions,
+        identity: Identity,
+        records: &'a Records,
+        number: SegmentNo,
+    ) -> Result<Self> {
+        let root = make(env, dir, options, identity, number)?;
+        let header = opening(identity, &root, LogPosition::ZERO, 0, true, records);
+        let start = block_up(header.end);
+        Ok(Self {
+            env,
+            dir,
+            options,
+            identity,
+            records,
+            root,
+            root_header: header.bytes,
+            segment: None,
+            bytes: AlignedBuffer::default(),
+            start,
+            crc: header.crc,
+            batch: None,
+            last: LogPosition::new(number, header.end),
+        })
+    }
+
+    fn current(&self) -> &Segment {
+        self.segment.as_ref().unwrap_or(&self.root)
+    }
+
+    /// Adds one entry to the current batch, or to a new one.
+    fn entry(&mut self, group: GroupId, lsn: Lsn, term: Term, payload: &[u8]) -> Result<()> {
+        let more = payload.len() + batch::ENTRY_FIXED_BYTES;
+        let continues = self.batch.is_some_and(|(start, fields)| {
+            fields.group == group
+                && fields.last_lsn().next() == lsn
+                && self.bytes.len() - start + more <= self.options.batch_limit()
+        });
+        if !continues {
+            self.end_batch();
+            let room = self.current().bytes.saturating_sub(self.start + 3 * BLOCK) as usize;
+            if self.bytes.len() + more + batch::FIXED_BYTES + self.options.batch_limit() > room
+                && !self.bytes.is_empty()
+            {
+                self.next_segment()?;
+            }
+            let record = self.records.iter().find(|(id, _)| *id == group).map(|(_, record)| record);
+            let fields = BatchFields {
+                kind: Kind::Copy,
+                group,
+                append_term: record.map_or(term, |record| record.append_term),
+                prev_term: Term::NONE,
+                commit_lsn: record.map_or(Lsn::ZERO, |record| record.committed),
+                first_lsn: lsn,
+                count: 0,
+            };
+            self.batch = Some((self.bytes.len(), fields));
+            batch::begin(&mut self.bytes);
+        }
+        batch::put_entry(&mut self.bytes, term, payload);
+        if let Some((_, fields)) = &mut self.batch {
+            fields.count += 1;
+        }
+        Ok(())
+    }
+
+    /// Gives the current batch its place.
+    fn end_batch(&mut self) {
+        let Some((from, fields)) = self.batch.take() else { return };
+        let at = self.start + from as u32;
+        let placement = Placement { durable_end: LogPosition::ZERO, previous_crc: self.crc };
+        let seed = self.current().seed_at(at);
+        self.crc = batch::finish(&mut self.bytes[from..], &fields, &placement, seed);
+        self.last = LogPosition::new(self.current().number, self.start + self.bytes.len() as u32);
+    }
+
+    /// Writes what was gathered, durably.
+    fn write(&mut self) -> Result<()> {
+        let segment = self.segment.as_ref().unwrap_or(&self.root);
+        if !self.bytes.is_empty() {
+            segment.file.write_at(u64::from(self.start), &self.bytes)?;
+        }
+        segment.file.sync()?;
+        self.bytes.clear();
+        Ok(())
+    }
+
+    fn next_segment(&mut self) -> Result<()> {
+        self.write()?;
+        let number = self.current().number.next();
+        let segment = make(self.env, self.dir, self.options, self.identity, number)?;
+        let header = opening(self.identity, &segment, self.last, self.crc, true, self.records);
+        segment.file.write_durable(0, &header.bytes)?;
+        self.start = block_up(header.end);
+        self.crc = header.crc;
+        self.last = LogPosition::new(number, header.end);
+        self.segment = Some(segment);
+        Ok(())
+    }
+
+    /// Step 4: the first header makes it the log.
+    fn finish(mut self) -> Result<()> {
+        self.end_batch();
+        self.write()?;
+        self.env.disk.sync_dir(self.dir)?;
+        self.root.file.write_durable(0, &self.root_header)
+    }
+}
+
+fn make(
+    env: &Environment,
+    dir: &Path,
+    options: &LogOptions,
+    identity: Identity,
+    number: SegmentNo,
+) -> Result<Segment> {
+    let Prepared { bytes, file, .. } = create_written(&*env.disk, dir, number, options.segment_bytes, true)?;
+    Ok(Segment::new(identity.0, number, bytes, file))
+}
