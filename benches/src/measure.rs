@@ -82,11 +82,22 @@ impl Draw {
     }
 }
 
-/// The record of number `n`: a random-looking key of 24 bytes and value of 150 bytes, as in redb's benchmark.
+/// The key of record `n`: 24 random-looking bytes, as in redb's benchmark.
+pub fn key(n: u64) -> [u8; 24] {
+    let mut key = [0u8; 24];
+    generator(n).fill(&mut key);
+    key
+}
+
+/// Record `n`: its key, and 150 random-looking bytes.
 pub fn record(n: u64) -> ([u8; 24], [u8; 150]) {
-    let mut draw = Draw(n.wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let mut draw = generator(n);
     let (mut key, mut value) = ([0u8; 24], [0u8; 150]);
     draw.fill(&mut key);
     draw.fill(&mut value);
     (key, value)
+}
+
+fn generator(n: u64) -> Draw {
+    Draw(n.wrapping_mul(0x2545_f491_4f6c_dd1d))
 }
