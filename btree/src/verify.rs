@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use logwood_base::codec::CodecError;
 use logwood_base::{Access, Corruption, Disk, Error, File, Generation, KeyspaceId, Result, SegmentNo};
-use sha2::{Digest as _, Sha256};
 
 use crate::format::delta::DeltaReader;
 use crate::format::inner::InnerReader;
@@ -31,8 +30,9 @@ use crate::format::segment::{
 use crate::manifest::{self, ManifestFile};
 use crate::store::{Store, manifest_dir, pages_dir, segment_files, segment_path};
 
-/// How much is read at once.
-const WINDOW_BYTES: usize = 1 << 20;
+mod stream;
+
+use stream::ByteStream;
 
 /// The keys that damage takes away.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -411,66 +411,4 @@ fn structure(path: &Path, offset: u64, check: &'static str, error: CodecError) -
 
 fn hex(hash: &ContentHash) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Reads a file once from start to end, hashing all of it and handing out pieces.
-struct ByteStream {
-    file: Arc<dyn File>,
-    size: u64,
-    /// Where the next window begins.
-    next: u64,
-    window: Vec<u8>,
-    /// How much of the window was handed out.
-    taken: usize,
-    hasher: Sha256,
-}
-
-impl ByteStream {
-    fn new(file: Arc<dyn File>, size: u64) -> Self {
-        Self { file, size, next: 0, window: Vec::new(), taken: 0, hasher: Sha256::new() }
-    }
-
-    /// The next `length` bytes, which must be in the file.
-    fn take(&mut self, length: usize) -> Result<&[u8]> {
-        while self.window.len() - self.taken < length {
-            self.window.drain(..self.taken);
-            self.taken = 0;
-            self.fill()?;
-        }
-        let start = self.taken;
-        self.taken += length;
-        Ok(&self.window[start..start + length])
-    }
-
-    fn skip_to(&mut self, offset: u64) -> Result<()> {
-        while self.next < offset {
-            self.window.clear();
-            self.taken = 0;
-            self.fill()?;
-        }
-        self.taken = self.window.len() - (self.next - offset) as usize;
-        Ok(())
-    }
-
-    fn fill(&mut self) -> Result<()> {
-        let length = WINDOW_BYTES.min((self.size - self.next) as usize);
-        if length == 0 {
-            return Err(Error::Internal("a read beyond what the trailer promises".into()));
-        }
-        let (bytes, _) = self.file.read_past_cache(self.next, length)?;
-        self.hasher.update(&*bytes);
-        self.window.extend_from_slice(&bytes);
-        self.next += length as u64;
-        Ok(())
-    }
-
-    /// Reads the rest, and answers the hash of everything.
-    fn finish(mut self) -> Result<ContentHash> {
-        while self.next < self.size {
-            self.window.clear();
-            self.taken = 0;
-            self.fill()?;
-        }
-        Ok(self.hasher.finalize().into())
-    }
 }

@@ -1,4 +1,5 @@
-//! No bytes make a decoder allocate without bound: at most twice the input and one MiB.
+//! No bytes make a decoder allocate without bound: at most twice the input and one MiB. Verification of files holds
+//! little, however long they are.
 
 #![allow(unsafe_code)] // A counting allocator cannot be written without.
 
@@ -6,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use logwood_base::codec::{Reader, Writer};
-use logwood_base::{Generation, Lsn, SegmentNo};
+use logwood_base::{DatabaseId, Generation, KeyspaceId, LogId, LogPosition, Lsn, SegmentNo};
 use logwood_btree::format::child::ChildEntry;
 use logwood_btree::format::delta::{DeltaBuilder, DeltaReader};
 use logwood_btree::format::inner::InnerReader;
@@ -15,6 +16,9 @@ use logwood_btree::format::manifest::Manifest;
 use logwood_btree::format::overflow::OverflowRef;
 use logwood_btree::format::page;
 use logwood_btree::format::segment::{SegmentHeader, Trailer, read_index};
+use logwood_btree::store::{
+    Beginning, Commit, Identity, Label, PageKind, Root, Store, StoreOptions, Stream, TreeEntry,
+};
 
 /// Counts what this thread holds, and the most it held.
 struct Counting;
@@ -123,4 +127,46 @@ fn damaged_pages_make_no_room() {
             }
         }
     }
+}
+
+#[test]
+fn verification_of_large_segments_holds_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = logwood_base::disk::probe::disk_named("plain").unwrap();
+    let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    let beginning = Beginning {
+        checkpoint_lsn: Lsn::ZERO,
+        replay_from: Lsn::FIRST,
+        log_durable_end: LogPosition::ZERO,
+        engine_state: b"",
+    };
+    let store = Store::create(disk, folder.path(), identity, StoreOptions::default(), beginning).unwrap();
+    let mut leaf = LeafBuilder::default();
+    for n in 0..80u32 {
+        let value: Vec<u8> = (0..100u32).map(|i| (i * i + n * 7) as u8).collect();
+        leaf.push(&n.to_be_bytes(), &LeafValue::Inline(&value));
+    }
+    let body = leaf.finish();
+    let label = Label { kind: PageKind::Leaf, level: 0, keyspace: KeyspaceId(1), low_key: b"" };
+    let pages: Vec<_> = (0..2500).map(|_| store.append(Stream::Base, &label, &body).unwrap()).collect();
+    store.seal_all().unwrap();
+    let child = ChildEntry::of_image(pages[0], Lsn(1), logwood_base::digest::Digest::EMPTY);
+    let tree = TreeEntry { keyspace: KeyspaceId(1), root: Some(Root { level: 0, child }) };
+    let commit = Commit {
+        checkpoint_lsn: Lsn(1),
+        replay_from: Lsn(2),
+        log_durable_end: LogPosition::ZERO,
+        engine_state: b"",
+        trees: vec![tree],
+        unreached: &[],
+        still_reached: &[],
+    };
+    store.commit(commit).unwrap();
+    let mut verified = 0;
+    let held = most_held(|| {
+        let report = store.verify_files(&mut |damage| panic!("{damage:?}"), &mut |_| ()).unwrap();
+        verified = report.bytes;
+    });
+    assert!(verified > 16 << 20, "{verified} bytes in two segments");
+    assert!(held < 6 << 20, "{held} bytes held");
 }

@@ -5,8 +5,8 @@
 //! takes away, and [`Commit`](super::Commit) carries the difference between what the trees reach in memory and what
 //! the committed trees reach.
 //!
-//! Victims are the emptiest first: they give back the most space for the least writing (`docs/decisions` and the
-//! simulation in the performance notes: greedy moved a quarter of what oldest-first did).
+//! Victims are the emptiest first: they give back the most space for the least writing. In a simulation of random
+//! updates, taking the oldest first moved about four times as many bytes.
 
 use logwood_base::SegmentNo;
 
