@@ -1,0 +1,147 @@
+//! Puts and deletes that take effect together.
+//!
+//! A batch *is* the payload of the commit that it becomes (see [`crate::entry`]): every put is encoded once, where
+//! the log will copy it from. The time is filled in when the commit gets its place in the log.
+
+use std::ops::{Bound, RangeBounds};
+
+use logwood_base::limits;
+use logwood_base::{Error, KeyspaceId, Result};
+
+use crate::entry::{self, HEADER_BYTES, Operation};
+use crate::keyspace::Keyspace;
+use crate::range::KeyBound;
+
+/// Puts and deletes over any keyspaces of one database, committed at once by
+/// [`Database::commit`](crate::Database::commit). A later operation on a key wins.
+///
+/// ```
+/// # use logwood::{Database, Durability, Options};
+/// # let directory = tempfile::tempdir()?;
+/// let db = Database::open(directory.path(), Options::new())?;
+/// let users = db.ensure_keyspace("users")?;
+/// let by_name = db.ensure_keyspace("users-by-name")?;
+///
+/// let mut batch = db.batch();
+/// batch.put(&users, b"17", b"Ada")?;
+/// batch.put(&by_name, b"Ada", b"17")?;
+/// let lsn = db.commit(batch, Durability::Durable)?;
+/// assert!(db.visible_lsn() >= lsn);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Batch {
+    /// A commit's payload so far.
+    payload: Vec<u8>,
+    operations: usize,
+    /// Which database's keyspaces it may name.
+    pub(crate) database: usize,
+    key_bytes_max: usize,
+    value_bytes_max: usize,
+    batch_bytes_max: usize,
+}
+
+impl Batch {
+    pub(crate) fn new(database: usize, options: &crate::Options) -> Self {
+        let mut payload = Vec::with_capacity(256);
+        entry::begin_commit(&mut payload);
+        Self {
+            payload,
+            operations: 0,
+            database,
+            key_bytes_max: options.key_bytes_max,
+            value_bytes_max: options.value_bytes_max,
+            batch_bytes_max: options.batch_bytes_max,
+        }
+    }
+
+    /// Sets the value of a key.
+    ///
+    /// # Errors
+    /// `LimitExceeded` for a key, value or batch that is too long; `InvalidArgument` for a keyspace of another
+    /// database. The batch is as before then.
+    pub fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
+        limits::check("key bytes", key.len(), self.key_bytes_max)?;
+        limits::check("value bytes", value.len(), self.value_bytes_max)?;
+        self.add(keyspace, |keyspace| Operation::Put { keyspace, key, value })
+    }
+
+    /// Takes the value of a key away; no matter if it has none.
+    ///
+    /// # Errors
+    /// As [`Batch::put`].
+    pub fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
+        limits::check("key bytes", key.len(), self.key_bytes_max)?;
+        self.add(keyspace, |keyspace| Operation::Delete { keyspace, key })
+    }
+
+    /// Takes the values of a range of keys away.
+    ///
+    /// # Errors
+    /// As [`Batch::put`].
+    pub fn delete_range<'k>(
+        &mut self,
+        keyspace: &Keyspace,
+        range: impl RangeBounds<&'k [u8]>,
+    ) -> Result<()> {
+        let from = KeyBound::start(range.start_bound());
+        let to = KeyBound::end(range.end_bound());
+        let longest = from.as_ref().len().max(to.as_ref().map_or(0, |to| to.as_ref().len()));
+        limits::check("key bytes", longest, self.key_bytes_max)?;
+        self.add(keyspace, |keyspace| Operation::DeleteRange {
+            keyspace,
+            from: from.as_ref(),
+            to: to.as_ref().map(AsRef::as_ref),
+        })
+    }
+
+    /// Takes all that a keyspace holds away, and keeps the keyspace.
+    ///
+    /// # Errors
+    /// As [`Batch::put`].
+    pub fn clear(&mut self, keyspace: &Keyspace) -> Result<()> {
+        self.delete_range(keyspace, (Bound::Unbounded, Bound::Unbounded))
+    }
+
+    /// How many operations it holds.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.operations
+    }
+
+    /// Whether it holds none. Committing it then changes nothing, and still takes an entry.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.operations == 0
+    }
+
+    /// How many bytes it takes in the log, headers of the log's batches apart.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// The payload, its time still 0.
+    pub(crate) fn into_payload(self) -> Vec<u8> {
+        self.payload
+    }
+
+    fn add<'a>(&mut self, keyspace: &Keyspace, operation: impl FnOnce(KeyspaceId) -> Operation<'a>) -> Result<()> {
+        if keyspace.database() != self.database {
+            return Err(Error::InvalidArgument(format!(
+                "keyspace {} belongs to another database",
+                keyspace.name()
+            )));
+        }
+        keyspace.check_exists()?;
+        let before = self.payload.len();
+        operation(keyspace.id()).encode(&mut self.payload);
+        let length = self.payload.len() - HEADER_BYTES;
+        if let Err(error) = limits::check("batch bytes", length, self.batch_bytes_max) {
+            self.payload.truncate(before);
+            return Err(error);
+        }
+        self.operations += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! Every knob of a database, with its default.
+//!
+//! Limits of the formats stand in [`logwood_base::limits`] and cannot be raised here; an option can only be
+//! stricter. Options are checked once, when the directory is opened.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use logwood_base::limits::{
+    ENTRY_PAYLOAD_BYTES_MAX, KEY_BYTES_MAX, KEYSPACES_MAX, LOG_SEGMENT_BYTES_DEFAULT, LOG_SEGMENT_BYTES_MAX,
+    LOG_SEGMENT_BYTES_MIN, VALUE_BYTES_MAX,
+};
+use logwood_base::{DatabaseId, Environment, Error, Lsn, Result};
+
+use crate::Durability;
+
+/// What recovery has done so far, for progress bars.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RecoveryProgress {
+    /// The step at work.
+    pub step: RecoveryStep,
+    /// What is done of it: bytes when scanning, entries when replaying.
+    pub done: u64,
+    /// What it has in all, in the same unit; 0 when not known.
+    pub total: u64,
+    /// The last entry applied.
+    pub lsn: Lsn,
+}
+
+/// The two steps of recovery.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RecoveryStep {
+    /// The log's segments are read and checked.
+    ScanLog,
+    /// Entries behind the last checkpoint are applied.
+    Replay,
+}
+
+/// Told about recovery while it runs.
+pub type ProgressCallback = Arc<dyn Fn(RecoveryProgress) + Send + Sync>;
+
+/// Declares the options with default and setter each, so that the two cannot drift apart.
+macro_rules! options {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
+        /// How a directory is opened. Built by its setters, which can be chained:
+        ///
+        /// ```
+        /// use logwood::{Durability, Options};
+        /// let options = Options::new().cache_bytes(1 << 30).durability(Durability::Buffered);
+        /// # let _ = options;
+        /// ```
+        #[derive(Clone)]
+        pub struct Options {
+            $(pub(crate) $name: $type,)*
+            pub(crate) environment: Option<Environment>,
+            pub(crate) progress: Option<ProgressCallback>,
+            pub(crate) database_id: Option<DatabaseId>,
+        }
+
+        impl Default for Options {
+            fn default() -> Self {
+                Self { $($name: $default,)* environment: None, progress: None, database_id: None }
+            }
+        }
+
+        impl Options {
+            $($(#[$doc])* #[must_use] pub fn $name(mut self, $name: $type) -> Self {
+                self.$name = $name;
+                self
+            })*
+        }
+
+        impl fmt::Debug for Options {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct("Options")
+                    $(.field(stringify!($name), &self.$name))*
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+options! {
+    /// Whether an absent or empty directory becomes a new database. Default: true. Otherwise it is `NotFound`.
+    create: bool = true;
+    /// What [`Keyspace::put`](crate::Keyspace::put) and its siblings promise. Default: [`Durability::Durable`].
+    durability: Durability = Durability::Durable;
+    /// Memory for pages. Default: 256 MiB. What live snapshots hold back comes on top.
+    cache_bytes: usize = 256 << 20;
+    /// A checkpoint begins when this many bytes of pages have changed since the last one. Default: 0, which means
+    /// half of `cache_bytes`.
+    dirty_bytes_max: usize = 0;
+    /// Most bytes of log that opening replays; checkpoints are paced by it and writers slowed when it nears.
+    /// Default: 256 MiB.
+    recovery_log_bytes_max: u64 = 256 << 20;
+    /// Size of a log segment's file. Default: 16 MiB; from 64 KiB to 1 GiB. An entry takes at most a quarter.
+    log_segment_bytes: u32 = LOG_SEGMENT_BYTES_DEFAULT;
+    /// Most log batches written beyond the oldest one that the disk has not acknowledged. Default: 8.
+    log_batches_in_flight_max: usize = 8;
+    /// Most bytes of one log batch. Default: 256 KiB.
+    log_batch_bytes_max: usize = 256 << 10;
+    /// Memory for recent entries, kept for followers and change readers. Default: 8 MiB.
+    log_recent_bytes_max: usize = 8 << 20;
+    /// Log segments written or recycled ahead. Default: 2.
+    log_pool_segments: usize = 2;
+    /// Quiet time after which the log's end is sealed. Default: 5 ms.
+    log_seal_delay: Duration = Duration::from_millis(5);
+    /// Size of a page segment's file. Default: 16 MiB.
+    page_segment_bytes: u32 = 16 << 20;
+    /// Bytes of a leaf in memory. Default: 8 KiB.
+    leaf_bytes: usize = 8 << 10;
+    /// Whether pages are compressed where a sample says that it pays. Default: true.
+    compression: bool = true;
+    /// Longest key. Default, and most: 65,535.
+    key_bytes_max: usize = KEY_BYTES_MAX;
+    /// Longest value. Default, and most: 64 MiB.
+    value_bytes_max: usize = VALUE_BYTES_MAX;
+    /// Most bytes of one batch, keys and values and a few bytes per operation. Default: 80 MiB. Opening needs as
+    /// much memory as the largest batch that was being written when the process ended.
+    batch_bytes_max: usize = 80 << 20;
+    /// Most keyspaces. Default, and most: 4096.
+    keyspaces_max: usize = KEYSPACES_MAX;
+    /// Whether checkpoints and cleaning run by themselves. Default: true. Without, writers still do the steps
+    /// that `recovery_log_bytes_max` and `dirty_bytes_max` ask for.
+    background: bool = true;
+}
+
+impl Options {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Disk, clock, randomness and background work. Default: [`Environment::system`].
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
+    /// Told how far recovery has come. Default: nobody.
+    #[must_use]
+    pub fn progress(mut self, callback: impl Fn(RecoveryProgress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(callback));
+        self
+    }
+
+    /// The database that the directory must belong to; a new one gets this identity. Default: any, and a new one
+    /// draws its own.
+    #[must_use]
+    pub fn database_id(mut self, database: DatabaseId) -> Self {
+        self.database_id = Some(database);
+        self
+    }
+
+    /// Refuses what the formats cannot hold.
+    pub(crate) fn check(&self) -> Result<()> {
+        let ranges: [(&str, u64, u64, u64); 7] = [
+            (
+                "log_segment_bytes",
+                u64::from(self.log_segment_bytes),
+                u64::from(LOG_SEGMENT_BYTES_MIN),
+                u64::from(LOG_SEGMENT_BYTES_MAX),
+            ),
+            ("key_bytes_max", self.key_bytes_max as u64, 1, KEY_BYTES_MAX as u64),
+            ("value_bytes_max", self.value_bytes_max as u64, 0, VALUE_BYTES_MAX as u64),
+            ("keyspaces_max", self.keyspaces_max as u64, 1, KEYSPACES_MAX as u64),
+            ("batch_bytes_max", self.batch_bytes_max as u64, 1 << 10, 1 << 30),
+            ("recovery_log_bytes_max", self.recovery_log_bytes_max, 64 << 10, u64::MAX),
+            ("cache_bytes", self.cache_bytes as u64, 64 << 10, u64::MAX),
+        ];
+        for (name, found, least, most) in ranges {
+            if !(least..=most).contains(&found) {
+                return Err(Error::InvalidArgument(format!("{name} is {found}, not within {least}..={most}")));
+            }
+        }
+        if !self.log_segment_bytes.is_multiple_of(logwood_base::limits::BLOCK_BYTES as u32) {
+            return Err(Error::InvalidArgument("log_segment_bytes is not a multiple of 4096".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Most bytes of one entry's payload.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        ENTRY_PAYLOAD_BYTES_MAX.min(self.log_segment_bytes as usize / 4)
+    }
+
+    /// Changed bytes at which a checkpoint begins.
+    pub(crate) fn dirty_bytes_bound(&self) -> u64 {
+        match self.dirty_bytes_max {
+            0 => self.cache_bytes as u64 / 2,
+            bytes => bytes as u64,
+        }
+    }
+
+    /// The environment, or the real machine.
+    pub(crate) fn environment_or_system(&self) -> Result<Environment> {
+        match &self.environment {
+            Some(environment) => Ok(environment.clone()),
+            None => system_environment(),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn system_environment() -> Result<Environment> {
+    Environment::system()
+}
+
+#[cfg(not(unix))]
+fn system_environment() -> Result<Environment> {
+    Err(Error::InvalidArgument("no disk is known for this platform: pass Options::environment".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_bounds_are_named() {
+        Options::new().check().unwrap();
+        let error = Options::new().log_segment_bytes(1000).check().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid argument: log_segment_bytes is 1000, not within 65536..=1073741824"
+        );
+        assert!(Options::new().log_segment_bytes((64 << 10) + 1).check().is_err());
+        assert_eq!(Options::new().log_segment_bytes(64 << 10).payload_bytes_max(), 16 << 10);
+        assert_eq!(Options::new().dirty_bytes_bound(), 128 << 20);
+    }
+}

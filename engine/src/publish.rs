@@ -1,0 +1,151 @@
+//! Which commits may be seen: `visible_lsn` is a prefix in which every commit has reached its own durability.
+//!
+//! A commit is applied to the trees while its write may still be in flight. It is queued here, in LSN order, before
+//! anybody can wait for it; whoever finds the front of the queue done takes it off and publishes. So
+//!
+//! 1. nothing is seen before it is as durable as its writer asked;
+//! 2. a commit that is answered is visible, its writer reads it back;
+//! 3. nobody has to be woken for it: a waiter whose own write is done waits for the writes before it by leading them
+//!    (a buffered commit behind a durable one waits for the sync of that one);
+//! 4. behind a failed write nothing is ever published.
+//!
+//! Called by the commit path ([`crate::commit`]) with the log's tickets; generic so that a test can drive every
+//! interleaving with tickets of its own.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+use logwood_base::sync::Mutex;
+use logwood_base::sync::atomic::{AtomicU64, Ordering};
+use logwood_base::{Error, Lsn, Result};
+
+/// A write on its way to the durability that was asked for.
+pub(crate) trait PendingWrite: Clone {
+    /// Its outcome, once there is one. Does not wait.
+    fn outcome(&self) -> Option<Result<()>>;
+
+    /// Waits for the outcome, doing the write itself when nobody does.
+    fn wait(&self) -> Result<()>;
+
+    /// Like `wait` for tasks of an executor.
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<()>>;
+}
+
+/// The commits that are applied and not visible yet. `publish` is called with ascending LSNs, never at the same time.
+pub(crate) struct Publisher<T> {
+    queue: Mutex<Queue<T>>,
+    visible: AtomicU64,
+    publish: Box<dyn Fn(Lsn) + Send + Sync>,
+}
+
+struct Queue<T> {
+    /// Ascending LSNs.
+    pending: VecDeque<(Lsn, T)>,
+    failed: Option<Error>,
+}
+
+impl<T: PendingWrite> Publisher<T> {
+    pub(crate) fn new(visible: Lsn, publish: Box<dyn Fn(Lsn) + Send + Sync>) -> Self {
+        let queue = Queue { pending: VecDeque::new(), failed: None };
+        Self { queue: Mutex::new(queue), visible: AtomicU64::new(visible.get()), publish }
+    }
+
+    /// The newest LSN that readers see.
+    pub(crate) fn visible(&self) -> Lsn {
+        Lsn(self.visible.load(Ordering::Acquire))
+    }
+
+    /// Queues a commit. Called in LSN order, under the sequencer's lock.
+    pub(crate) fn register(&self, lsn: Lsn, write: T) {
+        let mut queue = self.queue.lock();
+        debug_assert!(queue.pending.back().is_none_or(|(before, _)| *before < lsn));
+        queue.pending.push_back((lsn, write));
+    }
+
+    /// Waits until `lsn`, whose own write is `write`, is visible.
+    pub(crate) fn wait(&self, lsn: Lsn, write: &T) -> Result<()> {
+        write.wait()?;
+        loop {
+            match self.advance(lsn)? {
+                None => return Ok(()),
+                Some(earlier) => earlier.wait()?,
+            }
+        }
+    }
+
+    /// As [`Publisher::wait`], for executors.
+    pub(crate) fn poll(&self, lsn: Lsn, write: &T, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if let Poll::Ready(outcome) = write.poll(context) {
+            outcome?;
+        } else {
+            return Poll::Pending;
+        }
+        while let Some(earlier) = self.advance(lsn)? {
+            match earlier.poll(context) {
+                Poll::Ready(outcome) => outcome?,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until everything queued so far is visible.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let Some(last) = self.queue.lock().pending.back().map(|(lsn, write)| (*lsn, write.clone())) else {
+            return Ok(());
+        };
+        self.wait(last.0, &last.1)
+    }
+
+    /// Whether anything is queued.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.queue.lock().pending.is_empty()
+    }
+
+    /// Publishes what is done at the front. Answers the first write that stands between `lsn` and its readers, or
+    /// `None` when `lsn` is visible.
+    fn advance(&self, lsn: Lsn) -> Result<Option<T>> {
+        if self.visible() >= lsn {
+            return Ok(None);
+        }
+        let mut queue = self.queue.lock();
+        if let Some(error) = &queue.failed {
+            return Err(error.clone());
+        }
+        let mut done = None;
+        while let Some((front, write)) = queue.pending.front() {
+            match write.outcome() {
+                Some(Ok(())) => done = Some(*front),
+                Some(Err(error)) => {
+                    queue.failed = Some(error.poison());
+                    break;
+                }
+                None => break,
+            }
+            queue.pending.pop_front();
+        }
+        if let Some(done) = done {
+            // Under the lock, so that the numbers ascend.
+            (self.publish)(done);
+            self.visible.store(done.get(), Ordering::Release);
+        }
+        if self.visible() >= lsn {
+            return Ok(None);
+        }
+        match (&queue.failed, queue.pending.front()) {
+            (Some(error), _) => Err(error.clone()),
+            (None, Some((_, write))) => Ok(Some(write.clone())),
+            (None, None) => Err(Error::Internal(format!("lsn {lsn} was never queued for publishing"))),
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Publisher<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").field("visible", &self.visible).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "publish_tests.rs"]
+mod tests;
