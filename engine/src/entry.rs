@@ -244,7 +244,9 @@ impl<'a> Body<'a> {
             }
             kind::DROP_KEYSPACE => Self::DropKeyspace { id: keyspace(reader)? },
             kind::MEMBERSHIP => Self::Membership(rest(reader)?),
-            kind::OPEN_MARK => Self::OpenMark { keyspace: keyspace(reader)?, range: KeyRange::decode(reader)? },
+            kind::OPEN_MARK => {
+                Self::OpenMark { keyspace: keyspace(reader)?, range: KeyRange::decode(reader)? }
+            }
             kind::MARK => Self::Mark {
                 opened: Lsn(reader.varint("lsn of the open mark")?),
                 keyspace: keyspace(reader)?,

@@ -150,9 +150,9 @@ impl<'a> Operation<'a> {
     #[must_use]
     pub const fn keyspace(&self) -> KeyspaceId {
         match self {
-            Self::Put { keyspace, .. } | Self::Delete { keyspace, .. } | Self::DeleteRange { keyspace, .. } => {
-                *keyspace
-            }
+            Self::Put { keyspace, .. }
+            | Self::Delete { keyspace, .. }
+            | Self::DeleteRange { keyspace, .. } => *keyspace,
         }
     }
 }

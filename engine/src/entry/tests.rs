@@ -8,7 +8,9 @@ fn samples() -> Vec<(Entry<'static>, &'static str)> {
     let range = KeyRange { from: b"a", to: Some(b"c") };
     vec![
         (
-            plain(Body::Commit(Operations::new(b"\x01\x01\x01k\x02vw\x02\x01\x01d\x03\x02\x01a\x01b\x04\x02\x00"))),
+            plain(Body::Commit(Operations::new(
+                b"\x01\x01\x01k\x02vw\x02\x01\x01d\x03\x02\x01a\x01b\x04\x02\x00",
+            ))),
             "010011000000000000000101016b027677020101640302016101620402 00",
         ),
         (
