@@ -3,14 +3,14 @@
 //! A batch *is* the payload of the commit that it becomes (see [`crate::entry`]): every put is encoded once, where
 //! the log will copy it from. The time is filled in when the commit gets its place in the log.
 
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 
 use logwood_base::limits;
 use logwood_base::{Error, KeyspaceId, Result};
 
 use crate::entry::{self, HEADER_BYTES, Operation};
 use crate::keyspace::Keyspace;
-use crate::range::KeyBound;
+use crate::range::half_open;
 
 /// Puts and deletes over any keyspaces of one database, committed at once by
 /// [`Database::commit`](crate::Database::commit). A later operation on a key wins.
@@ -79,20 +79,15 @@ impl Batch {
     ///
     /// # Errors
     /// As [`Batch::put`].
-    pub fn delete_range<'k>(
+    pub fn delete_range<K: AsRef<[u8]>>(
         &mut self,
         keyspace: &Keyspace,
-        range: impl RangeBounds<&'k [u8]>,
+        range: impl RangeBounds<K>,
     ) -> Result<()> {
-        let from = KeyBound::start(range.start_bound());
-        let to = KeyBound::end(range.end_bound());
-        let longest = from.as_ref().len().max(to.as_ref().map_or(0, |to| to.as_ref().len()));
+        let (from, to) = half_open(&range);
+        let longest = from.len().max(to.as_ref().map_or(0, |to| to.len()));
         limits::check("key bytes", longest, self.key_bytes_max)?;
-        self.add(keyspace, |keyspace| Operation::DeleteRange {
-            keyspace,
-            from: from.as_ref(),
-            to: to.as_ref().map(AsRef::as_ref),
-        })
+        self.add(keyspace, |keyspace| Operation::DeleteRange { keyspace, from: &from, to: to.as_deref() })
     }
 
     /// Takes all that a keyspace holds away, and keeps the keyspace.
@@ -100,7 +95,7 @@ impl Batch {
     /// # Errors
     /// As [`Batch::put`].
     pub fn clear(&mut self, keyspace: &Keyspace) -> Result<()> {
-        self.delete_range(keyspace, (Bound::Unbounded, Bound::Unbounded))
+        self.delete_range::<&[u8]>(keyspace, ..)
     }
 
     /// How many operations it holds.

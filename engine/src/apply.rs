@@ -1,0 +1,200 @@
+//! The one place where an entry takes effect: commits, recovery, groups and restores all drive it.
+//!
+//! There is one [`Applier`] per database and one caller at a time; LSNs ascend without a gap. What is applied is not
+//! visible before it is published ([`crate::publish`]).
+//!
+//! Entries at or below the checkpoint that was opened are in the trees already. Replay passes them too when a
+//! transaction was open at the checkpoint: only their fragments are collected.
+
+use std::path::{Path, PathBuf};
+
+use logwood_base::sync::Arc;
+use logwood_base::{Corruption, Error, KeyspaceId, Lsn, Result};
+use logwood_btree::{Change, ChangeKind, Forest};
+
+use crate::catalog::{Catalog, KeyspaceShared};
+use crate::entry::{Body, DecodeError, Entry, Operation, Operations};
+use crate::fragments::Fragments;
+use crate::state::EngineState;
+
+/// Applies entries, in order.
+#[derive(Debug)]
+pub(crate) struct Applier {
+    forest: Forest,
+    catalog: Arc<Catalog>,
+    pub(crate) fragments: Fragments,
+    next_keyspace: KeyspaceId,
+    /// Of the last entry.
+    time_ms: u64,
+    /// The last entry that was taken in.
+    applied: Lsn,
+    /// Entries up to here are in the trees that were opened.
+    in_trees: Lsn,
+    /// Named in errors.
+    log: PathBuf,
+}
+
+impl Applier {
+    /// Goes on from a checkpoint: its state and LSN, and the LSN in front of the first entry that will come.
+    pub(crate) fn new(
+        forest: Forest,
+        catalog: Arc<Catalog>,
+        state: &EngineState,
+        checkpoint: Lsn,
+        before_first: Lsn,
+        fragments_bytes_max: usize,
+        log: &Path,
+    ) -> Result<Self> {
+        for (id, name) in &state.keyspaces {
+            let tree = forest.tree(*id).ok_or_else(|| {
+                Corruption::new(log, 0, "keyspaces of the manifest", format_args!("a tree for {id}"), "none")
+            })?;
+            catalog.insert(KeyspaceShared::new(*id, name, tree));
+        }
+        Ok(Self {
+            forest,
+            catalog,
+            fragments: Fragments::new(fragments_bytes_max, log),
+            next_keyspace: state.next_keyspace,
+            time_ms: state.time_ms,
+            applied: before_first,
+            in_trees: checkpoint,
+            log: log.to_owned(),
+        })
+    }
+
+    /// The last entry that was taken in.
+    pub(crate) const fn applied(&self) -> Lsn {
+        self.applied
+    }
+
+    /// The time of the next entry, when the clock says `clock_ms`.
+    pub(crate) fn next_time(&self, clock_ms: u64) -> u64 {
+        self.time_ms.max(clock_ms)
+    }
+
+    /// The number of the next keyspace.
+    pub(crate) const fn next_keyspace(&self) -> KeyspaceId {
+        self.next_keyspace
+    }
+
+    /// What a checkpoint of this moment must keep besides the trees.
+    pub(crate) fn state(&self) -> EngineState {
+        EngineState { next_keyspace: self.next_keyspace, time_ms: self.time_ms, keyspaces: self.catalog.list() }
+    }
+
+    /// From where the log must be replayed over a checkpoint of this moment.
+    pub(crate) fn replay_from(&self) -> Lsn {
+        let next = self.applied.next();
+        self.fragments.oldest().map_or(next, |oldest| oldest.min(next))
+    }
+
+    /// Takes an encoded entry in.
+    pub(crate) fn apply(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
+        let entry = Entry::decode(payload).map_err(|error| error.at(&self.log, lsn))?;
+        self.apply_entry(lsn, &entry)
+    }
+
+    /// Takes an entry in. An error leaves the trees undefined: the caller stops.
+    pub(crate) fn apply_entry(&mut self, lsn: Lsn, entry: &Entry<'_>) -> Result<()> {
+        if lsn <= self.in_trees {
+            self.collect_fragments(lsn, entry)?;
+            self.took(lsn, entry.time_ms);
+            return Ok(());
+        }
+        match entry.body {
+            Body::Commit(operations) => self.apply_operations(lsn, operations)?,
+            Body::CreateKeyspace { id, name } => {
+                if id < self.next_keyspace || self.catalog.by_name(name).is_ok() {
+                    let found = format!("keyspace {id} named {name}");
+                    return Err(self.damage(lsn, "created keyspace", "a new number and name", found));
+                }
+                let tree = self.forest.create_tree(id)?;
+                self.catalog.insert(KeyspaceShared::new(id, name, tree));
+                self.next_keyspace = KeyspaceId(id.get().saturating_add(1));
+            }
+            Body::DropKeyspace { id } => {
+                self.catalog.remove(id).ok_or_else(|| self.unknown_keyspace(lsn, id))?;
+                self.forest.drop_tree(id)?;
+            }
+            Body::Fragment { transaction, sequence, piece } => {
+                self.fragments.add(lsn, transaction, sequence, piece)?;
+            }
+            Body::CommitFragments { transaction, count, bytes, hash } => {
+                let joined = self.fragments.commit(lsn, transaction, count, bytes, hash)?;
+                self.apply_operations(lsn, Operations::new(&joined))?;
+            }
+            Body::Abort { transaction } => self.fragments.abort(transaction),
+            Body::Membership(_) | Body::OpenMark { .. } | Body::Mark { .. } | Body::NoOp => {}
+        }
+        self.took(lsn, entry.time_ms);
+        Ok(())
+    }
+
+    /// Notes that the changes of the commit at `lsn` were applied by the caller.
+    pub(crate) fn took(&mut self, lsn: Lsn, time_ms: u64) {
+        self.applied = lsn;
+        self.time_ms = self.time_ms.max(time_ms);
+    }
+
+    fn apply_operations(&mut self, lsn: Lsn, operations: Operations<'_>) -> Result<()> {
+        let malformed = |error| DecodeError::Malformed(error).at(&self.log, lsn);
+        let mut checked: Option<KeyspaceId> = None;
+        let mut changes = Vec::new();
+        for operation in operations {
+            let operation = operation.map_err(malformed)?;
+            if checked != Some(operation.keyspace()) {
+                let known = self.catalog.by_id(operation.keyspace());
+                known.ok_or_else(|| self.unknown_keyspace(lsn, operation.keyspace()))?;
+                checked = Some(operation.keyspace());
+            }
+            changes.push(change(operation));
+        }
+        self.forest.apply(lsn, &changes)
+    }
+
+    /// Of an entry that is in the trees already, only what a later commit of fragments may need.
+    fn collect_fragments(&mut self, lsn: Lsn, entry: &Entry<'_>) -> Result<()> {
+        match entry.body {
+            Body::Fragment { transaction, sequence, piece } => {
+                // The first entry replayed is the oldest *open* fragment; others around it may be closed by now and
+                // begin before it.
+                if sequence == 0 || self.fragments.open().any(|open| open == transaction) {
+                    self.fragments.add(lsn, transaction, sequence, piece)?;
+                }
+            }
+            Body::CommitFragments { transaction, .. } | Body::Abort { transaction } => {
+                self.fragments.abort(transaction);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn unknown_keyspace(&self, lsn: Lsn, id: KeyspaceId) -> Error {
+        self.damage(lsn, "keyspace of an entry", "one that exists", id)
+    }
+
+    fn damage(
+        &self,
+        lsn: Lsn,
+        check: &'static str,
+        expected: &str,
+        found: impl std::fmt::Display,
+    ) -> Error {
+        Corruption::new(&self.log, 0, check, expected, found).affecting(format_args!("lsn {lsn}")).into()
+    }
+}
+
+/// An operation as the trees take it.
+pub(crate) fn change(operation: Operation<'_>) -> Change<'_> {
+    match operation {
+        Operation::Put { keyspace, key, value } => {
+            Change { tree: keyspace, kind: ChangeKind::Put { key, value } }
+        }
+        Operation::Delete { keyspace, key } => Change { tree: keyspace, kind: ChangeKind::Delete { key } },
+        Operation::DeleteRange { keyspace, from, to } => {
+            Change { tree: keyspace, kind: ChangeKind::DeleteRange { from, to } }
+        }
+    }
+}

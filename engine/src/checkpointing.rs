@@ -1,0 +1,288 @@
+//! Checkpoints: when they begin, how fast they go, and what they let go of.
+//!
+//! A checkpoint is exactly the state at one LSN. It is pinned under the sequencer's lock as the last applied one,
+//! then made durable and visible, and only then is anything written: pages never hold what a crash could take back.
+//! Writers go on meanwhile.
+//!
+//! How fast: *pressure* is the log that opening would have to replay, as a share of `recovery_log_bytes_max`, or the
+//! changed pages, as a share of twice `dirty_bytes_max`, whichever is greater.
+//!
+//! | pressure | what happens |
+//! |---|---|
+//! | from 0.5 | the background task works on a checkpoint, with pauses that shrink as pressure grows |
+//! | from 0.7 | every writer does a part of it before its commit, a greater one as pressure grows |
+//! | from 1.0 | a writer goes on with it until pressure is below 1 again |
+//!
+//! So writers are slowed smoothly, and a process without background threads works the same way.
+//!
+//! After a checkpoint, entries below the *older* manifest's `replay_from` are released: should the newest manifest be
+//! lost, the one before it still opens.
+
+use std::time::Duration;
+
+use logwood_base::sync::atomic::{AtomicU64, Ordering};
+use logwood_base::sync::{Arc, Mutex, Weak};
+use logwood_base::{Error, Lsn, Result, Step, Task, TaskHandle};
+use logwood_btree::{Checkpoint, CheckpointJob, Snapshot};
+
+use crate::core::Core;
+
+/// Pressure at which the background task begins, and at which writers help, in thousandths.
+const BEGIN: u64 = 500;
+const HELP: u64 = 700;
+const FULL: u64 = 1000;
+
+/// Commits between two parts that a writer does, just above [`HELP`].
+const COMMITS_PER_PART: u64 = 32;
+
+/// The state of checkpoints of one database.
+#[derive(Debug)]
+pub(crate) struct Checkpointer {
+    work: Mutex<Work>,
+    /// Bytes of log behind the newest manifest's `replay_from`, about.
+    replay_bytes: AtomicU64,
+    /// Commits since a writer last helped.
+    unhelped: AtomicU64,
+    /// LSN of the newest checkpoint.
+    newest: AtomicU64,
+    finished: AtomicU64,
+    task: Mutex<Option<TaskHandle>>,
+}
+
+#[derive(Debug)]
+struct Work {
+    running: Option<Running>,
+    /// `replay_from` of the newest manifest; entries below it go when the next one is durable.
+    replay_from: Lsn,
+}
+
+#[derive(Debug)]
+struct Running {
+    job: CheckpointJob,
+    at: Lsn,
+    replay_from: Lsn,
+    /// What [`Checkpointer::replay_bytes`] was when the LSN was pinned.
+    bytes_before: u64,
+    /// Keeps the versions of `at` until the job is done.
+    _pinned: Snapshot,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// There is more to do.
+    Unfinished,
+    /// A checkpoint became durable, or there was nothing to write.
+    Finished,
+}
+
+impl Checkpointer {
+    pub(crate) fn new(checkpoint: Lsn, replay_from: Lsn, replay_bytes: u64) -> Self {
+        Self {
+            work: Mutex::new(Work { running: None, replay_from }),
+            replay_bytes: AtomicU64::new(replay_bytes),
+            unhelped: AtomicU64::new(0),
+            newest: AtomicU64::new(checkpoint.get()),
+            finished: AtomicU64::new(0),
+            task: Mutex::new(None),
+        }
+    }
+
+    /// The LSN of the newest durable checkpoint.
+    pub(crate) fn newest(&self) -> Lsn {
+        Lsn(self.newest.load(Ordering::Acquire))
+    }
+
+    /// Checkpoints finished since the database was opened.
+    pub(crate) fn finished(&self) -> u64 {
+        self.finished.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of log that opening would replay now, about.
+    pub(crate) fn replay_bytes(&self) -> u64 {
+        self.replay_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts log written.
+    pub(crate) fn grew(&self, bytes: u64) {
+        self.replay_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Has the background task look soon.
+    pub(crate) fn wake(&self) {
+        if let Some(task) = &*self.task.lock() {
+            task.wake();
+        }
+    }
+
+    /// Stops the background task; no step is running afterwards.
+    pub(crate) fn stop(&self) {
+        let task = self.task.lock().take();
+        drop(task);
+    }
+}
+
+impl Core {
+    /// Starts the background task.
+    pub(crate) fn start_checkpoints(self: &Arc<Self>) -> Result<()> {
+        if self.options.background {
+            let task = Background { core: Arc::downgrade(self) };
+            let handle = self.environment.spawner.spawn("logwood-checkpoint", Box::new(task))?;
+            *self.checkpointer.task.lock() = Some(handle);
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint of this moment, or of a later one, before it returns.
+    pub(crate) fn checkpoint_now(&self) -> Result<Lsn> {
+        let goal = self.sequencer.lock().applier.applied();
+        loop {
+            let mut work = self.checkpointer.work.lock();
+            while self.step_checkpoint(&mut work)? == Outcome::Unfinished {}
+            if self.checkpointer.newest() >= goal {
+                return Ok(self.checkpointer.newest());
+            }
+        }
+    }
+
+    /// Does a writer's part before its commit, when pressure asks for it.
+    pub(crate) fn assist(&self, bytes: u64) -> Result<()> {
+        let pressure = self.pressure();
+        if pressure < HELP {
+            if pressure >= BEGIN {
+                self.checkpointer.wake();
+            }
+            return Ok(());
+        }
+        // From once in 32 commits just above 0.7 to every commit at 1.0.
+        let unhelped = self.checkpointer.unhelped.fetch_add(1, Ordering::Relaxed) + 1;
+        let every = (FULL.saturating_sub(pressure) * COMMITS_PER_PART / (FULL - HELP)).max(1);
+        if unhelped < every && bytes < self.options.log_batch_bytes_max as u64 {
+            return Ok(());
+        }
+        self.checkpointer.unhelped.store(0, Ordering::Relaxed);
+        loop {
+            let full = self.pressure() >= FULL;
+            let work = if full { Some(self.checkpointer.work.lock()) } else { self.checkpointer.work.try_lock() };
+            let Some(mut work) = work else { return Ok(()) };
+            match self.step_checkpoint(&mut work) {
+                Ok(Outcome::Unfinished) if full => {}
+                Ok(_) => return Ok(()),
+                // There is room in the log still: the disk may have some again before it ends.
+                Err(Error::DiskFull { .. }) if !full => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Pressure in thousandths; see the module.
+    fn pressure(&self) -> u64 {
+        let share = |part: u64, whole: u64| part.saturating_mul(FULL) / whole.max(1);
+        let log = share(self.checkpointer.replay_bytes(), self.options.recovery_log_bytes_max);
+        let dirty = share(self.forest.dirty_bytes() as u64, 2 * self.options.dirty_bytes_bound());
+        log.max(dirty)
+    }
+
+    /// One bounded piece of work: pins a new LSN, or goes on with the checkpoint that runs.
+    fn step_checkpoint(&self, work: &mut Work) -> Result<Outcome> {
+        self.check_writable()?;
+        let stepped = match &mut work.running {
+            None => return self.begin_checkpoint(work),
+            Some(running) => running.job.step(),
+        };
+        match stepped {
+            Ok(progress) if !progress.done => Ok(Outcome::Unfinished),
+            Ok(_) => {
+                if let Some(running) = work.running.take() {
+                    self.finish_checkpoint(work, &running)?;
+                }
+                Ok(Outcome::Finished)
+            }
+            Err(error) => {
+                work.running = None;
+                Err(self.checkpoint_failed(error))
+            }
+        }
+    }
+
+    fn begin_checkpoint(&self, work: &mut Work) -> Result<Outcome> {
+        let (at, replay_from, state, pinned, bytes_before) = {
+            let sequencer = self.sequencer.lock();
+            let at = sequencer.applier.applied();
+            if at == self.checkpointer.newest() && !self.forest.needs_checkpoint() {
+                return Ok(Outcome::Finished);
+            }
+            let pinned = self.forest.snapshot_at(at)?;
+            let state = sequencer.applier.state().encode();
+            (at, sequencer.applier.replay_from(), state, pinned, self.checkpointer.replay_bytes())
+        };
+        tracing::debug!(%at, "checkpoint begins");
+        let durable = self.log.sync().and_then(|()| self.publisher.settle());
+        durable.map_err(|error| self.stop(&error))?;
+        let job = self.forest.begin_checkpoint(Checkpoint {
+            at,
+            replay_from,
+            log_durable_end: self.log.durable_position(),
+            engine_state: &state,
+        });
+        let job = job.map_err(|error| self.checkpoint_failed(error))?;
+        work.running = Some(Running { job, at, replay_from, bytes_before, _pinned: pinned });
+        Ok(Outcome::Unfinished)
+    }
+
+    fn finish_checkpoint(&self, work: &mut Work, running: &Running) -> Result<()> {
+        let older = std::mem::replace(&mut work.replay_from, running.replay_from);
+        self.checkpointer.newest.store(running.at.get(), Ordering::Release);
+        self.checkpointer.finished.fetch_add(1, Ordering::Relaxed);
+        self.checkpointer.replay_bytes.fetch_sub(running.bytes_before, Ordering::Relaxed);
+        metrics::counter!("logwood_checkpoints_total").increment(1);
+        tracing::debug!(at = %running.at, "checkpoint is durable");
+        self.group.release(older.previous()).map_err(|error| self.stop(&error))
+    }
+
+    /// A checkpoint that failed is begun anew later when nothing doubtful was left behind: its unfinished segments
+    /// are thrown away. A failed sync is final.
+    fn checkpoint_failed(&self, error: Error) -> Error {
+        tracing::warn!(%error, "checkpoint failed");
+        match error {
+            Error::DiskFull { .. } | Error::Corruption(_) => error,
+            other => self.stop(&other),
+        }
+    }
+}
+
+/// Steps checkpoints when pressure asks for it, and settles commits that nobody waits for.
+struct Background {
+    core: Weak<Core>,
+}
+
+impl Task for Background {
+    fn step(&mut self) -> Step {
+        let Some(core) = self.core.upgrade() else { return Step::Done };
+        if core.poison.check().is_err() {
+            return Step::Wait(None);
+        }
+        if !core.publisher.is_settled()
+            && let Err(error) = core.publisher.settle()
+        {
+            core.stop(&error);
+            return Step::Wait(None);
+        }
+        let pressure = core.pressure();
+        let Some(mut work) = core.checkpointer.work.try_lock() else {
+            return Step::Wait(Some(Duration::from_millis(1)));
+        };
+        if work.running.is_none() && pressure < BEGIN {
+            return Step::Wait(None);
+        }
+        match core.step_checkpoint(&mut work) {
+            Ok(Outcome::Unfinished) if pressure < HELP => {
+                // Half pressure: a pause of a millisecond after every step; none where writers begin to help.
+                Step::Wait(Some(Duration::from_micros((HELP - pressure.min(HELP)) * 5)))
+            }
+            Ok(_) => Step::Again,
+            Err(Error::DiskFull { .. } | Error::Corruption(_)) => Step::Wait(Some(Duration::from_secs(1))),
+            Err(_) => Step::Wait(None),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Giving space back while the database is in use, closing it, and packing it.
+//!
+//! Cleaning moves the live pages off the emptiest page segments: they are written anew with the next checkpoint, and
+//! the segments go when the manifest that no longer names them is durable. The background task works in steps and
+//! waits while there is nothing worth moving.
+
+use std::time::Duration;
+
+use logwood_base::sync::{Arc, Mutex, Weak};
+use logwood_base::{Error, Result, Step, Task, TaskHandle};
+
+use crate::core::Core;
+
+/// How often the cleaner looks when nobody wakes it.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The cleaner of one database.
+#[derive(Debug, Default)]
+pub(crate) struct Cleaner {
+    task: Mutex<Option<TaskHandle>>,
+}
+
+impl Cleaner {
+    /// Has the cleaner look soon: a checkpoint has changed what is dead.
+    pub(crate) fn wake(&self) {
+        if let Some(task) = &*self.task.lock() {
+            task.wake();
+        }
+    }
+
+    fn stop(&self) {
+        let task = self.task.lock().take();
+        drop(task);
+    }
+}
+
+impl Core {
+    /// Starts the background task.
+    pub(crate) fn start_cleaning(self: &Arc<Self>) -> Result<()> {
+        if self.options.background {
+            let task = Cleaning { core: Arc::downgrade(self) };
+            let handle = self.environment.spawner.spawn("logwood-clean", Box::new(task))?;
+            *self.cleaner.task.lock() = Some(handle);
+        }
+        Ok(())
+    }
+
+    /// Packs everything: see [`crate::Database::compact`].
+    pub(crate) fn compact(&self) -> Result<()> {
+        self.check_writable()?;
+        self.checkpoint_now()?;
+        self.forest.compact()?;
+        // The first manifest names the packed pages; with the second, no readable manifest names the old ones.
+        self.checkpoint_always()?;
+        self.checkpoint_always()
+    }
+
+    /// Ends everything that runs and frees the directory.
+    pub(crate) fn close(&self) -> Result<()> {
+        let closed = {
+            let mut sequencer = self.sequencer.lock();
+            std::mem::replace(&mut sequencer.closed, true)
+        };
+        if closed {
+            return Ok(());
+        }
+        self.checkpointer.stop();
+        self.cleaner.stop();
+        let settled = self.log.sync().and_then(|()| self.publisher.settle());
+        let ended = settled.and_then(|()| self.log.close());
+        *self.lock.lock() = None;
+        ended.map_err(|error| self.stop(&error))
+    }
+}
+
+/// Steps the cleaner.
+struct Cleaning {
+    core: Weak<Core>,
+}
+
+impl Task for Cleaning {
+    fn step(&mut self) -> Step {
+        let Some(core) = self.core.upgrade() else { return Step::Done };
+        if core.check_writable().is_err() {
+            return Step::Wait(None);
+        }
+        match core.forest.clean_step() {
+            Ok(true) => Step::Again,
+            Ok(false) => Step::Wait(Some(LOOK)),
+            Err(Error::DiskFull { .. }) => Step::Wait(Some(LOOK)),
+            Err(error) => {
+                tracing::warn!(%error, "cleaning stopped at a page that cannot be read");
+                Step::Wait(Some(LOOK))
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The life of a write.
+//!
+//! ```text
+//! caller's thread                                                    lock held
+//!  1 refuse when stopped or closed                                   -
+//!  2 help the checkpoint, when the log has grown long                -
+//!  3 check that the keyspaces exist, decode into changes             sequencer
+//!  4 bring in the leaves that applying must read                     sequencer
+//!  5 time, number, append to the log's pending batch                 sequencer
+//!  6 apply to the trees, invisibly                                   sequencer
+//!  7 queue for publishing                                            sequencer
+//!  8 wait: lead the group commit, or be carried by another leader    -
+//!  9 publish the prefix that is done                                 publisher
+//! ```
+//!
+//! 1. A failure up to step 5 changes nothing: no number is used, and the next write may succeed.
+//! 2. A failure from step 6 on stops the database: the log holds what the trees do not.
+//! 3. Everything before an LSN is appended before it, and applied before it.
+
+use logwood_base::sync::Arc;
+use logwood_base::{Error, GroupId, Lsn, Result};
+use logwood_btree::Change;
+use logwood_wal::{Append, Durability};
+
+use crate::apply;
+use crate::catalog::{KeyspaceShared, check_name};
+use crate::core::{Core, Sequencer};
+use crate::entry::{self, Body, Entry, HEADER_BYTES, Operations};
+use crate::fragments;
+use crate::ticket::LogWrite;
+
+/// The group of a database that is not replicated.
+pub(crate) const GROUP: GroupId = GroupId::LOCAL;
+
+impl Core {
+    /// Gives a commit's payload its place in the log and applies it. The caller waits for the write it gets.
+    ///
+    /// `keyspaces` are those that the operations name.
+    pub(crate) fn begin_commit(
+        &self,
+        payload: &mut [u8],
+        keyspaces: &[Arc<KeyspaceShared>],
+        durability: Durability,
+    ) -> Result<(Lsn, LogWrite)> {
+        self.check_writable()?;
+        self.assist(payload.len() as u64)?;
+        let mut sequencer = self.sequencer.lock();
+        sequencer.check_open()?;
+        keyspaces.iter().try_for_each(|keyspace| keyspace.check_exists())?;
+        self.abort_orphans(&mut sequencer)?;
+        let time_ms = sequencer.applier.next_time(self.environment.clock.wall_ms());
+        entry::set_time(payload, time_ms);
+        let operations = Operations::new(&payload[HEADER_BYTES..]);
+        let mut decoded = operations.iter().map(|operation| operation.map(apply::change).map_err(undecodable));
+        // A commit of one operation is common and needs no list on the heap.
+        let first = decoded.next().transpose()?;
+        let more: Vec<Change<'_>>;
+        let changes: &[Change<'_>] = match (&first, decoded.next().transpose()?) {
+            (None, _) => &[],
+            (Some(first), None) => std::slice::from_ref(first),
+            (Some(first), Some(second)) => {
+                let both = [Ok(*first), Ok(second)];
+                more = both.into_iter().chain(decoded).collect::<Result<_>>()?;
+                &more
+            }
+        };
+        self.forest.prepare(changes)?;
+        let (lsn, write) = if payload.len() <= self.options.payload_bytes_max() {
+            let lsn = sequencer.applier.applied().next();
+            (lsn, self.append(&sequencer, lsn, payload, durability)?)
+        } else {
+            self.append_fragments(&mut sequencer, operations.as_bytes(), time_ms, durability)?
+        };
+        if let Err(error) = self.forest.apply(lsn, changes) {
+            return Err(self.stop(&error));
+        }
+        sequencer.applier.took(lsn, time_ms);
+        self.publisher.register(lsn, write.clone());
+        drop(sequencer);
+        self.counters.committed(payload.len() as u64);
+        Ok((lsn, write))
+    }
+
+    /// Waits for a commit as [`crate::Ticket::wait`] does.
+    pub(crate) fn finish_commit(&self, lsn: Lsn, write: &LogWrite) -> Result<Lsn> {
+        match self.publisher.wait(lsn, write) {
+            Ok(()) => Ok(lsn),
+            Err(error) => Err(self.stop(&error)),
+        }
+    }
+
+    /// Creates a keyspace.
+    pub(crate) fn create_keyspace(&self, name: &str) -> Result<Arc<KeyspaceShared>> {
+        check_name(name)?;
+        self.change_catalog(|sequencer| {
+            if self.catalog.by_name(name).is_ok() {
+                return Err(Error::AlreadyExists { what: "keyspace", name: name.to_owned() });
+            }
+            logwood_base::limits::check("keyspaces", self.catalog.len() + 1, self.options.keyspaces_max)?;
+            Ok(Body::CreateKeyspace { id: sequencer.applier.next_keyspace(), name })
+        })?;
+        self.catalog.by_name(name)
+    }
+
+    /// Drops a keyspace with all it holds.
+    pub(crate) fn drop_keyspace(&self, name: &str) -> Result<()> {
+        self.change_catalog(|_| Ok(Body::DropKeyspace { id: self.catalog.by_name(name)?.id }))
+    }
+
+    /// Appends an entry that changes the catalog, waits until it is durable, and only then applies it, all under the
+    /// sequencer's lock: so a name is never seen before a crash can no longer take it back.
+    fn change_catalog<'a>(&self, body: impl FnOnce(&Sequencer) -> Result<Body<'a>>) -> Result<()> {
+        self.check_writable()?;
+        self.assist(0)?;
+        let mut sequencer = self.sequencer.lock();
+        sequencer.check_open()?;
+        self.abort_orphans(&mut sequencer)?;
+        let body = body(&sequencer)?;
+        self.append_and_apply(&mut sequencer, body)
+    }
+
+    /// Appends an entry durably and applies it when it is.
+    pub(crate) fn append_and_apply(&self, sequencer: &mut Sequencer, body: Body<'_>) -> Result<()> {
+        let lsn = sequencer.applier.applied().next();
+        let time_ms = sequencer.applier.next_time(self.environment.clock.wall_ms());
+        let entry = Entry { time_ms, request: None, body };
+        let payload = entry.encode();
+        let write = self.append(sequencer, lsn, &payload, Durability::Durable)?;
+        let applied = write.0.wait().and_then(|()| sequencer.applier.apply_entry(lsn, &entry));
+        if let Err(error) = applied {
+            return Err(self.stop(&error));
+        }
+        self.publisher.register(lsn, write.clone());
+        self.counters.committed(payload.len() as u64);
+        self.finish_commit(lsn, &write).map(drop)
+    }
+
+    /// Writes a large transaction: its fragments, then their commit, whose LSN and write are answered.
+    fn append_fragments(
+        &self,
+        sequencer: &mut Sequencer,
+        operations: &[u8],
+        time_ms: u64,
+        durability: Durability,
+    ) -> Result<(Lsn, LogWrite)> {
+        let first = sequencer.applier.applied().next();
+        let mut payloads = fragments::cut(operations, first, time_ms, self.options.payload_bytes_max()).peekable();
+        while let Some(payload) = payloads.next() {
+            let lsn = sequencer.applier.applied().next();
+            let last = payloads.peek().is_none();
+            let durability = if last { durability } else { Durability::Buffered };
+            let write = self.append(sequencer, lsn, &payload, durability)?;
+            if last {
+                sequencer.applier.fragments.abort(first);
+                return Ok((lsn, write));
+            }
+            // Collected as replay would collect them: should a later fragment find the disk full, the transaction
+            // is an orphan that checkpoints and the next writer know of.
+            if let Err(error) = sequencer.applier.apply(lsn, &payload) {
+                return Err(self.stop(&error));
+            }
+            self.publisher.register(lsn, write.clone());
+            // What is not led by anybody stays in the log's memory: a large transaction leads its own writes.
+            write.0.wait().map_err(|error| self.stop(&error))?;
+        }
+        Err(Error::Internal("a transaction without an end".to_owned()))
+    }
+
+    /// Ends transactions that were left open by a full disk or a crash.
+    pub(crate) fn abort_orphans(&self, sequencer: &mut Sequencer) -> Result<()> {
+        while let Some(transaction) = sequencer.applier.fragments.oldest() {
+            self.append_and_apply(sequencer, Body::Abort { transaction })?;
+        }
+        Ok(())
+    }
+
+    /// Appends one entry. When it fails, nothing has changed.
+    fn append(
+        &self,
+        sequencer: &Sequencer,
+        lsn: Lsn,
+        payload: &[u8],
+        durability: Durability,
+    ) -> Result<LogWrite> {
+        let entries = [(sequencer.term, payload)];
+        let append = Append { term: sequencer.term, previous: None, first_lsn: lsn, entries: &entries, durability };
+        self.group.append(append).map(LogWrite)
+    }
+}
+
+fn undecodable(error: logwood_base::codec::CodecError) -> Error {
+    Error::Internal(format!("a batch does not decode: {error}"))
+}

@@ -1,0 +1,77 @@
+//! What all handles of one open database share, and the order of its locks.
+//!
+//! Locks are taken in this order, and never the other way round:
+//!
+//! 1. the running checkpoint ([`crate::checkpointing`]);
+//! 2. the sequencer: validating, numbering, appending, applying;
+//! 3. the publisher's queue; the catalog; the locks inside the log and the trees.
+
+use logwood_base::disk::DirLock;
+use logwood_base::sync::{Arc, Mutex};
+use logwood_base::{DatabaseId, Environment, Error, Lsn, Result, Term};
+use logwood_btree::Forest;
+use logwood_wal::{Group, Log};
+use std::path::PathBuf;
+
+use crate::Options;
+use crate::apply::Applier;
+use crate::catalog::Catalog;
+use crate::checkpointing::Checkpointer;
+use crate::poison::Poison;
+use crate::publish::Publisher;
+use crate::statistics::Counters;
+use crate::ticket::LogWrite;
+
+/// One open database.
+#[derive(Debug)]
+pub(crate) struct Core {
+    /// Tells databases of this process apart; never used twice.
+    pub(crate) instance: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) environment: Environment,
+    pub(crate) database: DatabaseId,
+    pub(crate) log: Log,
+    pub(crate) group: Group,
+    pub(crate) forest: Forest,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) sequencer: Mutex<Sequencer>,
+    pub(crate) publisher: Publisher<LogWrite>,
+    pub(crate) poison: Poison,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) counters: Counters,
+    /// Released last, when everything above is gone: fields are dropped in the order of their declaration.
+    pub(crate) lock: Mutex<Option<Box<dyn DirLock>>>,
+}
+
+/// What decides the order of commits.
+#[derive(Debug)]
+pub(crate) struct Sequencer {
+    pub(crate) applier: Applier,
+    /// Of every entry that this process appends.
+    pub(crate) term: Term,
+    pub(crate) closed: bool,
+}
+
+impl Core {
+    /// The newest LSN that readers see.
+    pub(crate) fn visible_lsn(&self) -> Lsn {
+        self.publisher.visible()
+    }
+
+    /// Refuses writes after a failure.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.poison.check()
+    }
+
+    /// Sorts a failure of something that must not fail half way: whatever it was, nothing more is promised.
+    pub(crate) fn stop(&self, error: &Error) -> Error {
+        self.poison.latch(error)
+    }
+}
+
+impl Sequencer {
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed { Err(Error::Closed) } else { Ok(()) }
+    }
+}

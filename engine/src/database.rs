@@ -1,0 +1,218 @@
+//! The public face of a database.
+
+use std::path::Path;
+
+use logwood_base::sync::Arc;
+use logwood_base::{DatabaseId, Error, Lsn, Result};
+use logwood_wal::Durability;
+
+use crate::batch::Batch;
+use crate::core::Core;
+use crate::keyspace::Keyspace;
+use crate::options::Options;
+use crate::recovery;
+use crate::snapshot::Snapshot;
+use crate::statistics::Statistics;
+use crate::ticket::Ticket;
+use crate::verification::{Damage, VerifyProgress, VerifyReport};
+
+/// An open database: a log, and a tree for each keyspace. Handles are cheap to clone and can be used from any thread.
+///
+/// One process at a time has a directory open. When the last handle is gone the directory is free again; whatever was
+/// acknowledged as durable is there at the next open, however the process ended.
+///
+/// ```
+/// use logwood::{Database, Durability, Options};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let db = Database::open(directory.path(), Options::new())?;
+/// let ks = db.ensure_keyspace("default")?;
+/// ks.put(b"k1", b"durable when this returns")?;
+///
+/// let mut batch = db.batch();
+/// for n in 0..1000u32 {
+///     batch.put(&ks, format!("key {n:04}").as_bytes(), b"value")?;
+/// }
+/// db.commit(batch, Durability::Buffered)?;
+/// assert_eq!(ks.count("key 0100".."key 0200")?, 100);
+/// db.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Database {
+    core: Arc<Core>,
+}
+
+impl Database {
+    /// Opens the database in a directory, and creates it when there is none.
+    ///
+    /// Opening replays at most [`Options::recovery_log_bytes_max`] of log and walks no tree.
+    ///
+    /// # Errors
+    /// - `AlreadyOpen`: this or another process has it open.
+    /// - `NotFound`: there is none, and [`Options::create`] says not to make one.
+    /// - `Corruption`: a file that is needed is damaged or missing. Nothing was changed.
+    /// - `WrongKind`: the directory holds a log without trees.
+    /// - `UnsupportedFormat`: written by a newer version.
+    /// - `InvalidArgument` for options that contradict each other, `DiskFull`, `Io`.
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
+        recovery::open(path.as_ref(), options).map(|core| Self { core })
+    }
+
+    /// The identity that all copies of this database share.
+    #[must_use]
+    pub fn id(&self) -> DatabaseId {
+        self.core.database
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.core.path
+    }
+
+    /// A keyspace that exists.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        let shared = self.core.catalog.by_name(name)?;
+        Ok(Keyspace::new(shared, Arc::clone(&self.core)))
+    }
+
+    /// Creates a keyspace; it is durable when this returns.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `InvalidArgument` or `LimitExceeded` for the name or the number of keyspaces; otherwise as
+    /// [`Keyspace::put`].
+    pub fn create_keyspace(&self, name: &str) -> Result<Keyspace> {
+        let shared = self.core.create_keyspace(name)?;
+        Ok(Keyspace::new(shared, Arc::clone(&self.core)))
+    }
+
+    /// A keyspace, created if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Database::create_keyspace`], without `AlreadyExists`.
+    pub fn ensure_keyspace(&self, name: &str) -> Result<Keyspace> {
+        loop {
+            match self.keyspace(name) {
+                Err(Error::NotFound { .. }) => {}
+                found => return found,
+            }
+            match self.create_keyspace(name) {
+                Err(Error::AlreadyExists { .. }) => {}
+                created => return created,
+            }
+        }
+    }
+
+    /// Drops a keyspace with all it holds, in snapshots too. Its handles answer `NotFound` from here on; its name can
+    /// be used again. The space is given back in the background.
+    ///
+    /// # Errors
+    /// `NotFound`; otherwise as [`Keyspace::put`].
+    pub fn drop_keyspace(&self, name: &str) -> Result<()> {
+        self.core.drop_keyspace(name)
+    }
+
+    /// The names of the keyspaces, sorted.
+    #[must_use]
+    pub fn keyspaces(&self) -> Vec<String> {
+        self.core.catalog.names()
+    }
+
+    /// An empty batch.
+    #[must_use]
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.core.instance, &self.core.options)
+    }
+
+    /// Commits a batch and waits for the durability that is asked for.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`]; `InvalidArgument` for a batch of another database.
+    pub fn commit(&self, batch: Batch, durability: Durability) -> Result<Lsn> {
+        self.commit_async(batch, durability)?.wait()
+    }
+
+    /// Commits a batch and answers a ticket to wait for, or to `.await`. Tickets may be answered in any order; commits
+    /// take effect in the order of these calls.
+    ///
+    /// # Errors
+    /// As [`Database::commit`], for what is known before the write.
+    pub fn commit_async(&self, batch: Batch, durability: Durability) -> Result<Ticket> {
+        if batch.instance != self.core.instance {
+            return Err(Error::InvalidArgument("the batch belongs to another database".to_owned()));
+        }
+        let (mut payload, keyspaces) = batch.into_parts();
+        let (lsn, write) = self.core.begin_commit(&mut payload, &keyspaces, durability)?;
+        Ok(Ticket::new(Arc::clone(&self.core), lsn, write))
+    }
+
+    /// The database as it is now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.core.forest.snapshot(), self.core.instance)
+    }
+
+    /// Writes a checkpoint that holds everything committed before this call, and answers its LSN. Checkpoints also
+    /// happen by themselves.
+    ///
+    /// # Errors
+    /// `DiskFull`, and a later one may succeed; `Corruption`; `Poisoned`.
+    pub fn checkpoint(&self) -> Result<Lsn> {
+        self.core.checkpoint_now()
+    }
+
+    /// Packs all trees densely and gives the space of everything dead back. It takes as much free space as the live
+    /// data, for as long as it runs; reads and writes go on.
+    ///
+    /// # Errors
+    /// As [`Database::checkpoint`].
+    pub fn compact(&self) -> Result<()> {
+        self.core.compact()
+    }
+
+    /// Reads every byte of every file and derives again what can be derived: checksums, structure, counts and
+    /// digests. Damage is handed to `on_damage`; the rest goes on to be verified. Reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// `Io`, and others that kept it from looking. Damage is not an error here.
+    pub fn verify(
+        &self,
+        on_damage: &mut dyn FnMut(Damage),
+        progress: &mut dyn FnMut(VerifyProgress),
+    ) -> Result<VerifyReport> {
+        self.core.verify(on_damage, progress)
+    }
+
+    /// How the database is doing. Also hands the numbers to the `metrics` facade.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.core.statistics()
+    }
+
+    /// The newest commit that readers see.
+    #[must_use]
+    pub fn visible_lsn(&self) -> Lsn {
+        self.core.visible_lsn()
+    }
+
+    /// Up to here, everything survives a power cut.
+    #[must_use]
+    pub fn durable_lsn(&self) -> Lsn {
+        self.core.group.durable_lsn()
+    }
+
+    /// Makes all commits durable, ends background work and frees the directory. Other handles answer `Closed` to
+    /// writes from here on; what they read may still be read.
+    ///
+    /// Dropping the last handle frees the directory too, and promises nothing about buffered commits.
+    ///
+    /// # Errors
+    /// `Poisoned` when a write failed: reopen. The directory is free in any case.
+    pub fn close(&self) -> Result<()> {
+        self.core.close()
+    }
+}

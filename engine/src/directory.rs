@@ -1,0 +1,87 @@
+//! What a directory holds, and who may open it.
+//!
+//! ```text
+//! DIR/LOCK        held by the one process that has the directory open for writing
+//! DIR/log/        the log's segments
+//! DIR/manifest/   manifests of the trees  ┐ a database; a log replica has neither
+//! DIR/pages/      page segments           ┘
+//! ```
+//!
+//! `manifest/` is created, durably, before `log/`: so a crash at any moment leaves a directory whose kind is known.
+
+use std::path::{Path, PathBuf};
+
+use logwood_base::{Disk, Error, Result};
+
+/// The folders of a directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) root: PathBuf,
+}
+
+/// What a directory holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Nothing of ours yet.
+    Empty,
+    /// Log and trees.
+    Database,
+    /// A log without trees.
+    LogOnly,
+}
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.root.join("manifest")
+    }
+
+    pub(crate) fn pages(&self) -> PathBuf {
+        self.root.join("pages")
+    }
+
+    /// Looks at the names in the directory.
+    pub(crate) fn kind(&self, disk: &dyn Disk) -> Result<Kind> {
+        let names = disk.list(&self.root)?;
+        let has = |name: &str| names.iter().any(|entry| entry.is_dir && entry.name == name);
+        Ok(match (has("manifest") || has("pages"), has("log")) {
+            (true, _) => Kind::Database,
+            (false, true) => Kind::LogOnly,
+            (false, false) => Kind::Empty,
+        })
+    }
+
+    /// Whether a folder exists and holds a file.
+    pub(crate) fn has_files(disk: &dyn Disk, folder: &Path) -> Result<bool> {
+        match disk.list(folder) {
+            Ok(names) => Ok(!names.is_empty()),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Refuses a directory that holds something else than `wanted`.
+    pub(crate) fn check(&self, found: Kind, wanted: Kind) -> Result<()> {
+        if found == wanted || found == Kind::Empty {
+            return Ok(());
+        }
+        Err(Error::WrongKind { path: self.root.clone(), holds: found.words(), wanted: wanted.words() })
+    }
+}
+
+impl Kind {
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Empty => "nothing",
+            Self::Database => "a database",
+            Self::LogOnly => "a log without trees",
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! An ordered map within a database.
+
+use std::ops::RangeBounds;
+
+use logwood_base::digest::Digest;
+use logwood_base::sync::Arc;
+use logwood_base::{KeyspaceId, Lsn, Result, limits};
+use logwood_btree::{At, Value};
+use logwood_wal::Durability;
+
+use crate::catalog::KeyspaceShared;
+use crate::core::Core;
+use crate::entry::{self, Operation};
+use crate::range::{Range, behind_prefix, bounds, prefix_bounds};
+
+/// A keyspace: an ordered map from keys to values, both bytes. Handles are cheap to clone and can be used from any
+/// thread.
+///
+/// Reads see the newest commit that is visible. To read several things of one moment, take a
+/// [`Snapshot`](crate::Snapshot).
+///
+/// ```
+/// # use logwood::{Database, Options};
+/// # let directory = tempfile::tempdir()?;
+/// let db = Database::open(directory.path(), Options::new())?;
+/// let ks = db.ensure_keyspace("settings")?;
+/// ks.put(b"theme", b"dark")?;
+/// assert_eq!(ks.get(b"theme")?.as_deref(), Some(&b"dark"[..]));
+/// ks.delete(b"theme")?;
+/// assert!(!ks.contains(b"theme")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Keyspace {
+    shared: Arc<KeyspaceShared>,
+    core: Arc<Core>,
+}
+
+impl Keyspace {
+    pub(crate) const fn new(shared: Arc<KeyspaceShared>, core: Arc<Core>) -> Self {
+        Self { shared, core }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Its number, never used twice in one database.
+    #[must_use]
+    pub fn id(&self) -> KeyspaceId {
+        self.shared.id
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// `NotFound` when the keyspace was dropped; `Corruption` when the page that held the key is damaged (other keys
+    /// can be read); `Io`.
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.shared.check_exists()?;
+        self.shared.tree.get(key, At::Latest)
+    }
+
+    /// Calls `read` with the value of a key where it lies, without copying it.
+    ///
+    /// `read` runs while the page is held: keep it short, and call nothing of the database in it.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    #[inline]
+    pub fn get_with<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> Result<R> {
+        self.shared.check_exists()?;
+        self.shared.tree.get_with(key, At::Latest, read)
+    }
+
+    /// The values of several keys, all of one moment; faster than one by one.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        self.shared.check_exists()?;
+        self.shared.tree.get_many(keys, At::Latest)
+    }
+
+    /// Whether a key has a value.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn contains(&self, key: &[u8]) -> Result<bool> {
+        self.get_with(key, |value| value.is_some())
+    }
+
+    /// Sets the value of a key, as durably as [`Options::durability`](crate::Options::durability) says.
+    ///
+    /// # Errors
+    /// `LimitExceeded` for a key or value that is too long, `NotFound` when the keyspace was dropped, `DiskFull`:
+    /// nothing was changed. `Poisoned` when this or an earlier write failed: reopen, and the value may be there or not.
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Lsn> {
+        self.put_with(key, value, self.core.options.durability)
+    }
+
+    /// Sets the value of a key, as durably as said here.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn put_with(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<Lsn> {
+        limits::check("key bytes", key.len(), self.core.options.key_bytes_max)?;
+        limits::check("value bytes", value.len(), self.core.options.value_bytes_max)?;
+        self.commit(&Operation::Put { keyspace: self.shared.id, key, value }, durability)
+    }
+
+    /// Takes the value of a key away; no matter if it has none.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn delete(&self, key: &[u8]) -> Result<Lsn> {
+        self.delete_with(key, self.core.options.durability)
+    }
+
+    /// Takes the value of a key away, as durably as said here.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn delete_with(&self, key: &[u8], durability: Durability) -> Result<Lsn> {
+        limits::check("key bytes", key.len(), self.core.options.key_bytes_max)?;
+        self.commit(&Operation::Delete { keyspace: self.shared.id, key }, durability)
+    }
+
+    /// The records of a range of keys, in both directions, as of now: `ks.range("a".."f")`.
+    ///
+    /// # Errors
+    /// `NotFound` when the keyspace was dropped.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Range> {
+        self.shared.check_exists()?;
+        Ok(Range::new(self.shared.tree.cursor(bounds(&range), &self.core.forest.snapshot())))
+    }
+
+    /// The records whose keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Keyspace::range`].
+    pub fn prefix(&self, prefix: &[u8]) -> Result<Range> {
+        let behind = behind_prefix(prefix);
+        self.range(prefix_bounds(prefix, behind.as_deref()))
+    }
+
+    /// All records.
+    ///
+    /// # Errors
+    /// As [`Keyspace::range`].
+    pub fn iter(&self) -> Result<Range> {
+        self.range::<&[u8]>(..)
+    }
+
+    /// The record with the least key.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn first(&self) -> Result<Option<(Value, Value)>> {
+        self.iter()?.next().transpose()
+    }
+
+    /// The record with the greatest key.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn last(&self) -> Result<Option<(Value, Value)>> {
+        self.iter()?.next_back().transpose()
+    }
+
+    /// How many records a range has. Takes time by the depth of the tree, not by the length of the range.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn count<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        self.shared.check_exists()?;
+        self.shared.tree.count(bounds(&range), &self.core.forest.snapshot())
+    }
+
+    /// How many records there are.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn count_all(&self) -> Result<u64> {
+        self.count::<&[u8]>(..)
+    }
+
+    /// The digest of a range: equal for equal records, on any machine and in any database, and different for
+    /// different ones unless somebody forges it. Fast as [`Keyspace::count`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn digest<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Digest> {
+        self.shared.check_exists()?;
+        self.shared.tree.digest(bounds(&range), &self.core.forest.snapshot())
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<KeyspaceShared> {
+        &self.shared
+    }
+
+    /// Which open database it belongs to.
+    pub(crate) fn instance(&self) -> u64 {
+        self.core.instance
+    }
+
+    fn commit(&self, operation: &Operation<'_>, durability: Durability) -> Result<Lsn> {
+        let mut payload = Vec::with_capacity(256);
+        entry::begin_commit(&mut payload);
+        operation.encode(&mut payload);
+        let keyspaces = std::slice::from_ref(&self.shared);
+        let (lsn, write) = self.core.begin_commit(&mut payload, keyspaces, durability)?;
+        self.core.finish_commit(lsn, &write)
+    }
+}

@@ -1,0 +1,267 @@
+//! A replica's log without trees.
+//!
+//! It takes entries from elsewhere, keeps votes and membership, serves ranges of entries and lets them go by marks.
+//! It holds no data that could be read, and no tree's file ever stands in its directory.
+
+use std::path::Path;
+
+use logwood_base::disk::{DirLock, create_dir_all};
+use logwood_base::{Corruption, DatabaseId, Environment, Error, GroupId, LogId, Lsn, NodeId, Result, Term};
+use logwood_wal::{Append, BaseState, Expect, Group, Hold, Log, Tail, Ticket};
+
+use crate::Options;
+use crate::directory::{Kind, Layout};
+use crate::entry::Entry;
+
+/// The log of a replica that has no trees.
+///
+/// ```
+/// use logwood::entry::{Body, Entry};
+/// use logwood::{Append, Durability, LogOnly, Lsn, Options, Term};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let log = LogOnly::open(directory.path(), Options::new())?;
+/// let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+/// let ticket = log.append(Append {
+///     term: Term(3),
+///     previous: None,
+///     first_lsn: Lsn(1),
+///     entries: &[(Term(3), &payload)],
+///     durability: Durability::Durable,
+/// })?;
+/// ticket.wait()?;
+/// assert_eq!(log.last(), (Lsn(1), Term(3)));
+/// assert_eq!(&*log.read(Lsn(1), Lsn(2), usize::MAX)?[0].payload, &payload[..]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct LogOnly {
+    layout: Layout,
+    environment: Environment,
+    options: Options,
+    log: Log,
+    group: Group,
+    _lock: Box<dyn DirLock>,
+}
+
+/// How a log without trees is doing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LogOnlyStatistics {
+    /// The database whose entries it keeps.
+    pub database: DatabaseId,
+    /// The log of this directory.
+    pub log_id: LogId,
+    /// Entries up to here are not in the log.
+    pub base: Lsn,
+    /// The last entry.
+    pub appended: Lsn,
+    /// Up to here, entries survive a power cut.
+    pub durable: Lsn,
+    /// Up to here, entries are decided.
+    pub committed: Lsn,
+    /// The log's own.
+    pub log: logwood_wal::Statistics,
+}
+
+impl LogOnly {
+    /// Opens the log in a directory, and creates it when there is none: for the database of
+    /// [`Options::database_id`], from entry 1 on.
+    ///
+    /// # Errors
+    /// `WrongKind` when the directory holds a database; otherwise as [`Database::open`](crate::Database::open).
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
+        Self::open_at(path.as_ref(), options, BaseState::default())
+    }
+
+    /// As [`LogOnly::open`]; a new log begins behind `base`, which stands for all entries up to it.
+    ///
+    /// # Errors
+    /// As [`LogOnly::open`].
+    pub fn open_behind(path: impl AsRef<Path>, options: Options, base: BaseState) -> Result<Self> {
+        Self::open_at(path.as_ref(), options, base)
+    }
+
+    fn open_at(root: &Path, options: Options, base: BaseState) -> Result<Self> {
+        options.check()?;
+        let environment = options.environment_or_system()?;
+        let disk = &*environment.disk;
+        let layout = Layout::new(root);
+        if options.create {
+            create_dir_all(disk, root)?;
+        }
+        let exists = layout.kind(disk).map(|kind| kind != Kind::Empty);
+        if !options.create && !matches!(exists, Ok(true)) {
+            return Err(Error::NotFound { what: "log", name: root.display().to_string() });
+        }
+        let lock = disk.lock(root)?;
+        layout.check(layout.kind(disk)?, Kind::LogOnly)?;
+        let folder = layout.log();
+        let log = if Layout::has_files(disk, &folder)? {
+            let expect = Expect { database: options.database_id, ..Expect::default() };
+            Log::open(&environment, &folder, expect, options.log_options(), &mut |_| {})?.0
+        } else if options.create {
+            disk.create_dir(&folder)?;
+            disk.sync_dir(root)?;
+            let database = options.database_id.unwrap_or_else(|| DatabaseId::random(&*environment.random));
+            Log::create(&environment, &folder, database, options.log_options())?
+        } else {
+            return Err(Corruption::new(&folder, 0, "log segments", "at least one", "none").into());
+        };
+        let group = match log.group(GroupId::LOCAL) {
+            Some(group) => group,
+            // The process ended between the log's creation and its group's.
+            None => log.create_group(GroupId::LOCAL, base)?,
+        };
+        Ok(Self { layout, environment, options, log, group, _lock: lock })
+    }
+
+    /// Takes entries in, as a leader sent them: everything at or behind `first_lsn` is replaced. The payloads must be
+    /// entries of this format version; what they do is not looked at.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a gap, a term that goes back, an entry that is committed already, or another entry
+    /// before the first than the sender says; `UnsupportedFormat` for entries of a newer version; `LimitExceeded`,
+    /// `DiskFull`: nothing was changed. `Poisoned` after a failed write.
+    pub fn append(&self, append: Append<'_>) -> Result<Ticket> {
+        for (at, (_, payload)) in append.entries.iter().enumerate() {
+            logwood_base::limits::check("entry bytes", payload.len(), self.options.payload_bytes_max())?;
+            let lsn = Lsn(append.first_lsn.get().saturating_add(at as u64));
+            Entry::decode(payload).map_err(|error| match error.at(&self.layout.log(), lsn) {
+                Error::Corruption(corruption) => {
+                    Error::InvalidArgument(format!("entry {lsn} does not decode: {}", corruption.expected))
+                }
+                newer => newer,
+            })?;
+        }
+        self.group.append(append)
+    }
+
+    /// Entries from `from` up to, and without, `to`: at least one if there is any, at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// `TooOld` when they were let go; `Corruption`; `Io`.
+    pub fn read(&self, from: Lsn, to: Lsn, bytes_max: usize) -> Result<Vec<logwood_wal::Entry>> {
+        self.group.read(from, to, bytes_max)
+    }
+
+    /// Follows the log from an entry on, waiting for new ones.
+    #[must_use]
+    pub fn tail(&self, from: Lsn) -> Tail {
+        self.group.tail(from)
+    }
+
+    /// The last entry and its term.
+    #[must_use]
+    pub fn last(&self) -> (Lsn, Term) {
+        self.group.last()
+    }
+
+    /// The term of an entry.
+    ///
+    /// # Errors
+    /// `TooOld`, `NotFound`.
+    pub fn term_of(&self, lsn: Lsn) -> Result<Term> {
+        self.group.term_of(lsn)
+    }
+
+    /// Which entries are not in the log: those up to here.
+    #[must_use]
+    pub fn base(&self) -> (Lsn, Term) {
+        self.group.base()
+    }
+
+    /// Moves the base, as a snapshot at `lsn` asks; durable when this returns.
+    ///
+    /// # Errors
+    /// `Poisoned`, `InvalidArgument`.
+    pub fn set_base(&self, lsn: Lsn, term: Term, membership: &[u8]) -> Result<()> {
+        self.group.set_base(lsn, term, membership)
+    }
+
+    /// The newest term seen and who got the vote in it.
+    #[must_use]
+    pub fn vote(&self) -> (Term, NodeId) {
+        self.group.vote()
+    }
+
+    /// Keeps a vote; when this returns it stands in two blocks and was read back from the device.
+    ///
+    /// # Errors
+    /// `Poisoned`, `InvalidArgument` for a term that goes back.
+    pub fn set_vote(&self, term: Term, node: NodeId) -> Result<()> {
+        self.group.set_vote(term, node)
+    }
+
+    /// Who belongs to the group, and since which entry.
+    #[must_use]
+    pub fn membership(&self) -> (Lsn, Vec<u8>) {
+        self.group.membership()
+    }
+
+    /// Keeps who belongs to the group; durable when this returns.
+    ///
+    /// # Errors
+    /// `Poisoned`, `LimitExceeded`.
+    pub fn set_membership(&self, lsn: Lsn, membership: &[u8]) -> Result<()> {
+        self.group.set_membership(lsn, membership)
+    }
+
+    /// Remembers up to where entries are decided; rides on the next write.
+    pub fn set_committed(&self, lsn: Lsn) {
+        self.group.set_committed(lsn);
+    }
+
+    /// Lets entries up to `lsn` go, as far as no holder needs them.
+    ///
+    /// # Errors
+    /// `Poisoned`, `DiskFull`.
+    pub fn release(&self, lsn: Lsn) -> Result<()> {
+        self.group.release(lsn)
+    }
+
+    /// Keeps entries from `from` on for somebody, who is named in statistics.
+    #[must_use]
+    pub fn hold(&self, name: &str, from: Lsn) -> Hold {
+        self.group.hold(name, from)
+    }
+
+    /// Refuses: a log without trees has no data to read.
+    ///
+    /// # Errors
+    /// Always `WrongKind`.
+    pub fn get(&self, _keyspace: &str, _key: &[u8]) -> Result<std::convert::Infallible> {
+        let path = self.layout.root.clone();
+        Err(Error::WrongKind { path, holds: Kind::LogOnly.words(), wanted: Kind::Database.words() })
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn statistics(&self) -> LogOnlyStatistics {
+        let base = self.group.base().0;
+        let durable = self.group.durable_lsn();
+        LogOnlyStatistics {
+            database: self.log.database(),
+            log_id: self.log.id(),
+            base,
+            durable,
+            committed: self.group.committed_lsn(),
+            appended: self.group.appended_lsn(),
+            log: self.log.statistics(),
+        }
+    }
+
+    /// The disk, clock and background work that it uses.
+    #[must_use]
+    pub const fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Makes everything durable and frees the directory.
+    ///
+    /// # Errors
+    /// `Poisoned` when a write failed.
+    pub fn close(self) -> Result<()> {
+        self.log.close()
+    }
+}

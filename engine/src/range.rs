@@ -1,0 +1,138 @@
+//! Iteration over a range of keys, in both directions, at a snapshot.
+
+use std::borrow::Cow;
+use std::ops::{Bound, RangeBounds};
+
+use logwood_base::Result;
+use logwood_btree::{Cursor, Value};
+
+/// The records of a range at one moment, in the order of their keys; `.rev()` goes from the end.
+///
+/// It sees the database as it was when the iteration began, whatever is committed since, and holds back what that
+/// takes until it is dropped. After an error it answers nothing but that error's end: `None`.
+///
+/// ```
+/// # use logwood::{Database, Options};
+/// # let directory = tempfile::tempdir()?;
+/// # let db = Database::open(directory.path(), Options::new())?;
+/// let ks = db.ensure_keyspace("cities")?;
+/// for (name, country) in [("Oslo", "NO"), ("Rome", "IT"), ("Riga", "LV")] {
+///     ks.put(name.as_bytes(), country.as_bytes())?;
+/// }
+/// let with_r: Vec<_> = ks.prefix(b"R")?.collect::<Result<_, _>>()?;
+/// assert_eq!(&*with_r[0].0, b"Riga");
+/// let last = ks.iter()?.rev().next().unwrap()?;
+/// assert_eq!(&*last.0, b"Rome");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Range {
+    cursor: Option<Cursor>,
+}
+
+impl Range {
+    pub(crate) const fn new(cursor: Cursor) -> Self {
+        Self { cursor: Some(cursor) }
+    }
+
+    fn step(&mut self, step: impl FnOnce(&mut Cursor) -> Result<Option<(Value, Value)>>) -> Option<Item> {
+        let cursor = self.cursor.as_mut()?;
+        match step(cursor) {
+            Ok(Some(record)) => Some(Ok(record)),
+            Ok(None) => {
+                self.cursor = None;
+                None
+            }
+            Err(error) => {
+                self.cursor = None;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+type Item = Result<(Value, Value)>;
+
+impl Iterator for Range {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        self.step(Cursor::next)
+    }
+}
+
+impl DoubleEndedIterator for Range {
+    fn next_back(&mut self) -> Option<Item> {
+        self.step(Cursor::next_back)
+    }
+}
+
+impl std::iter::FusedIterator for Range {}
+
+/// A range as the trees take it.
+pub(crate) type TreeBounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// The bounds of any range of things that are bytes.
+pub(crate) fn bounds<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> TreeBounds<'_> {
+    (range.start_bound().map(AsRef::as_ref), range.end_bound().map(AsRef::as_ref))
+}
+
+/// A range as entries hold it: from a key up to, and without, another one.
+pub(crate) fn half_open<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> (Cow<'_, [u8]>, Option<Cow<'_, [u8]>>) {
+    let (from, to) = bounds(range);
+    let from = match from {
+        Bound::Included(key) => Cow::Borrowed(key),
+        Bound::Excluded(key) => Cow::Owned(successor(key)),
+        Bound::Unbounded => Cow::Borrowed(&[][..]),
+    };
+    let to = match to {
+        Bound::Included(key) => Some(Cow::Owned(successor(key))),
+        Bound::Excluded(key) => Some(Cow::Borrowed(key)),
+        Bound::Unbounded => None,
+    };
+    (from, to)
+}
+
+/// The key right behind `key`.
+fn successor(key: &[u8]) -> Vec<u8> {
+    let mut behind = Vec::with_capacity(key.len() + 1);
+    behind.extend_from_slice(key);
+    behind.push(0);
+    behind
+}
+
+/// The first key behind all that begin with `prefix`; `None` when there is none.
+pub(crate) fn behind_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let kept = prefix.iter().rposition(|&byte| byte != 0xff)?;
+    let mut behind = prefix[..=kept].to_vec();
+    behind[kept] += 1;
+    Some(behind)
+}
+
+/// The bounds of all keys that begin with `prefix`; `behind` is [`behind_prefix`] of it.
+pub(crate) fn prefix_bounds<'a>(prefix: &'a [u8], behind: Option<&'a [u8]>) -> TreeBounds<'a> {
+    (Bound::Included(prefix), behind.map_or(Bound::Unbounded, Bound::Excluded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_end_where_no_key_begins_with_them() {
+        assert_eq!(behind_prefix(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(behind_prefix(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!(behind_prefix(b"\xff\xff"), None);
+        assert_eq!(behind_prefix(b""), None);
+    }
+
+    #[test]
+    fn every_kind_of_bound_becomes_half_open() {
+        let (from, to) = half_open(&(Bound::Excluded("a"), Bound::Included("b")));
+        assert_eq!((&*from, to.as_deref()), (&b"a\0"[..], Some(&b"b\0"[..])));
+        let (from, to) = half_open::<&str>(&(..));
+        assert_eq!((&*from, to.as_deref()), (&b""[..], None));
+        let (from, to) = half_open(&("a".."b"));
+        assert_eq!((&*from, to.as_deref()), (&b"a"[..], Some(&b"b"[..])));
+    }
+}

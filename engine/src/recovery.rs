@@ -1,0 +1,271 @@
+//! Opening a database: creating it, or bringing it back to the last entry of its log.
+//!
+//! 1. Take the directory's lock.
+//! 2. Open the trees at the newest manifest that is whole. No tree is walked.
+//! 3. Open the log; the manifest's `durable_end` bounds from below where it may end.
+//! 4. Check that the log reaches back to the manifest's `replay_from` and on to its checkpoint.
+//! 5. Apply the entries behind the checkpoint. When they change more pages than `dirty_bytes_max`, a checkpoint is
+//!    written on the way: replay's memory is bounded like that of a running database.
+//! 6. Publish the last entry, and abort transactions whose end never came.
+//!
+//! # Creation
+//! Folders first, then the log, then the first manifest, each durable before the next. A directory in which a crash
+//! stopped this holds no manifest that can be read, no page and a log without entries, so that nobody was ever
+//! promised anything about it: it is made anew. Anything else without a readable manifest is damage, and refused.
+
+use std::path::Path;
+
+use logwood_base::disk::create_dir_all;
+use logwood_base::sync::atomic::{AtomicU64, Ordering};
+use logwood_base::sync::{Arc, Mutex};
+use logwood_base::{Corruption, DatabaseId, Disk, Environment, Error, Lsn, Result, Term};
+use logwood_btree::{Checkpoint, Forest, Identity, Opened};
+use logwood_wal::{BaseState, Expect, Group, Log};
+
+use crate::apply::Applier;
+use crate::catalog::Catalog;
+use crate::checkpointing::Checkpointer;
+use crate::commit::GROUP;
+use crate::core::{Core, Sequencer};
+use crate::directory::{Kind, Layout};
+use crate::options::{RecoveryProgress, RecoveryStep};
+use crate::poison::Poison;
+use crate::publish::Publisher;
+use crate::state::EngineState;
+use crate::statistics::{Counters, RecoveryReport};
+use crate::Options;
+
+/// Entries between two calls of the progress callback.
+const PROGRESS_ENTRIES: u64 = 16 << 10;
+
+/// Tells databases of this process apart.
+static INSTANCES: AtomicU64 = AtomicU64::new(1);
+
+/// Opens or creates the database in `root`.
+pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
+    options.check()?;
+    let environment = options.environment_or_system()?;
+    let disk = Arc::clone(&environment.disk);
+    let started = environment.clock.monotonic();
+    let layout = Layout::new(root);
+    if options.create {
+        create_dir_all(&*disk, root)?;
+    }
+    let exists = layout.kind(&*disk).map(|kind| kind != Kind::Empty);
+    if !options.create && !matches!(exists, Ok(true)) {
+        return Err(Error::NotFound { what: "database", name: root.display().to_string() });
+    }
+    let lock = disk.lock(root)?;
+    layout.check(layout.kind(&*disk)?, Kind::Database)?;
+
+    let (forest, opened) = open_or_create_trees(&environment, &layout, &options)?;
+    if let Some(wanted) = options.database_id
+        && wanted != opened.identity.database
+    {
+        let found = opened.identity.database;
+        return Err(Error::InvalidArgument(format!("the directory belongs to database {found}")));
+    }
+    let expect = Expect {
+        database: Some(opened.identity.database),
+        log: Some(opened.identity.log),
+        durable_end: opened.log_durable_end,
+    };
+    let (log, recovered) = Log::open(&environment, &layout.log(), expect, options.log_options(), &mut |scan| {
+        report(&options, RecoveryStep::ScanLog, scan.done, scan.total, Lsn::ZERO);
+    })?;
+    let group = log.group(GROUP).ok_or_else(|| {
+        Corruption::new(&layout.log(), 0, "groups of the log", "group 1", "none")
+    })?;
+    check_reach(&layout, &opened, &group)?;
+
+    let catalog = Arc::new(Catalog::default());
+    let state = EngineState::decode(&opened.engine_state, &layout.manifest())?;
+    let applier = Applier::new(
+        forest.clone(),
+        Arc::clone(&catalog),
+        &state,
+        opened.checkpoint_lsn,
+        opened.replay_from.previous(),
+        options.batch_bytes_max,
+        &layout.log(),
+    )?;
+    let mut replay = Replay { options: &options, forest: &forest, log: &log, applier, opened, bytes: 0 };
+    let entries = replay.run(&group)?;
+    let Replay { applier, opened, bytes, .. } = replay;
+
+    let visible = applier.applied();
+    let publishing = forest.clone();
+    publishing.publish(visible);
+    let report = RecoveryReport {
+        entries_replayed: entries,
+        bytes_replayed: bytes,
+        bytes_dropped: recovered.dropped_bytes,
+        took: environment.clock.monotonic().saturating_sub(started),
+    };
+    let core = Arc::new(Core {
+        instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
+        path: root.to_owned(),
+        database: opened.identity.database,
+        sequencer: Mutex::new(Sequencer { applier, term: group.last().1.max(Term::FIRST), closed: false }),
+        publisher: Publisher::new(visible, Box::new(move |lsn| publishing.publish(lsn))),
+        poison: Poison::new(),
+        checkpointer: Checkpointer::new(opened.checkpoint_lsn, opened.replay_from, bytes),
+        counters: Counters::new(report),
+        lock: Mutex::new(Some(lock)),
+        options,
+        environment,
+        log,
+        group,
+        forest,
+        catalog,
+    });
+    {
+        let mut sequencer = core.sequencer.lock();
+        match core.abort_orphans(&mut sequencer) {
+            // The next writer that finds room aborts them.
+            Ok(()) | Err(Error::DiskFull { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    core.start_checkpoints()?;
+    core.start_cleaning()?;
+    Ok(core)
+}
+
+/// The trees of the directory; new ones, and a new log beside them, when creation was never finished.
+fn open_or_create_trees(
+    environment: &Environment,
+    layout: &Layout,
+    options: &Options,
+) -> Result<(Forest, Opened)> {
+    let disk = &*environment.disk;
+    let has_manifests = Layout::has_files(disk, &layout.manifest())?;
+    if has_manifests {
+        match Forest::open(environment, &layout.root, options.forest_options(), &|_| Ok(())) {
+            Ok(found) => return Ok(found),
+            Err(error @ (Error::Corruption(_) | Error::NotFound { .. })) => {
+                // Manifests follow the log: where there is none, it was lost.
+                let unfinished = Layout::has_files(disk, &layout.log())? && is_unfinished(environment, layout)?;
+                if !unfinished {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    } else if !is_unfinished(environment, layout)? {
+        return Err(Corruption::new(&layout.manifest(), 0, "manifests", "at least one", "none").into());
+    }
+    if !options.create {
+        return Err(Error::NotFound { what: "database", name: layout.root.display().to_string() });
+    }
+    create(environment, layout, options)?;
+    Forest::open(environment, &layout.root, options.forest_options(), &|_| Ok(()))
+}
+
+/// Whether nothing was ever promised about this directory.
+fn is_unfinished(environment: &Environment, layout: &Layout) -> Result<bool> {
+    let disk = &*environment.disk;
+    if Layout::has_files(disk, &layout.pages())? {
+        return Ok(false);
+    }
+    if !Layout::has_files(disk, &layout.log())? {
+        return Ok(true);
+    }
+    let inspection = Log::inspect(environment, &layout.log())?;
+    Ok(inspection.corruption.is_empty() && inspection.has_no_entries())
+}
+
+fn create(environment: &Environment, layout: &Layout, options: &Options) -> Result<()> {
+    let disk = &*environment.disk;
+    for folder in [layout.manifest(), layout.pages(), layout.log()] {
+        disk.create_dir(&folder)?;
+        for left in disk.list(&folder)? {
+            disk.remove(&folder.join(left.name))?;
+        }
+        disk.sync_dir(&folder)?;
+        disk.sync_dir(&layout.root)?;
+    }
+    let database = options.database_id.unwrap_or_else(|| DatabaseId::random(&*environment.random));
+    let log = Log::create(environment, &layout.log(), database, options.log_options())?;
+    log.create_group(GROUP, BaseState::default())?;
+    let identity = Identity { database, log: log.id() };
+    log.close()?;
+    let state = EngineState::new().encode();
+    Forest::create(environment, &layout.root, identity, options.forest_options(), &state)?;
+    Ok(())
+}
+
+/// Refuses a log that does not hold what the manifest needs of it.
+fn check_reach(layout: &Layout, opened: &Opened, group: &Group) -> Result<()> {
+    let damage = |expected: String, found: String| {
+        Err(Corruption::new(&layout.log(), 0, "reach of the log", expected, found).into())
+    };
+    let (first, last) = (group.first_lsn(), group.last().0);
+    if first > opened.replay_from {
+        return damage(format!("entries from lsn {}", opened.replay_from), format!("from {first}"));
+    }
+    if last < opened.checkpoint_lsn {
+        return damage(format!("entries to lsn {}", opened.checkpoint_lsn), format!("to {last}"));
+    }
+    Ok(())
+}
+
+struct Replay<'a> {
+    options: &'a Options,
+    forest: &'a Forest,
+    log: &'a Log,
+    applier: Applier,
+    /// The checkpoint that recovery would start from, were it to start now.
+    opened: Opened,
+    /// Bytes of entries behind it.
+    bytes: u64,
+}
+
+impl Replay<'_> {
+    /// Applies everything from `replay_from` on. Answers how many entries that were.
+    fn run(&mut self, group: &Group) -> Result<u64> {
+        let (from, last) = (self.opened.replay_from, group.last().0);
+        let total = last.next().entries_since(from);
+        let mut done = 0;
+        let mut cursor = group.cursor(from);
+        while let Some(entry) = cursor.next()? {
+            self.applier.apply(entry.lsn, entry.payload)?;
+            self.bytes += crate::statistics::logged_bytes(entry.payload.len());
+            done += 1;
+            if done % PROGRESS_ENTRIES == 0 {
+                report(self.options, RecoveryStep::Replay, done, total, entry.lsn);
+            }
+            if self.forest.dirty_bytes() as u64 > self.options.dirty_bytes_bound() {
+                self.checkpoint()?;
+            }
+        }
+        report(self.options, RecoveryStep::Replay, done, total, last);
+        Ok(done)
+    }
+
+    /// Writes what was replayed so far. All of it is durable: the log's tail was synced when it was opened.
+    fn checkpoint(&mut self) -> Result<()> {
+        let at = self.applier.applied();
+        if at <= self.opened.checkpoint_lsn {
+            return Ok(());
+        }
+        self.forest.publish(at);
+        let replay_from = self.applier.replay_from();
+        self.forest.checkpoint(Checkpoint {
+            at,
+            replay_from,
+            log_durable_end: self.log.durable_position(),
+            engine_state: &self.applier.state().encode(),
+        })?;
+        self.opened.checkpoint_lsn = at;
+        self.opened.replay_from = replay_from;
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+fn report(options: &Options, step: RecoveryStep, done: u64, total: u64, lsn: Lsn) {
+    if let Some(progress) = &options.progress {
+        progress(RecoveryProgress { step, done, total, lsn });
+    }
+}

@@ -1,0 +1,127 @@
+//! The database as it was at one moment.
+
+use std::ops::RangeBounds;
+
+use logwood_base::digest::Digest;
+use logwood_base::{Error, Lsn, Result};
+use logwood_btree::{At, Value};
+
+use crate::keyspace::Keyspace;
+use crate::range::{Range, behind_prefix, bounds, prefix_bounds};
+
+/// A view of all keyspaces at one LSN. It changes never, costs nothing to take and holds back what it still needs
+/// until it is dropped; how much that is stands in the [statistics](crate::Statistics). A keyspace that is dropped is
+/// gone from snapshots too.
+///
+/// ```
+/// # use logwood::{Database, Options};
+/// # let directory = tempfile::tempdir()?;
+/// # let db = Database::open(directory.path(), Options::new())?;
+/// let ks = db.ensure_keyspace("accounts")?;
+/// ks.put(b"ada", b"10")?;
+/// let before = db.snapshot();
+/// ks.put(b"ada", b"20")?;
+/// assert_eq!(before.get(&ks, b"ada")?.as_deref(), Some(&b"10"[..]));
+/// assert_eq!(ks.get(b"ada")?.as_deref(), Some(&b"20"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    trees: logwood_btree::Snapshot,
+    instance: u64,
+}
+
+impl Snapshot {
+    pub(crate) const fn new(trees: logwood_btree::Snapshot, instance: u64) -> Self {
+        Self { trees, instance }
+    }
+
+    /// Everything up to here is in it, and nothing else.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.trees.lsn()
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`]; `InvalidArgument` for a keyspace of another database.
+    pub fn get(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Value>> {
+        self.check(keyspace)?;
+        keyspace.shared().tree.get(key, At::Snapshot(&self.trees))
+    }
+
+    /// Calls `read` with the value of a key where it lies; see [`Keyspace::get_with`].
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn get_with<R>(
+        &self,
+        keyspace: &Keyspace,
+        key: &[u8],
+        read: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R> {
+        self.check(keyspace)?;
+        keyspace.shared().tree.get_with(key, At::Snapshot(&self.trees), read)
+    }
+
+    /// Whether a key has a value.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn contains(&self, keyspace: &Keyspace, key: &[u8]) -> Result<bool> {
+        self.get_with(keyspace, key, |value| value.is_some())
+    }
+
+    /// The records of a range of keys, in both directions.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Range> {
+        self.check(keyspace)?;
+        Ok(Range::new(keyspace.shared().tree.cursor(bounds(&range), &self.trees)))
+    }
+
+    /// The records whose keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn prefix(&self, keyspace: &Keyspace, prefix: &[u8]) -> Result<Range> {
+        let behind = behind_prefix(prefix);
+        self.range(keyspace, prefix_bounds(prefix, behind.as_deref()))
+    }
+
+    /// All records.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn iter(&self, keyspace: &Keyspace) -> Result<Range> {
+        self.range::<&[u8]>(keyspace, ..)
+    }
+
+    /// How many records a range has.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn count<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<u64> {
+        self.check(keyspace)?;
+        keyspace.shared().tree.count(bounds(&range), &self.trees)
+    }
+
+    /// The digest of a range; see [`Keyspace::digest`].
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn digest<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Digest> {
+        self.check(keyspace)?;
+        keyspace.shared().tree.digest(bounds(&range), &self.trees)
+    }
+
+    fn check(&self, keyspace: &Keyspace) -> Result<()> {
+        if keyspace.instance() != self.instance {
+            let name = keyspace.name();
+            return Err(Error::InvalidArgument(format!("keyspace {name} belongs to another database")));
+        }
+        keyspace.shared().check_exists()
+    }
+}
