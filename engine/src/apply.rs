@@ -109,13 +109,13 @@ impl Applier {
                     let found = format!("keyspace {id} named {name}");
                     return Err(self.damage(lsn, "created keyspace", "a new number and name", found));
                 }
-                let tree = self.forest.create_tree(id)?;
+                let tree = self.forest.create_tree(lsn, id)?;
                 self.catalog.insert(KeyspaceShared::new(id, name, tree));
                 self.next_keyspace = KeyspaceId(id.get().saturating_add(1));
             }
             Body::DropKeyspace { id } => {
                 self.catalog.remove(id).ok_or_else(|| self.unknown_keyspace(lsn, id))?;
-                self.forest.drop_tree(id)?;
+                self.forest.drop_tree(lsn, id)?;
             }
             Body::Fragment { transaction, sequence, piece } => {
                 self.fragments.add(lsn, transaction, sequence, piece)?;
@@ -190,11 +190,11 @@ impl Applier {
 pub(crate) fn change(operation: Operation<'_>) -> Change<'_> {
     match operation {
         Operation::Put { keyspace, key, value } => {
-            Change { tree: keyspace, kind: ChangeKind::Put { key, value } }
+            Change { keyspace, kind: ChangeKind::Put { key, value } }
         }
-        Operation::Delete { keyspace, key } => Change { tree: keyspace, kind: ChangeKind::Delete { key } },
+        Operation::Delete { keyspace, key } => Change { keyspace, kind: ChangeKind::Delete { key } },
         Operation::DeleteRange { keyspace, from, to } => {
-            Change { tree: keyspace, kind: ChangeKind::DeleteRange { from, to } }
+            Change { keyspace, kind: ChangeKind::DeleteRange { from, to } }
         }
     }
 }

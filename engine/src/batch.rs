@@ -6,8 +6,10 @@
 use std::ops::RangeBounds;
 
 use logwood_base::limits;
+use logwood_base::sync::Arc;
 use logwood_base::{Error, KeyspaceId, Result};
 
+use crate::catalog::KeyspaceShared;
 use crate::entry::{self, HEADER_BYTES, Operation};
 use crate::keyspace::Keyspace;
 use crate::range::half_open;
@@ -34,21 +36,24 @@ pub struct Batch {
     /// A commit's payload so far.
     payload: Vec<u8>,
     operations: usize,
-    /// Which database's keyspaces it may name.
-    pub(crate) database: usize,
+    /// Which open database's keyspaces it may name.
+    pub(crate) instance: u64,
+    /// Those that it names.
+    keyspaces: Vec<Arc<KeyspaceShared>>,
     key_bytes_max: usize,
     value_bytes_max: usize,
     batch_bytes_max: usize,
 }
 
 impl Batch {
-    pub(crate) fn new(database: usize, options: &crate::Options) -> Self {
+    pub(crate) fn new(instance: u64, options: &crate::Options) -> Self {
         let mut payload = Vec::with_capacity(256);
         entry::begin_commit(&mut payload);
         Self {
             payload,
             operations: 0,
-            database,
+            instance,
+            keyspaces: Vec::new(),
             key_bytes_max: options.key_bytes_max,
             value_bytes_max: options.value_bytes_max,
             batch_bytes_max: options.batch_bytes_max,
@@ -116,25 +121,30 @@ impl Batch {
         self.payload.len()
     }
 
-    /// The payload, its time still 0.
-    pub(crate) fn into_payload(self) -> Vec<u8> {
-        self.payload
+    /// The payload, its time still 0, and the keyspaces that it names.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<Arc<KeyspaceShared>>) {
+        (self.payload, self.keyspaces)
     }
 
     fn add<'a>(&mut self, keyspace: &Keyspace, operation: impl FnOnce(KeyspaceId) -> Operation<'a>) -> Result<()> {
-        if keyspace.database() != self.database {
+        if keyspace.instance() != self.instance {
             return Err(Error::InvalidArgument(format!(
                 "keyspace {} belongs to another database",
                 keyspace.name()
             )));
         }
-        keyspace.check_exists()?;
+        let shared = keyspace.shared();
+        shared.check_exists()?;
         let before = self.payload.len();
-        operation(keyspace.id()).encode(&mut self.payload);
+        operation(shared.id).encode(&mut self.payload);
         let length = self.payload.len() - HEADER_BYTES;
         if let Err(error) = limits::check("batch bytes", length, self.batch_bytes_max) {
             self.payload.truncate(before);
             return Err(error);
+        }
+        // The one named last is looked at first: most batches name few keyspaces, many times each.
+        if !self.keyspaces.iter().rev().any(|named| Arc::ptr_eq(named, shared)) {
+            self.keyspaces.push(Arc::clone(shared));
         }
         self.operations += 1;
         Ok(())

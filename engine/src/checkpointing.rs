@@ -52,15 +52,12 @@ pub(crate) struct Checkpointer {
 #[derive(Debug)]
 struct Work {
     running: Option<Running>,
-    /// `replay_from` of the newest manifest; entries below it go when the next one is durable.
-    replay_from: Lsn,
 }
 
 #[derive(Debug)]
 struct Running {
     job: CheckpointJob,
     at: Lsn,
-    replay_from: Lsn,
     /// What [`Checkpointer::replay_bytes`] was when the LSN was pinned.
     bytes_before: u64,
     /// Keeps the versions of `at` until the job is done.
@@ -77,9 +74,9 @@ pub(crate) enum Outcome {
 }
 
 impl Checkpointer {
-    pub(crate) fn new(checkpoint: Lsn, replay_from: Lsn, replay_bytes: u64) -> Self {
+    pub(crate) fn new(checkpoint: Lsn, replay_bytes: u64) -> Self {
         Self {
-            work: Mutex::new(Work { running: None, replay_from }),
+            work: Mutex::new(Work { running: None }),
             replay_bytes: AtomicU64::new(replay_bytes),
             unhelped: AtomicU64::new(0),
             newest: AtomicU64::new(checkpoint.get()),
@@ -187,14 +184,14 @@ impl Core {
     fn step_checkpoint(&self, work: &mut Work) -> Result<Outcome> {
         self.check_writable()?;
         let stepped = match &mut work.running {
-            None => return self.begin_checkpoint(work),
+            None => return self.begin_checkpoint(work, false),
             Some(running) => running.job.step(),
         };
         match stepped {
             Ok(progress) if !progress.done => Ok(Outcome::Unfinished),
             Ok(_) => {
                 if let Some(running) = work.running.take() {
-                    self.finish_checkpoint(work, &running)?;
+                    self.finish_checkpoint(&running);
                 }
                 Ok(Outcome::Finished)
             }
@@ -205,11 +202,24 @@ impl Core {
         }
     }
 
-    fn begin_checkpoint(&self, work: &mut Work) -> Result<Outcome> {
+    /// Writes two checkpoints, changed or not, after which no readable manifest names what compaction left behind.
+    pub(crate) fn checkpoint_twice(&self) -> Result<()> {
+        let mut work = self.checkpointer.work.lock();
+        while work.running.is_some() {
+            self.step_checkpoint(&mut work)?;
+        }
+        for _ in 0..2 {
+            self.begin_checkpoint(&mut work, true)?;
+            while self.step_checkpoint(&mut work)? == Outcome::Unfinished {}
+        }
+        Ok(())
+    }
+
+    fn begin_checkpoint(&self, work: &mut Work, always: bool) -> Result<Outcome> {
         let (at, replay_from, state, pinned, bytes_before) = {
             let sequencer = self.sequencer.lock();
             let at = sequencer.applier.applied();
-            if at == self.checkpointer.newest() && !self.forest.needs_checkpoint() {
+            if at == self.checkpointer.newest() && !always {
                 return Ok(Outcome::Finished);
             }
             let pinned = self.forest.snapshot_at(at)?;
@@ -218,7 +228,7 @@ impl Core {
         };
         tracing::debug!(%at, "checkpoint begins");
         let durable = self.log.sync().and_then(|()| self.publisher.settle());
-        durable.map_err(|error| self.stop(&error))?;
+        durable.map_err(|error| self.write_failed(error))?;
         let job = self.forest.begin_checkpoint(Checkpoint {
             at,
             replay_from,
@@ -226,18 +236,18 @@ impl Core {
             engine_state: &state,
         });
         let job = job.map_err(|error| self.checkpoint_failed(error))?;
-        work.running = Some(Running { job, at, replay_from, bytes_before, _pinned: pinned });
+        work.running = Some(Running { job, at, bytes_before, _pinned: pinned });
         Ok(Outcome::Unfinished)
     }
 
-    fn finish_checkpoint(&self, work: &mut Work, running: &Running) -> Result<()> {
-        let older = std::mem::replace(&mut work.replay_from, running.replay_from);
+    fn finish_checkpoint(&self, running: &Running) {
         self.checkpointer.newest.store(running.at.get(), Ordering::Release);
         self.checkpointer.finished.fetch_add(1, Ordering::Relaxed);
         self.checkpointer.replay_bytes.fetch_sub(running.bytes_before, Ordering::Relaxed);
         metrics::counter!("logwood_checkpoints_total").increment(1);
         tracing::debug!(at = %running.at, "checkpoint is durable");
-        self.group.release(older.previous()).map_err(|error| self.stop(&error))
+        self.cleaner.wake();
+        self.group.release(self.forest.store().replay_from().previous());
     }
 
     /// A checkpoint that failed is begun anew later when nothing doubtful was left behind: its unfinished segments

@@ -50,9 +50,7 @@ impl Core {
         self.check_writable()?;
         self.checkpoint_now()?;
         self.forest.compact()?;
-        // The first manifest names the packed pages; with the second, no readable manifest names the old ones.
-        self.checkpoint_always()?;
-        self.checkpoint_always()
+        self.checkpoint_twice()
     }
 
     /// Ends everything that runs and frees the directory.
@@ -69,7 +67,7 @@ impl Core {
         let settled = self.log.sync().and_then(|()| self.publisher.settle());
         let ended = settled.and_then(|()| self.log.close());
         *self.lock.lock() = None;
-        ended.map_err(|error| self.stop(&error))
+        ended.map_err(|error| self.write_failed(error))
     }
 }
 

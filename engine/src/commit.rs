@@ -27,12 +27,20 @@ use crate::catalog::{KeyspaceShared, check_name};
 use crate::core::{Core, Sequencer};
 use crate::entry::{self, Body, Entry, HEADER_BYTES, Operations};
 use crate::fragments;
+use crate::publish::PendingWrite;
+use crate::statistics::logged_bytes;
 use crate::ticket::LogWrite;
 
 /// The group of a database that is not replicated.
 pub(crate) const GROUP: GroupId = GroupId::LOCAL;
 
 impl Core {
+    /// Counts an entry.
+    fn committed(&self, payload: usize) {
+        self.counters.committed(payload as u64);
+        self.checkpointer.grew(logged_bytes(payload));
+    }
+
     /// Gives a commit's payload its place in the log and applies it. The caller waits for the write it gets.
     ///
     /// `keyspaces` are those that the operations name.
@@ -77,7 +85,7 @@ impl Core {
         sequencer.applier.took(lsn, time_ms);
         self.publisher.register(lsn, write.clone());
         drop(sequencer);
-        self.counters.committed(payload.len() as u64);
+        self.committed(payload.len());
         Ok((lsn, write))
     }
 
@@ -85,7 +93,7 @@ impl Core {
     pub(crate) fn finish_commit(&self, lsn: Lsn, write: &LogWrite) -> Result<Lsn> {
         match self.publisher.wait(lsn, write) {
             Ok(()) => Ok(lsn),
-            Err(error) => Err(self.stop(&error)),
+            Err(error) => Err(self.write_failed(error)),
         }
     }
 
@@ -126,12 +134,13 @@ impl Core {
         let entry = Entry { time_ms, request: None, body };
         let payload = entry.encode();
         let write = self.append(sequencer, lsn, &payload, Durability::Durable)?;
-        let applied = write.0.wait().and_then(|()| sequencer.applier.apply_entry(lsn, &entry));
-        if let Err(error) = applied {
+        // Without room it was not written: the next append takes its number, and its place.
+        write.wait().map_err(|error| self.write_failed(error))?;
+        if let Err(error) = sequencer.applier.apply_entry(lsn, &entry) {
             return Err(self.stop(&error));
         }
         self.publisher.register(lsn, write.clone());
-        self.counters.committed(payload.len() as u64);
+        self.committed(payload.len());
         self.finish_commit(lsn, &write).map(drop)
     }
 
@@ -161,7 +170,7 @@ impl Core {
             }
             self.publisher.register(lsn, write.clone());
             // What is not led by anybody stays in the log's memory: a large transaction leads its own writes.
-            write.0.wait().map_err(|error| self.stop(&error))?;
+            write.wait().map_err(|error| self.write_failed(error))?;
         }
         Err(Error::Internal("a transaction without an end".to_owned()))
     }

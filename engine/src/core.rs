@@ -17,6 +17,7 @@ use crate::Options;
 use crate::apply::Applier;
 use crate::catalog::Catalog;
 use crate::checkpointing::Checkpointer;
+use crate::cleaning::Cleaner;
 use crate::poison::Poison;
 use crate::publish::Publisher;
 use crate::statistics::Counters;
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) publisher: Publisher<LogWrite>,
     pub(crate) poison: Poison,
     pub(crate) checkpointer: Checkpointer,
+    pub(crate) cleaner: Cleaner,
     pub(crate) counters: Counters,
     /// Released last, when everything above is gone: fields are dropped in the order of their declaration.
     pub(crate) lock: Mutex<Option<Box<dyn DirLock>>>,
@@ -62,6 +64,15 @@ impl Core {
     /// Refuses writes after a failure.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.poison.check()
+    }
+
+    /// Sorts a failure to make something in the log durable: without room it is tried again by whoever waits next;
+    /// everything else stops the database.
+    pub(crate) fn write_failed(&self, error: Error) -> Error {
+        match error {
+            Error::DiskFull { .. } | Error::Closed => error,
+            other => self.stop(&other),
+        }
     }
 
     /// Sorts a failure of something that must not fail half way: whatever it was, nothing more is promised.

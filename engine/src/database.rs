@@ -14,7 +14,6 @@ use crate::recovery;
 use crate::snapshot::Snapshot;
 use crate::statistics::Statistics;
 use crate::ticket::Ticket;
-use crate::verification::{Damage, VerifyProgress, VerifyReport};
 
 /// An open database: a log, and a tree for each keyspace. Handles are cheap to clone and can be used from any thread.
 ///
@@ -172,19 +171,6 @@ impl Database {
     /// As [`Database::checkpoint`].
     pub fn compact(&self) -> Result<()> {
         self.core.compact()
-    }
-
-    /// Reads every byte of every file and derives again what can be derived: checksums, structure, counts and
-    /// digests. Damage is handed to `on_damage`; the rest goes on to be verified. Reads and writes go on meanwhile.
-    ///
-    /// # Errors
-    /// `Io`, and others that kept it from looking. Damage is not an error here.
-    pub fn verify(
-        &self,
-        on_damage: &mut dyn FnMut(Damage),
-        progress: &mut dyn FnMut(VerifyProgress),
-    ) -> Result<VerifyReport> {
-        self.core.verify(on_damage, progress)
     }
 
     /// How the database is doing. Also hands the numbers to the `metrics` facade.

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 
 use logwood_base::{Disk, Error, Result};
 
+/// The file that a directory's lock is taken on.
+pub(crate) const LOCK_NAME: &str = "LOCK";
+
 /// The folders of a directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -58,10 +61,10 @@ impl Layout {
         })
     }
 
-    /// Whether a folder exists and holds a file.
+    /// Whether a folder exists and holds a file of ours. A lock is none.
     pub(crate) fn has_files(disk: &dyn Disk, folder: &Path) -> Result<bool> {
         match disk.list(folder) {
-            Ok(names) => Ok(!names.is_empty()),
+            Ok(names) => Ok(names.iter().any(|entry| entry.name != LOCK_NAME)),
             Err(Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }

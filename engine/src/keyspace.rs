@@ -144,7 +144,7 @@ impl Keyspace {
     /// As [`Keyspace::range`].
     pub fn prefix(&self, prefix: &[u8]) -> Result<Range> {
         let behind = behind_prefix(prefix);
-        self.range(prefix_bounds(prefix, behind.as_deref()))
+        self.range::<&[u8]>(prefix_bounds(prefix, behind.as_deref()))
     }
 
     /// All records.

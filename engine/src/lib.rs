@@ -1,3 +1,76 @@
-//! A log-structured storage engine to embed in other databases: one write-ahead log, one B-tree per keyspace, continuous verification.
+//! A log-structured storage engine to embed in other databases.
+//!
+//! ```
+//! use logwood::{Database, Options};
+//!
+//! # let directory = tempfile::tempdir()?;
+//! let db = Database::open(directory.path(), Options::new())?;
+//! let ks = db.ensure_keyspace("default")?;
+//! ks.put(b"key", b"value")?;
+//! assert_eq!(ks.get(b"key")?.as_deref(), Some(&b"value"[..]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! One write-ahead log is the database; one B-tree per keyspace is a cache of it that happens to be on disk. What the
+//! engine promises, and what it does not, stands in the README; the life of a write in `commit.rs`, of opening in
+//! `recovery.rs`.
+//!
+//! | to | see |
+//! |---|---|
+//! | open, create keyspaces, commit, take snapshots | [`Database`], [`Options`] |
+//! | read and write one keyspace | [`Keyspace`], [`Range`] |
+//! | write several things at once | [`Batch`], [`Ticket`] |
+//! | read several things of one moment | [`Snapshot`] |
+//! | look at a directory without opening it | [`inspect`] |
+//! | keep a replica's log without its data | [`LogOnly`] |
+//! | read the log's entries | [`entry`] |
+//!
+//! # Threads
+//! All calls block, none needs a runtime. Commits are grouped by the threads that wait for them. Background work,
+//! checkpoints and cleaning, runs on threads of the [`Environment`]'s spawner.
+//!
+//! # Errors
+//! [`Error`] is sorted by what to do about it. After a failed write or sync every later write answers `Poisoned`;
+//! reads go on. A full disk does not poison. Damage to a page is an error for the keys that it held, and for no
+//! other.
 
 pub mod entry;
+
+mod apply;
+mod batch;
+mod catalog;
+mod checkpointing;
+mod cleaning;
+mod commit;
+mod core;
+mod database;
+mod directory;
+mod fragments;
+mod keyspace;
+mod log_only;
+mod options;
+mod poison;
+mod publish;
+mod range;
+mod recovery;
+mod snapshot;
+mod state;
+mod statistics;
+mod ticket;
+
+pub use batch::Batch;
+pub use database::Database;
+pub use keyspace::Keyspace;
+pub use log_only::{LogOnly, LogOnlyStatistics};
+pub use options::{Options, ProgressCallback, RecoveryProgress, RecoveryStep};
+pub use range::Range;
+pub use snapshot::Snapshot;
+pub use statistics::{RecoveryReport, Statistics, Watermarks};
+pub use ticket::Ticket;
+
+pub use logwood_base::digest::Digest;
+pub use logwood_base::{
+    Corruption, DatabaseId, Environment, Error, GroupId, KeyspaceId, LogId, Lsn, NodeId, Result, Term,
+};
+pub use logwood_btree::{ForestStatistics, Value};
+pub use logwood_wal::{Append, BaseState, Durability, Hold, Statistics as LogStatistics, Tail};

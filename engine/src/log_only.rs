@@ -212,17 +212,16 @@ impl LogOnly {
         self.group.set_committed(lsn);
     }
 
-    /// Lets entries up to `lsn` go, as far as no holder needs them.
-    ///
-    /// # Errors
-    /// `Poisoned`, `DiskFull`.
-    pub fn release(&self, lsn: Lsn) -> Result<()> {
-        self.group.release(lsn)
+    /// Lets entries up to `lsn` go, as far as no holder needs them. The space comes back in the background.
+    pub fn release(&self, lsn: Lsn) {
+        self.group.release(lsn);
     }
 
     /// Keeps entries from `from` on for somebody, who is named in statistics.
-    #[must_use]
-    pub fn hold(&self, name: &str, from: Lsn) -> Hold {
+    ///
+    /// # Errors
+    /// `TooOld` when they are gone; `Poisoned`.
+    pub fn hold(&self, name: &str, from: Lsn) -> Result<Hold> {
         self.group.hold(name, from)
     }
 

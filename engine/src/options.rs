@@ -13,6 +13,9 @@ use logwood_base::limits::{
 };
 use logwood_base::{DatabaseId, Environment, Error, Lsn, Result};
 
+use logwood_btree::{Compression, ForestOptions};
+use logwood_wal::LogOptions;
+
 use crate::Durability;
 
 /// What recovery has done so far, for progress bars.
@@ -187,6 +190,29 @@ impl Options {
     /// Most bytes of one entry's payload.
     pub(crate) fn payload_bytes_max(&self) -> usize {
         ENTRY_PAYLOAD_BYTES_MAX.min(self.log_segment_bytes as usize / 4)
+    }
+
+    /// What the log is opened with.
+    pub(crate) fn log_options(&self) -> LogOptions {
+        let mut options = LogOptions::default();
+        options.segment_bytes = self.log_segment_bytes;
+        options.batches_in_flight_max = self.log_batches_in_flight_max;
+        options.batch_bytes_max = self.log_batch_bytes_max;
+        options.recent_bytes_max = self.log_recent_bytes_max;
+        options.pool_segments = self.log_pool_segments;
+        options.seal_delay = self.log_seal_delay;
+        options
+    }
+
+    /// What the trees are opened with.
+    pub(crate) fn forest_options(&self) -> ForestOptions {
+        let compression = if self.compression { Compression::Auto } else { Compression::Off };
+        let mut options = ForestOptions::default();
+        options.cache_bytes = self.cache_bytes;
+        options.leaf_bytes = self.leaf_bytes;
+        options.page_segment_bytes = self.page_segment_bytes;
+        options.compression = compression;
+        options
     }
 
     /// Changed bytes at which a checkpoint begins.

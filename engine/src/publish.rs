@@ -7,7 +7,7 @@
 //! 2. a commit that is answered is visible, its writer reads it back;
 //! 3. nobody has to be woken for it: a waiter whose own write is done waits for the writes before it by leading them
 //!    (a buffered commit behind a durable one waits for the sync of that one);
-//! 4. behind a failed write nothing is ever published.
+//! 4. behind a failed write nothing is ever published: it stays at the front.
 //!
 //! Called by the commit path ([`crate::commit`]) with the log's tickets; generic so that a test can drive every
 //! interleaving with tickets of its own.
@@ -21,8 +21,8 @@ use logwood_base::{Error, Lsn, Result};
 
 /// A write on its way to the durability that was asked for.
 pub(crate) trait PendingWrite: Clone {
-    /// Its outcome, once there is one. Does not wait.
-    fn outcome(&self) -> Option<Result<()>>;
+    /// Whether it has reached its durability. Never true of a write that failed, nor of one behind it.
+    fn is_done(&self) -> bool;
 
     /// Waits for the outcome, doing the write itself when nobody does.
     fn wait(&self) -> Result<()>;
@@ -41,12 +41,11 @@ pub(crate) struct Publisher<T> {
 struct Queue<T> {
     /// Ascending LSNs.
     pending: VecDeque<(Lsn, T)>,
-    failed: Option<Error>,
 }
 
 impl<T: PendingWrite> Publisher<T> {
     pub(crate) fn new(visible: Lsn, publish: Box<dyn Fn(Lsn) + Send + Sync>) -> Self {
-        let queue = Queue { pending: VecDeque::new(), failed: None };
+        let queue = Queue { pending: VecDeque::new() };
         Self { queue: Mutex::new(queue), visible: AtomicU64::new(visible.get()), publish }
     }
 
@@ -109,19 +108,11 @@ impl<T: PendingWrite> Publisher<T> {
             return Ok(None);
         }
         let mut queue = self.queue.lock();
-        if let Some(error) = &queue.failed {
-            return Err(error.clone());
-        }
         let mut done = None;
-        while let Some((front, write)) = queue.pending.front() {
-            match write.outcome() {
-                Some(Ok(())) => done = Some(*front),
-                Some(Err(error)) => {
-                    queue.failed = Some(error.poison());
-                    break;
-                }
-                None => break,
-            }
+        while let Some((front, write)) = queue.pending.front()
+            && write.is_done()
+        {
+            done = Some(*front);
             queue.pending.pop_front();
         }
         if let Some(done) = done {
@@ -132,10 +123,9 @@ impl<T: PendingWrite> Publisher<T> {
         if self.visible() >= lsn {
             return Ok(None);
         }
-        match (&queue.failed, queue.pending.front()) {
-            (Some(error), _) => Err(error.clone()),
-            (None, Some((_, write))) => Ok(Some(write.clone())),
-            (None, None) => Err(Error::Internal(format!("lsn {lsn} was never queued for publishing"))),
+        match queue.pending.front() {
+            Some((_, write)) => Ok(Some(write.clone())),
+            None => Err(Error::Internal(format!("lsn {lsn} was never queued for publishing"))),
         }
     }
 }

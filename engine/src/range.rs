@@ -9,7 +9,7 @@ use logwood_btree::{Cursor, Value};
 /// The records of a range at one moment, in the order of their keys; `.rev()` goes from the end.
 ///
 /// It sees the database as it was when the iteration began, whatever is committed since, and holds back what that
-/// takes until it is dropped. After an error it answers nothing but that error's end: `None`.
+/// takes until it is dropped. After an error it has no more items.
 ///
 /// ```
 /// # use logwood::{Database, Options};
@@ -27,24 +27,40 @@ use logwood_btree::{Cursor, Value};
 /// ```
 #[derive(Debug)]
 pub struct Range {
-    cursor: Option<Cursor>,
+    cursor: Cursor,
+    /// Whether an error was answered.
+    failed: bool,
 }
 
 impl Range {
     pub(crate) const fn new(cursor: Cursor) -> Self {
-        Self { cursor: Some(cursor) }
+        Self { cursor, failed: false }
     }
 
-    fn step(&mut self, step: impl FnOnce(&mut Cursor) -> Result<Option<(Value, Value)>>) -> Option<Item> {
-        let cursor = self.cursor.as_mut()?;
-        match step(cursor) {
-            Ok(Some(record)) => Some(Ok(record)),
-            Ok(None) => {
-                self.cursor = None;
-                None
-            }
+    /// The next record where it lies, without copying it. Mixes with the iterator's other calls.
+    ///
+    /// # Errors
+    /// As iterating; the error comes again with every later call.
+    #[inline]
+    pub fn next_ref(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        self.cursor.next()
+    }
+
+    /// As [`Range::next_ref`], from the end.
+    ///
+    /// # Errors
+    /// As [`Range::next_ref`].
+    #[inline]
+    pub fn next_back_ref(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        self.cursor.next_back()
+    }
+
+    fn own(&mut self, record: Result<Option<(Value, Value)>>) -> Option<Item> {
+        match record {
+            Ok(record) => record.map(Ok),
+            Err(_) if self.failed => None,
             Err(error) => {
-                self.cursor = None;
+                self.failed = true;
                 Some(Err(error))
             }
         }
@@ -53,17 +69,23 @@ impl Range {
 
 type Item = Result<(Value, Value)>;
 
+fn owned((key, value): (&[u8], &[u8])) -> (Value, Value) {
+    (key.into(), value.into())
+}
+
 impl Iterator for Range {
     type Item = Item;
 
     fn next(&mut self) -> Option<Item> {
-        self.step(Cursor::next)
+        let record = self.cursor.next().map(|record| record.map(owned));
+        self.own(record)
     }
 }
 
 impl DoubleEndedIterator for Range {
     fn next_back(&mut self) -> Option<Item> {
-        self.step(Cursor::next_back)
+        let record = self.cursor.next_back().map(|record| record.map(owned));
+        self.own(record)
     }
 }
 
@@ -73,12 +95,14 @@ impl std::iter::FusedIterator for Range {}
 pub(crate) type TreeBounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// The bounds of any range of things that are bytes.
-pub(crate) fn bounds<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> TreeBounds<'_> {
+pub(crate) fn bounds<'a, K: AsRef<[u8]> + 'a>(range: &'a impl RangeBounds<K>) -> TreeBounds<'a> {
     (range.start_bound().map(AsRef::as_ref), range.end_bound().map(AsRef::as_ref))
 }
 
 /// A range as entries hold it: from a key up to, and without, another one.
-pub(crate) fn half_open<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> (Cow<'_, [u8]>, Option<Cow<'_, [u8]>>) {
+pub(crate) fn half_open<'a, K: AsRef<[u8]> + 'a>(
+    range: &'a impl RangeBounds<K>,
+) -> (Cow<'a, [u8]>, Option<Cow<'a, [u8]>>) {
     let (from, to) = bounds(range);
     let from = match from {
         Bound::Included(key) => Cow::Borrowed(key),
@@ -128,11 +152,11 @@ mod tests {
 
     #[test]
     fn every_kind_of_bound_becomes_half_open() {
-        let (from, to) = half_open(&(Bound::Excluded("a"), Bound::Included("b")));
+        let (from, to) = half_open::<&str>(&(Bound::Excluded("a"), Bound::Included("b")));
         assert_eq!((&*from, to.as_deref()), (&b"a\0"[..], Some(&b"b\0"[..])));
         let (from, to) = half_open::<&str>(&(..));
         assert_eq!((&*from, to.as_deref()), (&b""[..], None));
-        let (from, to) = half_open(&("a".."b"));
+        let (from, to) = half_open::<&str>(&("a".."b"));
         assert_eq!((&*from, to.as_deref()), (&b"a"[..], Some(&b"b"[..])));
     }
 }

@@ -18,16 +18,17 @@ use std::path::Path;
 use logwood_base::disk::create_dir_all;
 use logwood_base::sync::atomic::{AtomicU64, Ordering};
 use logwood_base::sync::{Arc, Mutex};
-use logwood_base::{Corruption, DatabaseId, Disk, Environment, Error, Lsn, Result, Term};
-use logwood_btree::{Checkpoint, Forest, Identity, Opened};
+use logwood_base::{Corruption, DatabaseId, Environment, Error, LogPosition, Lsn, Result, Term};
+use logwood_btree::{Beginning, Checkpoint, Forest, Identity, Opened};
 use logwood_wal::{BaseState, Expect, Group, Log};
 
 use crate::apply::Applier;
 use crate::catalog::Catalog;
 use crate::checkpointing::Checkpointer;
+use crate::cleaning::Cleaner;
 use crate::commit::GROUP;
 use crate::core::{Core, Sequencer};
-use crate::directory::{Kind, Layout};
+use crate::directory::{Kind, LOCK_NAME, Layout};
 use crate::options::{RecoveryProgress, RecoveryStep};
 use crate::poison::Poison;
 use crate::publish::Publisher;
@@ -59,19 +60,20 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
     layout.check(layout.kind(&*disk)?, Kind::Database)?;
 
     let (forest, opened) = open_or_create_trees(&environment, &layout, &options)?;
+    let identity = forest.store().identity();
     if let Some(wanted) = options.database_id
-        && wanted != opened.identity.database
+        && wanted != identity.database
     {
-        let found = opened.identity.database;
+        let found = identity.database;
         return Err(Error::InvalidArgument(format!("the directory belongs to database {found}")));
     }
     let expect = Expect {
-        database: Some(opened.identity.database),
-        log: Some(opened.identity.log),
+        database: Some(identity.database),
+        log: Some(identity.log),
         durable_end: opened.log_durable_end,
     };
     let (log, recovered) = Log::open(&environment, &layout.log(), expect, options.log_options(), &mut |scan| {
-        report(&options, RecoveryStep::ScanLog, scan.done, scan.total, Lsn::ZERO);
+        report(&options, RecoveryStep::ScanLog, scan.bytes_done, scan.bytes_total, Lsn::ZERO);
     })?;
     let group = log.group(GROUP).ok_or_else(|| {
         Corruption::new(&layout.log(), 0, "groups of the log", "group 1", "none")
@@ -105,11 +107,12 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
     let core = Arc::new(Core {
         instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
         path: root.to_owned(),
-        database: opened.identity.database,
+        database: identity.database,
         sequencer: Mutex::new(Sequencer { applier, term: group.last().1.max(Term::FIRST), closed: false }),
         publisher: Publisher::new(visible, Box::new(move |lsn| publishing.publish(lsn))),
         poison: Poison::new(),
-        checkpointer: Checkpointer::new(opened.checkpoint_lsn, opened.replay_from, bytes),
+        checkpointer: Checkpointer::new(opened.checkpoint_lsn, bytes),
+        cleaner: Cleaner::default(),
         counters: Counters::new(report),
         lock: Mutex::new(Some(lock)),
         options,
@@ -179,7 +182,7 @@ fn create(environment: &Environment, layout: &Layout, options: &Options) -> Resu
     let disk = &*environment.disk;
     for folder in [layout.manifest(), layout.pages(), layout.log()] {
         disk.create_dir(&folder)?;
-        for left in disk.list(&folder)? {
+        for left in disk.list(&folder)?.into_iter().filter(|left| left.name != LOCK_NAME) {
             disk.remove(&folder.join(left.name))?;
         }
         disk.sync_dir(&folder)?;
@@ -191,7 +194,13 @@ fn create(environment: &Environment, layout: &Layout, options: &Options) -> Resu
     let identity = Identity { database, log: log.id() };
     log.close()?;
     let state = EngineState::new().encode();
-    Forest::create(environment, &layout.root, identity, options.forest_options(), &state)?;
+    let beginning = Beginning {
+        checkpoint_lsn: Lsn::ZERO,
+        replay_from: Lsn::FIRST,
+        log_durable_end: LogPosition::ZERO,
+        engine_state: &state,
+    };
+    Forest::create_with(environment, &layout.root, identity, options.forest_options(), beginning)?;
     Ok(())
 }
 

@@ -88,7 +88,7 @@ impl Snapshot {
     /// As [`Snapshot::get`].
     pub fn prefix(&self, keyspace: &Keyspace, prefix: &[u8]) -> Result<Range> {
         let behind = behind_prefix(prefix);
-        self.range(keyspace, prefix_bounds(prefix, behind.as_deref()))
+        self.range::<&[u8]>(keyspace, prefix_bounds(prefix, behind.as_deref()))
     }
 
     /// All records.

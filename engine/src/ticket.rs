@@ -56,17 +56,18 @@ impl Ticket {
     /// Whether waiting would return at once.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.core.publisher.visible() >= self.lsn || matches!(self.write.outcome(), Some(Err(_)))
+        self.core.publisher.visible() >= self.lsn || self.core.poison.check().is_err()
     }
 
-    /// Waits until the commit is as durable as was asked for, and visible.
+    /// Waits until the commit is as durable as was asked for, and visible. Waiting again is allowed.
     ///
     /// # Errors
-    /// `Poisoned` when the write, or one before it, failed. The commit may then be there after reopening, or not.
+    /// `Poisoned` when the write, or one before it, failed: the commit may be there after reopening, or not.
+    /// `DiskFull` when the log could not go on: the commit keeps its place and is written when there is room.
     pub fn wait(&self) -> Result<Lsn> {
         match self.core.publisher.wait(self.lsn, &self.write) {
             Ok(()) => Ok(self.lsn),
-            Err(error) => Err(self.core.stop(&error)),
+            Err(error) => Err(self.core.write_failed(error)),
         }
     }
 }
@@ -77,7 +78,7 @@ impl Future for Ticket {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Lsn>> {
         self.core.publisher.poll(self.lsn, &self.write, context).map(|outcome| match outcome {
             Ok(()) => Ok(self.lsn),
-            Err(error) => Err(self.core.stop(&error)),
+            Err(error) => Err(self.core.write_failed(error)),
         })
     }
 }
@@ -95,8 +96,8 @@ impl Drop for Ticket {
 pub(crate) struct LogWrite(pub(crate) logwood_wal::Ticket);
 
 impl PendingWrite for LogWrite {
-    fn outcome(&self) -> Option<Result<()>> {
-        self.0.outcome()
+    fn is_done(&self) -> bool {
+        self.0.is_done()
     }
 
     fn wait(&self) -> Result<()> {
