@@ -15,6 +15,7 @@ use logwood_btree::{Change, ChangeKind, Forest};
 use crate::catalog::{Catalog, KeyspaceShared};
 use crate::entry::{Body, DecodeError, Entry, Operation, Operations};
 use crate::fragments::Fragments;
+use crate::planted::{Bug, planted};
 use crate::state::EngineState;
 
 /// Applies entries, in order.
@@ -70,7 +71,7 @@ impl Applier {
 
     /// The time of the next entry, when the clock says `clock_ms`.
     pub(crate) fn next_time(&self, clock_ms: u64) -> u64 {
-        self.time_ms.max(clock_ms)
+        if planted(Bug::TimeGoesBack) { clock_ms } else { self.time_ms.max(clock_ms) }
     }
 
     /// The number of the next keyspace.
@@ -86,6 +87,9 @@ impl Applier {
     /// From where the log must be replayed over a checkpoint of this moment.
     pub(crate) fn replay_from(&self) -> Lsn {
         let next = self.applied.next();
+        if planted(Bug::ForgetOpenFragments) {
+            return next;
+        }
         self.fragments.oldest().map_or(next, |oldest| oldest.min(next))
     }
 

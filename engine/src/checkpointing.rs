@@ -23,9 +23,10 @@ use std::time::Duration;
 use logwood_base::sync::atomic::{AtomicU64, Ordering};
 use logwood_base::sync::{Arc, Mutex, Weak};
 use logwood_base::{Error, Lsn, Result, Step, Task, TaskHandle};
-use logwood_btree::{Checkpoint, CheckpointJob, Snapshot};
+use logwood_btree::{Checkpoint, CheckpointJob, Progress, Snapshot};
 
 use crate::core::Core;
+use crate::planted::{Bug, planted};
 
 /// Pressure at which the background task begins, and at which writers help, in thousandths.
 const BEGIN: u64 = 500;
@@ -188,8 +189,8 @@ impl Core {
             Some(running) => running.job.step(),
         };
         match stepped {
-            Ok(progress) if !progress.done => Ok(Outcome::Unfinished),
-            Ok(_) => {
+            Ok(Progress::More) => Ok(Outcome::Unfinished),
+            Ok(Progress::Done(_)) => {
                 if let Some(running) = work.running.take() {
                     self.finish_checkpoint(&running);
                 }
@@ -202,16 +203,15 @@ impl Core {
         }
     }
 
-    /// Writes two checkpoints, changed or not, after which no readable manifest names what compaction left behind.
-    pub(crate) fn checkpoint_twice(&self) -> Result<()> {
+    /// Writes a whole checkpoint of this moment, whether anything was committed since the last one or not: cleaning
+    /// changes pages without a commit.
+    pub(crate) fn checkpoint_always(&self) -> Result<()> {
         let mut work = self.checkpointer.work.lock();
         while work.running.is_some() {
             self.step_checkpoint(&mut work)?;
         }
-        for _ in 0..2 {
-            self.begin_checkpoint(&mut work, true)?;
-            while self.step_checkpoint(&mut work)? == Outcome::Unfinished {}
-        }
+        self.begin_checkpoint(&mut work, true)?;
+        while self.step_checkpoint(&mut work)? == Outcome::Unfinished {}
         Ok(())
     }
 
@@ -227,9 +227,11 @@ impl Core {
             (at, sequencer.applier.replay_from(), state, pinned, self.checkpointer.replay_bytes())
         };
         tracing::debug!(%at, "checkpoint begins");
-        let durable = self.log.sync().and_then(|()| self.publisher.settle());
-        durable.map_err(|error| self.write_failed(error))?;
-        let job = self.forest.begin_checkpoint(Checkpoint {
+        if !planted(Bug::CheckpointBeforeSync) {
+            let durable = self.log.sync().and_then(|()| self.publisher.settle());
+            durable.map_err(|error| self.write_failed(error))?;
+        }
+        let job = self.forest.begin_checkpoint(&Checkpoint {
             at,
             replay_from,
             log_durable_end: self.log.durable_position(),
@@ -247,7 +249,11 @@ impl Core {
         metrics::counter!("logwood_checkpoints_total").increment(1);
         tracing::debug!(at = %running.at, "checkpoint is durable");
         self.cleaner.wake();
-        self.group.release(self.forest.store().replay_from().previous());
+        let needed = match planted(Bug::ReleaseForNewestManifest) {
+            true => running.at.next(),
+            false => self.forest.store().replay_from(),
+        };
+        self.group.release(needed.previous());
     }
 
     /// A checkpoint that failed is begun anew later when nothing doubtful was left behind: its unfinished segments

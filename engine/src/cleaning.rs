@@ -48,9 +48,7 @@ impl Core {
     /// Packs everything: see [`crate::Database::compact`].
     pub(crate) fn compact(&self) -> Result<()> {
         self.check_writable()?;
-        self.checkpoint_now()?;
-        self.forest.compact()?;
-        self.checkpoint_twice()
+        self.forest.compact(&mut || self.checkpoint_always())
     }
 
     /// Ends everything that runs and frees the directory.

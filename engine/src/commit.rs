@@ -27,6 +27,7 @@ use crate::catalog::{KeyspaceShared, check_name};
 use crate::core::{Core, Sequencer};
 use crate::entry::{self, Body, Entry, HEADER_BYTES, Operations};
 use crate::fragments;
+use crate::planted::{Bug, planted};
 use crate::publish::PendingWrite;
 use crate::statistics::logged_bytes;
 use crate::ticket::LogWrite;
@@ -134,6 +135,10 @@ impl Core {
         let entry = Entry { time_ms, request: None, body };
         let payload = entry.encode();
         let write = self.append(sequencer, lsn, &payload, Durability::Durable)?;
+        if planted(Bug::CatalogBeforeLog) {
+            let _ = sequencer.applier.apply_entry(lsn, &entry);
+            return write.wait();
+        }
         // Without room it was not written: the next append takes its number, and its place.
         write.wait().map_err(|error| self.write_failed(error))?;
         if let Err(error) = sequencer.applier.apply_entry(lsn, &entry) {
@@ -177,6 +182,9 @@ impl Core {
 
     /// Ends transactions that were left open by a full disk or a crash.
     pub(crate) fn abort_orphans(&self, sequencer: &mut Sequencer) -> Result<()> {
+        if planted(Bug::KeepOrphans) {
+            return Ok(());
+        }
         while let Some(transaction) = sequencer.applier.fragments.oldest() {
             self.append_and_apply(sequencer, Body::Abort { transaction })?;
         }

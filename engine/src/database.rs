@@ -4,6 +4,7 @@ use std::path::Path;
 
 use logwood_base::sync::Arc;
 use logwood_base::{DatabaseId, Error, Lsn, Result};
+use logwood_btree::verify::Damage;
 use logwood_wal::Durability;
 
 use crate::batch::Batch;
@@ -14,6 +15,7 @@ use crate::recovery;
 use crate::snapshot::Snapshot;
 use crate::statistics::Statistics;
 use crate::ticket::Ticket;
+use crate::verification::{VerifyProgress, VerifyReport};
 
 /// An open database: a log, and a tree for each keyspace. Handles are cheap to clone and can be used from any thread.
 ///
@@ -173,6 +175,19 @@ impl Database {
         self.core.compact()
     }
 
+    /// Reads every byte of every file and derives again what can be derived: checksums, structure, counts and
+    /// digests. Damage is handed to `on_damage`; the rest goes on to be verified. Reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// `Io`, and others that kept it from looking. Damage is not an error here.
+    pub fn verify(
+        &self,
+        on_damage: &mut dyn FnMut(Damage),
+        progress: &mut dyn FnMut(VerifyProgress),
+    ) -> Result<VerifyReport> {
+        self.core.verify(on_damage, progress)
+    }
+
     /// How the database is doing. Also hands the numbers to the `metrics` facade.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -189,6 +204,11 @@ impl Database {
     #[must_use]
     pub fn durable_lsn(&self) -> Lsn {
         self.core.group.durable_lsn()
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// Makes all commits durable, ends background work and frees the directory. Other handles answer `Closed` to

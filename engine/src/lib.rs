@@ -35,6 +35,7 @@
 //! other.
 
 pub mod entry;
+pub mod inspect;
 
 mod apply;
 mod batch;
@@ -49,6 +50,7 @@ mod fragments;
 mod keyspace;
 mod log_only;
 mod options;
+mod planted;
 mod poison;
 mod publish;
 mod range;
@@ -57,6 +59,9 @@ mod snapshot;
 mod state;
 mod statistics;
 mod ticket;
+mod verification;
+#[cfg(test)]
+mod tests;
 
 pub use batch::Batch;
 pub use database::Database;
@@ -67,10 +72,12 @@ pub use range::Range;
 pub use snapshot::Snapshot;
 pub use statistics::{RecoveryReport, Statistics, Watermarks};
 pub use ticket::Ticket;
+pub use verification::{VerifyProgress, VerifyReport};
 
 pub use logwood_base::digest::Digest;
 pub use logwood_base::{
     Corruption, DatabaseId, Environment, Error, GroupId, KeyspaceId, LogId, Lsn, NodeId, Result, Term,
 };
+pub use logwood_btree::verify::Damage;
 pub use logwood_btree::{ForestStatistics, Value};
 pub use logwood_wal::{Append, BaseState, Durability, Hold, Statistics as LogStatistics, Tail};

@@ -19,6 +19,8 @@ use logwood_base::sync::Mutex;
 use logwood_base::sync::atomic::{AtomicU64, Ordering};
 use logwood_base::{Error, Lsn, Result};
 
+use crate::planted::{Bug, planted};
+
 /// A write on its way to the durability that was asked for.
 pub(crate) trait PendingWrite: Clone {
     /// Whether it has reached its durability. Never true of a write that failed, nor of one behind it.
@@ -56,6 +58,9 @@ impl<T: PendingWrite> Publisher<T> {
 
     /// Queues a commit. Called in LSN order, under the sequencer's lock.
     pub(crate) fn register(&self, lsn: Lsn, write: T) {
+        if planted(Bug::PublishBeforeDurable) {
+            (self.publish)(lsn);
+        }
         let mut queue = self.queue.lock();
         debug_assert!(queue.pending.back().is_none_or(|(before, _)| *before < lsn));
         queue.pending.push_back((lsn, write));

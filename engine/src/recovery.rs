@@ -174,8 +174,13 @@ fn is_unfinished(environment: &Environment, layout: &Layout) -> Result<bool> {
     if !Layout::has_files(disk, &layout.log())? {
         return Ok(true);
     }
-    let inspection = Log::inspect(environment, &layout.log())?;
-    Ok(inspection.corruption.is_empty() && inspection.has_no_entries())
+    let inspection = match Log::inspect(environment, &layout.log()) {
+        // Files without a header: the log's own creation did not end.
+        Err(Error::NotFound { .. }) => return Ok(true),
+        found => found?,
+    };
+    let empty = inspection.group(GROUP).is_none_or(|group| group.last.0 == Lsn::ZERO);
+    Ok(inspection.corruption.is_empty() && empty)
 }
 
 fn create(environment: &Environment, layout: &Layout, options: &Options) -> Result<()> {
@@ -260,7 +265,7 @@ impl Replay<'_> {
         }
         self.forest.publish(at);
         let replay_from = self.applier.replay_from();
-        self.forest.checkpoint(Checkpoint {
+        self.forest.checkpoint(&Checkpoint {
             at,
             replay_from,
             log_durable_end: self.log.durable_position(),

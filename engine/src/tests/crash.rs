@@ -3,10 +3,8 @@
 //! After each: one state between what was acknowledged and what was begun is there; all files verify; writes go on;
 //! and opening once more finds the same.
 
-mod common;
-
-use common::{Step, World, scale};
-use logwood::Error;
+use super::world::{Step, World, scale};
+use crate::Error;
 
 /// Touches everything that writes: all kinds of entries, a transaction larger than one entry, checkpoints, cleaning,
 /// rolls of the log, drops and re-creations.
@@ -78,7 +76,7 @@ fn check_after(world: &mut World, end: End, seed: u64) {
         }
     }
     world.check().unwrap();
-    
+    world.verify_clean();
     for step in [
         Step::Create { keyspace: 1 },
         Step::Put { keyspace: 1, key: 9, bytes: 20, durable: true },
@@ -90,7 +88,7 @@ fn check_after(world: &mut World, end: End, seed: u64) {
         world.step(&step).unwrap();
     }
     world.check().unwrap();
-    
+    world.verify_clean();
 }
 
 fn cut_everywhere(end: End, stride: u64) {
@@ -111,17 +109,17 @@ fn cut_everywhere(end: End, stride: u64) {
 }
 
 #[test]
-fn a_power_cut_at_every_write_leaves_what_was_acknowledged() {
+pub(super) fn a_power_cut_at_every_write_leaves_what_was_acknowledged() {
     cut_everywhere(End::PowerCut, 1);
 }
 
 #[test]
-fn a_kill_at_every_write_leaves_what_was_acknowledged() {
+pub(super) fn a_kill_at_every_write_leaves_what_was_acknowledged() {
     cut_everywhere(End::Kill, 1);
 }
 
 #[test]
-fn a_power_cut_in_recovery_leaves_what_was_acknowledged() {
+pub(super) fn a_power_cut_in_recovery_leaves_what_was_acknowledged() {
     let mut rng = fastrand::Rng::with_seed(7);
     for round in 0..40 * scale() {
         let mut world = World::new(round);
@@ -142,7 +140,7 @@ fn a_power_cut_in_recovery_leaves_what_was_acknowledged() {
 }
 
 #[test]
-fn opening_closing_and_killing_a_hundred_times_changes_nothing() {
+pub(super) fn opening_closing_and_killing_a_hundred_times_changes_nothing() {
     let mut world = World::new(3);
     world.open(0).unwrap();
     script().iter().for_each(|step| world.step(step).unwrap());
@@ -156,7 +154,7 @@ fn opening_closing_and_killing_a_hundred_times_changes_nothing() {
         files.push(world.disk.paths().len());
     }
     world.check().unwrap();
-    
+    world.verify_clean();
     let most = files[50..].iter().max().unwrap();
     assert!(*most <= files[3] + 8, "a crash loop holds a bounded number of files: {files:?}");
 }

@@ -4,27 +4,27 @@
 //! what a power cut may leave, what was acknowledged at all of what a kill may leave; the last commit begun is the
 //! upper bound. After reopening the database must equal *one* state between: no acknowledged write is lost, the rest
 //! is a prefix, nothing deleted returns.
-#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use logwood::{Database, Durability, Environment, Error, Keyspace, Options, Result};
+use crate::{Database, Durability, Environment, Error, Keyspace, Options, Result};
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
 
-pub const DIR: &str = "db";
+pub(crate) const DIR: &str = "db";
 
 /// Records of a keyspace.
-pub type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// All keyspaces.
-pub type State = BTreeMap<String, Records>;
+pub(crate) type State = BTreeMap<String, Records>;
 
 /// One step of a run. Numbers choose among what there is, so that every list of steps is a valid run.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     Put { keyspace: u8, key: u8, bytes: u16, durable: bool },
     Delete { keyspace: u8, key: u8 },
     Batch { operations: Vec<(u8, u8, Option<u16>)>, durable: bool },
@@ -43,24 +43,24 @@ pub enum Step {
 }
 
 /// What a run is made of.
-pub struct World {
-    pub disk: SimulatedDisk,
-    pub clock: Arc<ManualClock>,
-    pub spawner: ManualSpawner,
-    pub options: Options,
-    pub db: Option<Database>,
-    pub history: Vec<State>,
+pub(crate) struct World {
+    pub(crate) disk: SimulatedDisk,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) spawner: ManualSpawner,
+    pub(crate) options: Options,
+    pub(crate) db: Option<Database>,
+    pub(crate) history: Vec<State>,
     /// Index of the newest state that a power cut must leave, and of the newest that a kill must leave.
-    pub durable: usize,
-    pub acknowledged: usize,
-    snapshots: Vec<(logwood::Snapshot, State, Vec<(String, Keyspace)>)>,
+    pub(crate) durable: usize,
+    pub(crate) acknowledged: usize,
+    snapshots: Vec<(crate::Snapshot, State, Vec<(String, Keyspace)>)>,
     counter: u64,
     /// Whether an error of the database is part of the test.
-    pub faulty: bool,
+    pub(crate) faulty: bool,
 }
 
 /// Small segments and caches, so that short runs roll, checkpoint and evict.
-pub fn small_options() -> Options {
+pub(crate) fn small_options() -> Options {
     Options::new()
         .log_segment_bytes(64 << 10)
         .page_segment_bytes(64 << 10)
@@ -71,7 +71,7 @@ pub fn small_options() -> Options {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let clock = Arc::new(ManualClock::new(1_000_000));
         let spawner = ManualSpawner::new();
         let disk = SimulatedDisk::new(seed);
@@ -96,12 +96,12 @@ impl World {
         }
     }
 
-    pub fn db(&self) -> &Database {
+    pub(crate) fn db(&self) -> &Database {
         self.db.as_ref().expect("the database is open")
     }
 
     /// Opens, and finds out which state is there.
-    pub fn open(&mut self, least: usize) -> Result<()> {
+    pub(crate) fn open(&mut self, least: usize) -> Result<()> {
         let db = Database::open(DIR, self.options.clone())?;
         let found = read_all(&db)?;
         let matching = (least..self.history.len()).rev().find(|&at| self.history[at] == found);
@@ -142,7 +142,7 @@ impl World {
     }
 
     /// The same disk and model once more, to try another future. The process in it has ended.
-    pub fn fork(&self) -> Self {
+    pub(crate) fn fork(&self) -> Self {
         let mut fork = Self::new(0);
         fork.disk = self.disk.snapshot();
         let environment = Environment {
@@ -158,20 +158,31 @@ impl World {
         fork
     }
 
+    /// After errors without poison: what was refused may still take effect, so the model takes what is there.
+    pub(crate) fn resume(&mut self) -> Result<()> {
+        self.db().checkpoint()?;
+        let found = read_all(self.db())?;
+        let at = (self.acknowledged..self.history.len()).rev().find(|&at| self.history[at] == found);
+        let Some(at) = at else { panic!("{}", self.explain(&found, self.acknowledged)) };
+        self.history.truncate(at + 1);
+        (self.durable, self.acknowledged) = (at, at);
+        Ok(())
+    }
+
     /// Ends the process without closing anything.
-    pub fn drop_all(&mut self) {
+    pub(crate) fn drop_all(&mut self) {
         self.snapshots.clear();
         self.db = None;
         self.spawner.kill_all();
     }
 
-    pub fn kill(&mut self) -> Result<()> {
+    pub(crate) fn kill(&mut self) -> Result<()> {
         self.disk.kill_process();
         self.drop_all();
         self.open(self.acknowledged)
     }
 
-    pub fn power_cut(&mut self, seed: u64) -> Result<()> {
+    pub(crate) fn power_cut(&mut self, seed: u64) -> Result<()> {
         self.disk.crash(&mut fastrand::Rng::with_seed(seed));
         self.drop_all();
         self.open(self.durable)
@@ -240,7 +251,7 @@ impl World {
     }
 
     /// Runs one step and compares what it touched.
-    pub fn step(&mut self, step: &Step) -> Result<()> {
+    pub(crate) fn step(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Put { keyspace, key, bytes, durable } => {
                 let Some((handle, name, mut next)) = self.target(*keyspace)? else { return Ok(()) };
@@ -349,7 +360,7 @@ impl World {
     }
 
     /// Compares everything that can be read with the model, snapshots too.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let state = &self.history[self.history.len() - 1];
         assert_eq!(&read_all(self.db())?, state);
         for (name, records) in state {
@@ -359,7 +370,7 @@ impl World {
                 records.iter().rev().map(|(key, value)| (key.as_slice(), value.as_slice()))
             ));
             assert_eq!(handle.count_all()?, records.len() as u64);
-            let mut digest = logwood::Digest::EMPTY;
+            let mut digest = crate::Digest::EMPTY;
             records.iter().for_each(|(key, value)| digest.add(key, value));
             assert_eq!(handle.digest::<&[u8]>(..)?, digest);
         }
@@ -379,14 +390,35 @@ impl World {
         self.db().statistics().watermarks.check();
         Ok(())
     }
+
+    /// Verifies every byte of the directory, whose process has ended.
+    pub(crate) fn verify_clean(&self) {
+        let damage = self.verify_damage();
+        assert!(damage.is_empty(), "{damage:?}");
+    }
+
+    /// What verification finds.
+    pub(crate) fn verify_damage(&self) -> Vec<crate::Damage> {
+        let mut damage = Vec::new();
+        let environment = Environment {
+            disk: Arc::new(self.disk.clone()),
+            clock: self.clock.clone(),
+            random: Arc::new(SeededRandom::new(1)),
+            spawner: Arc::new(self.spawner.clone()),
+        };
+        let before = self.disk.operations();
+        crate::inspect::verify_in(&environment, Path::new(DIR), &mut |found| damage.push(found), &mut |_| {}).unwrap();
+        assert_eq!(self.disk.operations(), before, "verification changes nothing");
+        damage
+    }
 }
 
-pub fn durability(durable: bool) -> Durability {
+pub(crate) fn durability(durable: bool) -> Durability {
     if durable { Durability::Durable } else { Durability::Buffered }
 }
 
 /// Everything that can be read.
-pub fn read_all(db: &Database) -> Result<State> {
+pub(crate) fn read_all(db: &Database) -> Result<State> {
     let mut state = State::new();
     for name in db.keyspaces() {
         let records = db.keyspace(&name)?.iter()?;
@@ -397,6 +429,6 @@ pub fn read_all(db: &Database) -> Result<State> {
 }
 
 /// How much more is tried than in a short run.
-pub fn scale() -> u64 {
+pub(crate) fn scale() -> u64 {
     std::env::var("LOGWOOD_TEST_SCALE").ok().and_then(|scale| scale.parse().ok()).unwrap_or(1)
 }

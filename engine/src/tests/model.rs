@@ -1,9 +1,8 @@
 //! Random runs beside a model, with reopening, kills and power cuts anywhere. A failing run is shrunk to its essence.
 
-mod common;
-
-use common::{Step, World, scale};
 use proptest::prelude::*;
+
+use super::world::{Step, World, scale};
 
 fn step() -> impl Strategy<Value = Step> {
     let keyspace = 0u8..3;

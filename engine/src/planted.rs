@@ -1,0 +1,60 @@
+//! Bugs that tests plant, to prove that the tests find them. Outside of tests none of this is compiled in.
+
+/// A mistake that the engine can be made to make, in this thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(not(test), allow(dead_code, reason = "asked for by name; planted in tests only"))]
+pub(crate) enum Bug {
+    /// Commits are visible as soon as they are applied.
+    PublishBeforeDurable,
+    /// A checkpoint is written of entries that a power cut may still take.
+    CheckpointBeforeSync,
+    /// Replay begins behind the checkpoint, whatever transactions were open at it.
+    ForgetOpenFragments,
+    /// Fragments of a transaction that never ended are left to whoever comes later.
+    KeepOrphans,
+    /// A commit's time is the clock's, also when that went back.
+    TimeGoesBack,
+    /// Keyspaces come and go before the log holds it.
+    CatalogBeforeLog,
+    /// Entries go as soon as the newest manifest does not need them.
+    ReleaseForNewestManifest,
+    /// A failed write leaves the database open for others.
+    ForgetFailure,
+}
+
+/// Whether this thread is to make the mistake.
+#[cfg(not(test))]
+pub(crate) const fn planted(_: Bug) -> bool {
+    false
+}
+
+#[cfg(test)]
+pub(crate) use test::{planted, with};
+
+#[cfg(test)]
+mod test {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+
+    /// Runs `work` with the mistake planted.
+    pub(crate) fn with<R>(bug: Bug, work: impl FnOnce() -> R) -> R {
+        struct Uproot;
+        impl Drop for Uproot {
+            fn drop(&mut self) {
+                PLANTED.set(None);
+            }
+        }
+        PLANTED.set(Some(bug));
+        let _uproot = Uproot;
+        work()
+    }
+}

@@ -1,0 +1,75 @@
+//! Verifying an open database, beside its readers and writers.
+//!
+//! It hunts bytes that rotted at rest, in files that nobody reads for months. The trees are verified at the newest
+//! checkpoint, whose files are held meanwhile; the log's segments are read as they are. It changes nothing and
+//! repairs nothing: what is named is healed by whoever has another copy.
+
+use logwood_base::Result;
+use logwood_btree::verify::Damage;
+use logwood_wal::Log;
+
+use crate::core::Core;
+use crate::directory::Layout;
+
+/// How far a verification has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct VerifyProgress {
+    /// Bytes read.
+    pub bytes_done: u64,
+    /// Bytes that there are to read, about.
+    pub bytes_total: u64,
+}
+
+/// What a verification has read and found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Files read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Pages of trees.
+    pub pages: u64,
+    /// Records of trees, counted anew.
+    pub records: u64,
+    /// Entries of the log.
+    pub entries: u64,
+    /// Damages named.
+    pub damages: u64,
+    /// Bytes of an unfinished write at the log's end. Nobody was promised them: they are no damage.
+    pub dropped_bytes: u64,
+    /// What a person should know and is no damage.
+    pub notes: Vec<String>,
+}
+
+impl Core {
+    pub(crate) fn verify(
+        &self,
+        on_damage: &mut dyn FnMut(Damage),
+        progress: &mut dyn FnMut(VerifyProgress),
+    ) -> Result<VerifyReport> {
+        let mut report = VerifyReport::default();
+        let layout = Layout::new(&self.path);
+        let inspection = Log::inspect(&self.environment, &layout.log())?;
+        report.add_log(&inspection, on_damage);
+        let before = report.bytes;
+        let trees = self.forest.verify(on_damage, &mut |tree| {
+            progress(VerifyProgress { bytes_done: before + tree.bytes_done, bytes_total: before + tree.bytes_total });
+        })?;
+        report.add_trees(&trees);
+        Ok(report)
+    }
+}
+
+impl VerifyReport {
+    /// What a verification of the trees came to.
+    pub(crate) fn add_trees(&mut self, trees: &logwood_btree::VerifyReport) {
+        self.files += trees.files.files;
+        self.bytes += trees.files.bytes;
+        self.pages += trees.pages;
+        self.records += trees.trees.iter().map(|(_, digest)| digest.count).sum::<u64>();
+        self.damages += trees.damages;
+        self.notes.extend(trees.files.notes.iter().chain(&trees.space_errors).cloned());
+    }
+}
