@@ -106,6 +106,7 @@ impl Applier {
             self.took(lsn, entry.time_ms);
             return Ok(());
         }
+        // Every entry is applied once, those without changes too: the trees know how far they are.
         match entry.body {
             Body::Commit(operations) => self.apply_operations(lsn, operations)?,
             Body::CreateKeyspace { id, name } => {
@@ -130,6 +131,9 @@ impl Applier {
             }
             Body::Abort { transaction } => self.fragments.abort(transaction),
             Body::Membership(_) | Body::OpenMark { .. } | Body::Mark { .. } | Body::NoOp => {}
+        }
+        if !matches!(entry.body, Body::Commit(_) | Body::CommitFragments { .. }) {
+            self.forest.apply(lsn, &[])?;
         }
         self.took(lsn, entry.time_ms);
         Ok(())

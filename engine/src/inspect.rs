@@ -79,8 +79,8 @@ pub struct Stat {
     pub page_segments: u64,
     /// Their bytes.
     pub page_bytes: u64,
-    /// Bytes of an unfinished write at the log's end.
-    pub dropped_bytes: u64,
+    /// Batches behind the log's end, of writes that were never acknowledged.
+    pub dropped_batches: u64,
     /// What a person should know.
     pub notes: Vec<String>,
 }
@@ -202,27 +202,39 @@ pub fn log_entries_in(
     let mut next = from;
     let end = from.checked_add(limit).unwrap_or(Lsn::MAX);
     patiently(|| {
-        let inspection = Log::inspect(environment, &layout.log())?;
-        inspection.entries(GROUP, next, &mut |entry| {
+        let inspection = Log::inspect(environment, &layout.log(), &mut |_| {})?;
+        let base = inspection.groups.get(&GROUP).map_or(Lsn::ZERO, |group| group.base.0);
+        if next <= base {
+            return Err(Error::TooOld { what: "entry", asked: next, oldest: base.next() });
+        }
+        let mut gap = None;
+        inspection.entries(GROUP, next, |entry| {
             if entry.lsn >= end {
-                return ControlFlow::Break(());
+                return false;
+            }
+            if entry.lsn > next {
+                gap = Some(next);
+                return false;
             }
             next = entry.lsn.next();
             let (lsn, term, payload) = (entry.lsn, entry.term, entry.payload);
-            each(&LogEntry { lsn, term, payload, entry: Entry::decode(payload) })
-        })
+            each(&LogEntry { lsn, term, payload, entry: Entry::decode(payload) }).is_continue()
+        })?;
+        match (gap, inspection.damage.first()) {
+            (Some(_), Some(damage)) => Err(damage.clone().into()),
+            _ => Ok(()),
+        }
     })
 }
 
 fn stat_once(environment: &Environment, path: &Path) -> Result<Stat> {
     let (layout, kind) = look(environment, path)?;
-    let inspection = Log::inspect(environment, &layout.log())?;
-    if let Some(damage) = inspection.corruption.first() {
+    let inspection = Log::inspect(environment, &layout.log(), &mut |_| {})?;
+    if let Some(damage) = inspection.damage.first() {
         return Err(damage.clone().into());
     }
-    let (first_lsn, last_lsn) = inspection.group(GROUP).map_or((Lsn::FIRST, Lsn::ZERO), |group| {
-        (group.first_lsn, group.last.0)
-    });
+    let group = inspection.groups.get(&GROUP);
+    let (first_lsn, last_lsn) = group.map_or((Lsn::FIRST, Lsn::ZERO), |group| (group.base.0.next(), group.last.0));
     let mut stat = Stat {
         path: path.to_owned(),
         is_log_only: kind == Kind::LogOnly,
@@ -235,17 +247,17 @@ fn stat_once(environment: &Environment, path: &Path) -> Result<Stat> {
         last_lsn,
         last_time_ms: 0,
         keyspaces: Vec::new(),
-        log_segments: inspection.segments as u64,
-        log_bytes: inspection.bytes,
+        log_segments: inspection.segments.len() as u64,
+        log_bytes: inspection.segments.iter().map(|segment| u64::from(segment.bytes)).sum(),
         page_segments: 0,
         page_bytes: 0,
-        dropped_bytes: inspection.dropped_bytes,
+        dropped_batches: inspection.dropped_batches,
         notes: Vec::new(),
     };
     if first_lsn <= last_lsn {
-        inspection.entries(GROUP, last_lsn, &mut |entry| {
+        inspection.entries(GROUP, last_lsn, |entry| {
             stat.last_time_ms = Entry::decode(entry.payload).map_or(0, |entry| entry.time_ms);
-            ControlFlow::Break(())
+            false
         })?;
     }
     if kind == Kind::Database {
@@ -287,8 +299,15 @@ fn verify_once(
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport> {
     let mut report = VerifyReport::default();
-    match Log::inspect(environment, &layout.log()) {
-        Ok(inspection) => report.add_log(&inspection, on_damage),
+    let mut scanned = |scan: logwood_wal::Progress| {
+        progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
+    };
+    let mut log_end = None;
+    match Log::inspect(environment, &layout.log(), &mut scanned) {
+        Ok(inspection) => {
+            log_end = Some(inspection.end);
+            report.add_log(&inspection, on_damage);
+        }
         Err(Error::Corruption(corruption)) => report.add_damage(*corruption, on_damage),
         Err(Error::NotFound { .. }) if kind == Kind::Database => {
             let missing = Corruption::new(&layout.log(), 0, "log segments", "at least one", "none");
@@ -303,6 +322,13 @@ fn verify_once(
             progress(VerifyProgress { bytes_done: done, bytes_total: total });
         })?;
         report.add_trees(&trees);
+        // What a manifest says about the log is a witness of where it must reach.
+        if let (Some(end), Some(manifest)) = (log_end, &trees.files.manifest)
+            && end < manifest.log_durable_end
+        {
+            let expected = format!("at or behind {}", manifest.log_durable_end);
+            report.add_damage(Corruption::new(&layout.log(), 0, "end of the log", expected, end), on_damage);
+        }
     }
     Ok(report)
 }
@@ -344,18 +370,18 @@ impl VerifyReport {
 
     /// What a reading of the log came to.
     pub(crate) fn add_log(&mut self, inspection: &Inspection, on_damage: &mut dyn FnMut(Damage)) {
-        for corruption in &inspection.corruption {
+        for corruption in &inspection.damage {
             self.add_damage(corruption.clone(), on_damage);
         }
-        self.files += inspection.segments as u64;
-        self.bytes += inspection.bytes;
-        self.dropped_bytes = inspection.dropped_bytes;
-        if let Some(group) = inspection.group(GROUP) {
-            self.entries = group.last.0.next().entries_since(group.first_lsn);
+        self.files += inspection.segments.len() as u64;
+        self.bytes += inspection.segments.iter().map(|segment| u64::from(segment.bytes)).sum::<u64>();
+        self.dropped_batches = inspection.dropped_batches;
+        if let Some(group) = inspection.groups.get(&GROUP) {
+            self.entries = group.last.0.entries_since(group.base.0);
         }
-        if inspection.dropped_bytes > 0 {
-            let bytes = inspection.dropped_bytes;
-            self.notes.push(format!("{bytes} bytes of a write that was never acknowledged stand at the log's end"));
+        if inspection.dropped_batches > 0 {
+            let batches = inspection.dropped_batches;
+            self.notes.push(format!("{batches} batches that were never acknowledged stand behind the log's end"));
         }
     }
 }

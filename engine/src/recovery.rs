@@ -174,13 +174,13 @@ fn is_unfinished(environment: &Environment, layout: &Layout) -> Result<bool> {
     if !Layout::has_files(disk, &layout.log())? {
         return Ok(true);
     }
-    let inspection = match Log::inspect(environment, &layout.log()) {
+    let inspection = match Log::inspect(environment, &layout.log(), &mut |_| {}) {
         // Files without a header: the log's own creation did not end.
         Err(Error::NotFound { .. }) => return Ok(true),
         found => found?,
     };
-    let empty = inspection.group(GROUP).is_none_or(|group| group.last.0 == Lsn::ZERO);
-    Ok(inspection.corruption.is_empty() && empty)
+    let empty = inspection.groups.get(&GROUP).is_none_or(|group| group.last.0 == Lsn::ZERO);
+    Ok(inspection.damage.is_empty() && empty)
 }
 
 fn create(environment: &Environment, layout: &Layout, options: &Options) -> Result<()> {

@@ -37,8 +37,8 @@ pub struct VerifyReport {
     pub entries: u64,
     /// Damages named.
     pub damages: u64,
-    /// Bytes of an unfinished write at the log's end. Nobody was promised them: they are no damage.
-    pub dropped_bytes: u64,
+    /// Batches of the log that stand behind its end. Nobody was promised them: they are no damage.
+    pub dropped_batches: u64,
     /// What a person should know and is no damage.
     pub notes: Vec<String>,
 }
@@ -51,7 +51,9 @@ impl Core {
     ) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         let layout = Layout::new(&self.path);
-        let inspection = Log::inspect(&self.environment, &layout.log())?;
+        let inspection = Log::inspect(&self.environment, &layout.log(), &mut |scan| {
+            progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
+        })?;
         report.add_log(&inspection, on_damage);
         let before = report.bytes;
         let trees = self.forest.verify(on_damage, &mut |tree| {

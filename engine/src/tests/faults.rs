@@ -244,7 +244,7 @@ pub(super) fn a_directory_whose_manifests_are_gone_is_damage_and_not_a_new_datab
 
 #[test]
 pub(super) fn a_poisoned_database_serves_what_was_visible_and_reopens() {
-    let mut world = filled(9);
+    let world = filled(9);
     let ks = world.db().keyspace("ks0").unwrap();
     let before = ks.count_all().unwrap();
     world.disk.set_fault(Fault::new(Operation::WRITES, Outcome::Io).on("log/"));

@@ -55,8 +55,6 @@ pub(crate) struct World {
     pub(crate) acknowledged: usize,
     snapshots: Vec<(crate::Snapshot, State, Vec<(String, Keyspace)>)>,
     counter: u64,
-    /// Whether an error of the database is part of the test.
-    pub(crate) faulty: bool,
 }
 
 /// Small segments and caches, so that short runs roll, checkpoint and evict.
@@ -92,7 +90,6 @@ impl World {
             acknowledged: 0,
             snapshots: Vec::new(),
             counter: 0,
-            faulty: false,
         }
     }
 
