@@ -81,7 +81,11 @@ impl Applier {
 
     /// What a checkpoint of this moment must keep besides the trees.
     pub(crate) fn state(&self) -> EngineState {
-        EngineState { next_keyspace: self.next_keyspace, time_ms: self.time_ms, keyspaces: self.catalog.list() }
+        EngineState {
+            next_keyspace: self.next_keyspace,
+            time_ms: self.time_ms,
+            keyspaces: self.catalog.list(),
+        }
     }
 
     /// From where the log must be replayed over a checkpoint of this moment.
@@ -164,12 +168,12 @@ impl Applier {
     /// Of an entry that is in the trees already, only what a later commit of fragments may need.
     fn collect_fragments(&mut self, lsn: Lsn, entry: &Entry<'_>) -> Result<()> {
         match entry.body {
-            Body::Fragment { transaction, sequence, piece } => {
-                // The first entry replayed is the oldest *open* fragment; others around it may be closed by now and
-                // begin before it.
-                if sequence == 0 || self.fragments.open().any(|open| open == transaction) {
-                    self.fragments.add(lsn, transaction, sequence, piece)?;
-                }
+            // The first entry replayed is the oldest *open* fragment; others around it may be closed by now and begin
+            // before it.
+            Body::Fragment { transaction, sequence, piece }
+                if sequence == 0 || self.fragments.open().any(|open| open == transaction) =>
+            {
+                self.fragments.add(lsn, transaction, sequence, piece)?;
             }
             Body::CommitFragments { transaction, .. } | Body::Abort { transaction } => {
                 self.fragments.abort(transaction);
@@ -183,13 +187,7 @@ impl Applier {
         self.damage(lsn, "keyspace of an entry", "one that exists", id)
     }
 
-    fn damage(
-        &self,
-        lsn: Lsn,
-        check: &'static str,
-        expected: &str,
-        found: impl std::fmt::Display,
-    ) -> Error {
+    fn damage(&self, lsn: Lsn, check: &'static str, expected: &str, found: impl std::fmt::Display) -> Error {
         Corruption::new(&self.log, 0, check, expected, found).affecting(format_args!("lsn {lsn}")).into()
     }
 }
@@ -197,9 +195,7 @@ impl Applier {
 /// An operation as the trees take it.
 pub(crate) fn change(operation: Operation<'_>) -> Change<'_> {
     match operation {
-        Operation::Put { keyspace, key, value } => {
-            Change { keyspace, kind: ChangeKind::Put { key, value } }
-        }
+        Operation::Put { keyspace, key, value } => Change { keyspace, kind: ChangeKind::Put { key, value } },
         Operation::Delete { keyspace, key } => Change { keyspace, kind: ChangeKind::Delete { key } },
         Operation::DeleteRange { keyspace, from, to } => {
             Change { keyspace, kind: ChangeKind::DeleteRange { from, to } }

@@ -126,7 +126,11 @@ impl Batch {
         (self.payload, self.keyspaces)
     }
 
-    fn add<'a>(&mut self, keyspace: &Keyspace, operation: impl FnOnce(KeyspaceId) -> Operation<'a>) -> Result<()> {
+    fn add<'a>(
+        &mut self,
+        keyspace: &Keyspace,
+        operation: impl FnOnce(KeyspaceId) -> Operation<'a>,
+    ) -> Result<()> {
         if keyspace.instance() != self.instance {
             return Err(Error::InvalidArgument(format!(
                 "keyspace {} belongs to another database",

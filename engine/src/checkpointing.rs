@@ -161,7 +161,8 @@ impl Core {
         self.checkpointer.unhelped.store(0, Ordering::Relaxed);
         loop {
             let full = self.pressure() >= FULL;
-            let work = if full { Some(self.checkpointer.work.lock()) } else { self.checkpointer.work.try_lock() };
+            let work =
+                if full { Some(self.checkpointer.work.lock()) } else { self.checkpointer.work.try_lock() };
             let Some(mut work) = work else { return Ok(()) };
             match self.step_checkpoint(&mut work) {
                 Ok(Outcome::Unfinished) if full => {}

@@ -60,7 +60,8 @@ impl Core {
         let time_ms = sequencer.applier.next_time(self.environment.clock.wall_ms());
         entry::set_time(payload, time_ms);
         let operations = Operations::new(&payload[HEADER_BYTES..]);
-        let mut decoded = operations.iter().map(|operation| operation.map(apply::change).map_err(undecodable));
+        let mut decoded =
+            operations.iter().map(|operation| operation.map(apply::change).map_err(undecodable));
         // A commit of one operation is common and needs no list on the heap.
         let first = decoded.next().transpose()?;
         let more: Vec<Change<'_>>;
@@ -158,7 +159,8 @@ impl Core {
         durability: Durability,
     ) -> Result<(Lsn, LogWrite)> {
         let first = sequencer.applier.applied().next();
-        let mut payloads = fragments::cut(operations, first, time_ms, self.options.payload_bytes_max()).peekable();
+        let mut payloads =
+            fragments::cut(operations, first, time_ms, self.options.payload_bytes_max()).peekable();
         while let Some(payload) = payloads.next() {
             let lsn = sequencer.applier.applied().next();
             let last = payloads.peek().is_none();
@@ -200,7 +202,8 @@ impl Core {
         durability: Durability,
     ) -> Result<LogWrite> {
         let entries = [(sequencer.term, payload)];
-        let append = Append { term: sequencer.term, previous: None, first_lsn: lsn, entries: &entries, durability };
+        let append =
+            Append { term: sequencer.term, previous: None, first_lsn: lsn, entries: &entries, durability };
         self.group.append(append).map(LogWrite)
     }
 }

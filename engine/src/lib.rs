@@ -21,7 +21,6 @@
 //! | read and write one keyspace | [`Keyspace`], [`Range`] |
 //! | write several things at once | [`Batch`], [`Ticket`] |
 //! | read several things of one moment | [`Snapshot`] |
-//! | look at a directory without opening it | [`inspect`] |
 //! | keep a replica's log without its data | [`LogOnly`] |
 //! | read the log's entries | [`entry`] |
 //!
@@ -35,7 +34,6 @@
 //! other.
 
 pub mod entry;
-pub mod inspect;
 
 mod apply;
 mod batch;
@@ -58,10 +56,10 @@ mod recovery;
 mod snapshot;
 mod state;
 mod statistics;
-mod ticket;
-mod verification;
 #[cfg(test)]
 mod tests;
+mod ticket;
+mod verification;
 
 pub use batch::Batch;
 pub use database::Database;

@@ -178,7 +178,9 @@ impl Options {
         ];
         for (name, found, least, most) in ranges {
             if !(least..=most).contains(&found) {
-                return Err(Error::InvalidArgument(format!("{name} is {found}, not within {least}..={most}")));
+                return Err(Error::InvalidArgument(format!(
+                    "{name} is {found}, not within {least}..={most}"
+                )));
             }
         }
         if !self.log_segment_bytes.is_multiple_of(logwood_base::limits::BLOCK_BYTES as u32) {
@@ -207,12 +209,12 @@ impl Options {
     /// What the trees are opened with.
     pub(crate) fn forest_options(&self) -> ForestOptions {
         let compression = if self.compression { Compression::Auto } else { Compression::Off };
-        let mut options = ForestOptions::default();
-        options.cache_bytes = self.cache_bytes;
-        options.leaf_bytes = self.leaf_bytes;
-        options.page_segment_bytes = self.page_segment_bytes;
-        options.compression = compression;
-        options
+        ForestOptions {
+            cache_bytes: self.cache_bytes,
+            leaf_bytes: self.leaf_bytes,
+            page_segment_bytes: self.page_segment_bytes,
+            compression,
+        }
     }
 
     /// Changed bytes at which a checkpoint begins.

@@ -20,8 +20,9 @@ use logwood_base::sync::atomic::{AtomicU64, Ordering};
 use logwood_base::sync::{Arc, Mutex};
 use logwood_base::{Corruption, DatabaseId, Environment, Error, LogPosition, Lsn, Result, Term};
 use logwood_btree::{Beginning, Checkpoint, Forest, Identity, Opened};
-use logwood_wal::{BaseState, Expect, Group, Log};
+use logwood_wal::{BaseState, Expect, Group, Log, LogOptions};
 
+use crate::Options;
 use crate::apply::Applier;
 use crate::catalog::Catalog;
 use crate::checkpointing::Checkpointer;
@@ -34,7 +35,6 @@ use crate::poison::Poison;
 use crate::publish::Publisher;
 use crate::state::EngineState;
 use crate::statistics::{Counters, RecoveryReport};
-use crate::Options;
 
 /// Entries between two calls of the progress callback.
 const PROGRESS_ENTRIES: u64 = 16 << 10;
@@ -72,12 +72,13 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         log: Some(identity.log),
         durable_end: opened.log_durable_end,
     };
-    let (log, recovered) = Log::open(&environment, &layout.log(), expect, options.log_options(), &mut |scan| {
-        report(&options, RecoveryStep::ScanLog, scan.bytes_done, scan.bytes_total, Lsn::ZERO);
-    })?;
-    let group = log.group(GROUP).ok_or_else(|| {
-        Corruption::new(&layout.log(), 0, "groups of the log", "group 1", "none")
-    })?;
+    let (log, recovered) =
+        Log::open(&environment, &layout.log(), expect, options.log_options(), &mut |scan| {
+            report(&options, RecoveryStep::ScanLog, scan.bytes_done, scan.bytes_total, Lsn::ZERO);
+        })?;
+    let group = log
+        .group(GROUP)
+        .ok_or_else(|| Corruption::new(&layout.log(), 0, "groups of the log", "group 1", "none"))?;
     check_reach(&layout, &opened, &group)?;
 
     let catalog = Arc::new(Catalog::default());
@@ -148,7 +149,8 @@ fn open_or_create_trees(
             Ok(found) => return Ok(found),
             Err(error @ (Error::Corruption(_) | Error::NotFound { .. })) => {
                 // Manifests follow the log: where there is none, it was lost.
-                let unfinished = Layout::has_files(disk, &layout.log())? && is_unfinished(environment, layout)?;
+                let unfinished =
+                    Layout::has_files(disk, &layout.log())? && is_unfinished(environment, layout)?;
                 if !unfinished {
                     return Err(error);
                 }
@@ -174,13 +176,12 @@ fn is_unfinished(environment: &Environment, layout: &Layout) -> Result<bool> {
     if !Layout::has_files(disk, &layout.log())? {
         return Ok(true);
     }
-    let inspection = match Log::inspect(environment, &layout.log(), &mut |_| {}) {
+    match Log::open(environment, &layout.log(), Expect::default(), LogOptions::default(), &mut |_| {}) {
         // Files without a header: the log's own creation did not end.
-        Err(Error::NotFound { .. }) => return Ok(true),
-        found => found?,
-    };
-    let empty = inspection.groups.get(&GROUP).is_none_or(|group| group.last.0 == Lsn::ZERO);
-    Ok(inspection.damage.is_empty() && empty)
+        Err(Error::NotFound { .. }) => Ok(true),
+        Err(error) => Err(error),
+        Ok((log, _)) => Ok(log.group(GROUP).is_none_or(|group| group.last().0 == Lsn::ZERO)),
+    }
 }
 
 fn create(environment: &Environment, layout: &Layout, options: &Options) -> Result<()> {

@@ -65,7 +65,8 @@ impl EngineState {
             }
         }
         Self::decode_body(Reader::new(bytes)).map_err(|CodecError { offset, what }| {
-            Corruption::new(manifest, offset as u64, "engine state in the manifest", what, "other bytes").into()
+            Corruption::new(manifest, offset as u64, "engine state in the manifest", what, "other bytes")
+                .into()
         })
     }
 

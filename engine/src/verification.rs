@@ -6,10 +6,8 @@
 
 use logwood_base::Result;
 use logwood_btree::verify::Damage;
-use logwood_wal::Log;
 
 use crate::core::Core;
-use crate::directory::Layout;
 
 /// How far a verification has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -50,14 +48,12 @@ impl Core {
         progress: &mut dyn FnMut(VerifyProgress),
     ) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
-        let layout = Layout::new(&self.path);
-        let inspection = Log::inspect(&self.environment, &layout.log(), &mut |scan| {
-            progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
-        })?;
-        report.add_log(&inspection, on_damage);
         let before = report.bytes;
         let trees = self.forest.verify(on_damage, &mut |tree| {
-            progress(VerifyProgress { bytes_done: before + tree.bytes_done, bytes_total: before + tree.bytes_total });
+            progress(VerifyProgress {
+                bytes_done: before + tree.bytes_done,
+                bytes_total: before + tree.bytes_total,
+            });
         })?;
         report.add_trees(&trees);
         Ok(report)

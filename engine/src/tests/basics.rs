@@ -76,7 +76,8 @@ pub(super) fn a_polled_ticket_is_answered_by_background_work_alone() {
 #[test]
 pub(super) fn limits_are_checked_before_anything_is_written() {
     let mut world = World::new(1);
-    world.options = world.options.clone().key_bytes_max(16).value_bytes_max(2000).batch_bytes_max(4096).keyspaces_max(2);
+    world.options =
+        world.options.clone().key_bytes_max(16).value_bytes_max(2000).batch_bytes_max(4096).keyspaces_max(2);
     world.open(0).unwrap();
     let db = world.db();
     let ks = db.create_keyspace("k").unwrap();

@@ -107,7 +107,8 @@ fn gaps_old_terms_committed_entries_and_foreign_bytes_are_refused() {
     assert!(matches!(log.append(garbage), Err(Error::InvalidArgument(_))));
     let newer = Append { entries: &[(Term(3), b"\xfe\0\0\0\0\0\0\0\0\0")], ..garbage };
     assert!(matches!(log.append(newer), Err(Error::UnsupportedFormat { .. })));
-    let other_past = Append { previous: Some((Lsn(5), Term(1))), entries: &[(Term(3), &payload(1))], ..garbage };
+    let other_past =
+        Append { previous: Some((Lsn(5), Term(1))), entries: &[(Term(3), &payload(1))], ..garbage };
     assert!(log.append(other_past).is_err());
     assert_eq!(log.last(), (Lsn(5), Term(3)));
     append(&log, 3, 6, 1).unwrap();
