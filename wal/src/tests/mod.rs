@@ -6,4 +6,5 @@ mod damage;
 mod golden;
 mod model;
 mod mutants;
+mod upkeep;
 mod world;

@@ -1,0 +1,281 @@
+//! Letting go, holders, idle groups, overriding, tails, tickets as futures, and disks without direct reads.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use fastrand::Rng;
+use logwood_base::disk::{DirEntry, DirLock, DiskDescription, ReadSource, SimulatedDisk};
+use logwood_base::{Access, AlignedBuffer, Disk, Environment, Error, File, GroupId, Lsn, Result, Term};
+
+use super::model::{Model, reopen, run};
+use super::world::{GROUP, World, append_at, commit, contents, small};
+use crate::{BaseState, Durability, Expect, Log, LogOptions};
+
+#[test]
+fn an_idle_group_beside_a_busy_one_keeps_its_entries_and_the_log_stays_bounded() {
+    let world = World::new(1);
+    let (log, busy) = world.create(LogOptions { recent_bytes_max: 0, ..small() }).unwrap();
+    let idle = log.create_group(GroupId(2), BaseState::default()).unwrap();
+    for _ in 0..5 {
+        commit(&idle, 1, 300).unwrap();
+    }
+    for n in 1..=2_000u64 {
+        commit(&busy, 1, 300).unwrap();
+        busy.set_committed(Lsn(n));
+        busy.release(Lsn(n.saturating_sub(20)));
+        if n % 50 == 0 {
+            world.rest();
+            assert!(log.statistics().log_bytes < 12 * (64 << 10), "{:?}", log.statistics());
+        }
+    }
+    assert!(log.statistics().copied_bytes > 0);
+    assert_eq!(contents(&idle, 300).len(), 5);
+    assert!(busy.first_lsn() > Lsn(1_500));
+    assert!(matches!(busy.read(Lsn(1), Lsn(5), 100), Err(Error::TooOld { .. })));
+    drop((log, busy, idle));
+    world.spawner.kill_all();
+    world.disk.crash(&mut Rng::with_seed(1));
+    let (log, _) = reopen(&World::over(world.disk.clone(), 2), small()).unwrap();
+    assert_eq!(contents(&log.group(GroupId(2)).unwrap(), 300).len(), 5);
+    assert_eq!(log.group(GROUP).unwrap().last().0, Lsn(2_000));
+}
+
+#[test]
+fn a_holder_keeps_entries_is_named_and_loses_its_hold_beyond_the_bound() {
+    let world = World::new(1);
+    let (log, group) = world.create(LogOptions { log_bytes_max: 10 * (64 << 10), ..small() }).unwrap();
+    commit(&group, 1, 300).unwrap();
+    let hold = group.hold("slow replica", Lsn(1)).unwrap();
+    for n in 2..=60u64 {
+        commit(&group, 1, 300).unwrap();
+        group.release(Lsn(n - 1));
+        world.rest();
+    }
+    assert_eq!(log.statistics().laggard, Some((GROUP, "slow replica".to_owned(), Lsn(1))));
+    assert_eq!(group.first_lsn(), Lsn(1));
+    assert!(!hold.is_lost());
+    for n in 61..=400u64 {
+        commit(&group, 1, 300).unwrap();
+        group.release(Lsn(n - 1));
+        world.rest();
+    }
+    assert!(hold.is_lost());
+    assert!(log.statistics().log_bytes <= 12 * (64 << 10));
+}
+
+#[test]
+fn an_override_replaces_what_was_there_and_a_gap_or_a_committed_entry_is_refused() {
+    let world = World::new(1);
+    let (log, group) = world.create(small()).unwrap();
+    let append =
+        |first, term, count| append_at(&group, Lsn(first), Term(term), count, 300, Durability::Durable);
+    append(1, 1, 9).unwrap().wait().unwrap();
+    group.set_committed(Lsn(4));
+    assert!(append(4, 2, 1).is_err(), "committed");
+    assert!(append(11, 2, 1).is_err(), "gap");
+    append(6, 3, 2).unwrap();
+    assert!(append(8, 2, 1).is_err(), "the term of appending never decreases");
+    append(7, 4, 3).unwrap().wait().unwrap();
+    let terms: Vec<_> = contents(&group, 300).iter().map(|(_, term)| term.0).collect();
+    assert_eq!(terms, [1, 1, 1, 1, 1, 3, 4, 4, 4]);
+    group.set_base(Lsn(20), Term(5), b"members").unwrap();
+    assert_eq!((group.last(), group.membership()), ((Lsn(20), Term(5)), (Lsn(20), b"members".to_vec())));
+    append(21, 5, 1).unwrap().wait().unwrap();
+    drop((log, world.spawner.kill_all()));
+    world.disk.crash(&mut Rng::with_seed(1));
+    let (log, _) = reopen(&World::over(world.disk.clone(), 2), small()).unwrap();
+    assert_eq!(contents(&log.group(GROUP).unwrap(), 300), [(Lsn(21), Term(5))]);
+}
+
+#[test]
+fn a_tail_follows_and_notices_that_what_it_handed_out_was_replaced() {
+    let world = World::new(1);
+    let (_log, group) = world.create(small()).unwrap();
+    let mut tail = group.tail(Lsn(1));
+    assert_eq!(tail.next(Duration::ZERO).unwrap(), None);
+    append_at(&group, Lsn(1), Term(1), 3, 300, Durability::Durable).unwrap();
+    assert_eq!(tail.next(Duration::ZERO).unwrap().unwrap().len(), 3);
+    append_at(&group, Lsn(2), Term(2), 1, 300, Durability::Durable).unwrap();
+    assert!(matches!(tail.next(Duration::ZERO), Err(Error::Conflict(_))));
+}
+
+#[test]
+fn a_ticket_is_a_future_that_background_work_completes() {
+    let world = World::new(1);
+    let (_log, group) = world.create(small()).unwrap();
+    world.rest();
+    let mut ticket = append_at(&group, Lsn(1), Term(1), 1, 300, Durability::Durable).unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut poll = || std::pin::Pin::new(&mut ticket).poll(&mut context);
+    assert!(poll().is_pending());
+    world.spawner.run_until_idle(world.env.clock.monotonic(), 100);
+    assert!(matches!(poll(), Poll::Ready(Ok(()))));
+}
+
+#[test]
+fn memory_of_the_index_does_not_grow_with_entries() {
+    let world = World::new(1);
+    let (log, group) = world.create(LogOptions { recent_bytes_max: 1_000, ..LogOptions::default() }).unwrap();
+    for n in 0..20_000u64 {
+        append_at(&group, Lsn(n + 1), Term(1), 1, 100, Durability::Buffered).unwrap().wait().unwrap();
+    }
+    assert!(log.statistics().index_runs < 100, "{:?}", log.statistics());
+}
+
+/// A disk that cannot read past its cache.
+#[derive(Debug)]
+struct CachedDisk(SimulatedDisk);
+
+#[derive(Debug)]
+struct CachedFile(Arc<dyn File>);
+
+impl Disk for CachedDisk {
+    fn create(&self, path: &Path) -> Result<Arc<dyn File>> {
+        Ok(Arc::new(CachedFile(self.0.create(path)?)))
+    }
+    fn open(&self, path: &Path, access: Access) -> Result<Arc<dyn File>> {
+        Ok(Arc::new(CachedFile(self.0.open(path, access)?)))
+    }
+    fn remove(&self, path: &Path) -> Result<()> {
+        self.0.remove(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.0.rename(from, to)
+    }
+    fn link(&self, from: &Path, to: &Path) -> Result<()> {
+        self.0.link(from, to)
+    }
+    fn create_dir(&self, path: &Path) -> Result<()> {
+        self.0.create_dir(path)
+    }
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.0.remove_dir(path)
+    }
+    fn list(&self, path: &Path) -> Result<Vec<DirEntry>> {
+        self.0.list(path)
+    }
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        self.0.sync_dir(path)
+    }
+    fn lock(&self, directory: &Path) -> Result<Box<dyn DirLock>> {
+        self.0.lock(directory)
+    }
+    fn describe(&self) -> DiskDescription {
+        DiskDescription { direct_reads: false, ..self.0.describe() }
+    }
+}
+
+impl File for CachedFile {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+    fn size(&self) -> Result<u64> {
+        self.0.size()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.0.read_at(offset, buffer)
+    }
+    fn read_past_cache(&self, offset: u64, length: usize) -> Result<(AlignedBuffer, ReadSource)> {
+        let mut bytes = AlignedBuffer::zeroed(length);
+        self.0.read_at(offset, &mut bytes)?;
+        Ok((bytes, ReadSource::PerhapsCache))
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.0.write_at(offset, bytes)
+    }
+    fn write_durable(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.0.write_durable(offset, bytes)
+    }
+    fn sync(&self) -> Result<()> {
+        self.0.sync()
+    }
+    fn allocate(&self, size: u64) -> Result<()> {
+        self.0.allocate(size)
+    }
+    fn set_size(&self, size: u64) -> Result<()> {
+        self.0.set_size(size)
+    }
+}
+
+#[test]
+fn where_the_cache_cannot_be_passed_the_tail_is_written_again_before_it_is_served() {
+    use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+    let cached = |disk: &SimulatedDisk| {
+        let world = World::over(disk.clone(), 1);
+        let env = Environment { disk: Arc::new(CachedDisk(disk.clone())), ..world.env.clone() };
+        let opened = Log::open(&env, &world.dir, Expect::default(), small(), &mut |_| {});
+        (world, opened)
+    };
+    let mut rewritten = 0;
+    for seed in 0..300 {
+        let world = World::new(seed);
+        let (log, group) = world.create(small()).unwrap();
+        let mut rng = Rng::with_seed(seed);
+        let mut model = Model::default();
+        let begun = super::model::GroupModel {
+            changes: vec![super::model::Change::Begin],
+            durable: 1,
+            acknowledged: 1,
+            term: 1,
+            ..Default::default()
+        };
+        model.groups.insert(GROUP, begun);
+        run(&world, &log, &mut model, &mut rng, 25).unwrap();
+        world.disk.set_fault(
+            Fault::new(&[Operation::Sync, Operation::WriteDurable], Outcome::Io).nth(rng.u64(1..4)),
+        );
+        let _ = run(&world, &log, &mut model, &mut rng, 10);
+        drop((log, group));
+        world.spawner.kill_all();
+        world.disk.clear_faults();
+        world.disk.kill_process();
+        // Crashes inside of the rewriting.
+        if seed % 2 == 0 {
+            world.disk.crash_at(rng.u64(1..12));
+            let (again, opened) = cached(&world.disk);
+            drop(opened);
+            again.spawner.kill_all();
+            let stopped = world.disk.is_stopped();
+            world.disk.cancel_stop();
+            if stopped { world.disk.crash(&mut rng) } else { world.disk.kill_process() }
+        }
+        let (again, opened) = cached(&world.disk);
+        let (log, recovered) = opened.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        rewritten += u32::from(recovered.tail_rewritten);
+        model.check(&log, true, &format!("seed {seed}"));
+        run(&again, &log, &mut model, &mut rng, 4).unwrap();
+        drop(log);
+        again.spawner.kill_all();
+        world.disk.crash(&mut rng);
+        let (_, opened) = cached(&world.disk);
+        model.check(&opened.unwrap().0, true, &format!("seed {seed}, again"));
+    }
+    assert!(rewritten > 50, "{rewritten}");
+}
+
+#[test]
+fn every_subset_of_the_last_writes_keeps_what_was_acknowledged() {
+    // Ten sectors of buffered entries are unsynced: the simulated power cut draws a subset of them each time.
+    let world = World::new(1);
+    let (log, group) = world.create(small()).unwrap();
+    for _ in 0..5 {
+        commit(&group, 1, 300).unwrap();
+    }
+    for n in 6..=15u64 {
+        append_at(&group, Lsn(n), Term(1), 1, 300, Durability::Buffered).unwrap().wait().unwrap();
+    }
+    drop((log, group));
+    world.spawner.kill_all();
+    let mut lengths = std::collections::BTreeSet::new();
+    for future in 0..2_000 {
+        let disk = world.disk.snapshot();
+        disk.crash(&mut Rng::with_seed(future));
+        let (log, _) = reopen(&World::over(disk, 1), small()).unwrap();
+        let found = contents(&log.group(GROUP).unwrap(), 300);
+        assert!(found.len() >= 5);
+        lengths.insert(found.len());
+    }
+    assert!(lengths.len() > 4, "tears at many places: {lengths:?}");
+}
