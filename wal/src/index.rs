@@ -12,6 +12,8 @@
 
 use logwood_base::{LogPosition, Lsn, SegmentNo, Term};
 
+use crate::format::BLOCK;
+
 /// A run is joined with what follows until it has about this many bytes.
 const RUN_BYTES: u32 = 64 << 10;
 
@@ -24,7 +26,7 @@ pub(crate) struct Run {
     pub(crate) start: LogPosition,
     /// End of the last batch that belongs to the run.
     pub(crate) end: u32,
-    /// Bytes of the group's own batches between `start` and `end`.
+    /// Bytes of the group's own batches between `start` and `end`, with their padding.
     pub(crate) bytes: u32,
     pub(crate) closed: bool,
 }
@@ -46,9 +48,11 @@ impl RunIndex {
                 && before.end <= run.start.offset
                 && run.end - before.start.offset <= RUN_BYTES;
             if adjoins {
+                // The padding in front of a fresh block is part of what an entry takes.
+                let gap = run.start.offset - before.end;
+                before.bytes += run.bytes + if gap < BLOCK { gap } else { 0 };
                 before.last = run.last;
                 before.end = run.end;
-                before.bytes += run.bytes;
                 return;
             }
         }

@@ -3,7 +3,7 @@
 //! Segments go from the oldest on. One may go when none of its entries is needed any more:
 //! 1. Entries that their group released and no holder needs are given up by a *base* batch, durable first.
 //! 2. Live entries of idle groups, which would keep the segment for ever, are *copied* forward, durable first, once
-//!    the log holds more than twice what is live.
+//!    the log holds more than twice what is live and some segments.
 //! 3. Votes need nothing here: every newer segment begins with two copies of its own.
 //!
 //! # A removal, step by step
@@ -22,6 +22,9 @@ use crate::mutants::planted;
 use crate::options::Entry;
 use crate::reader::{RunWalker, Stored, read_run, stored_at};
 use crate::shared::{Shared, State};
+
+/// A log may be this many segments bigger than twice what is live before idle groups' entries are copied.
+const COPY_SLACK_SEGMENTS: u64 = 6;
 
 /// Keeps entries from going until dropped.
 #[derive(Debug)]
@@ -160,7 +163,8 @@ impl Shared {
             return Oldest::Revoke;
         }
         let live: u64 = state.groups.values().map(live_bytes).sum();
-        if total > 2 * live + 3 * u64::from(self.options.segment_bytes) {
+        // Copying everything once brings the log down to what is live and little more, so that this comes to rest.
+        if total > 2 * live + COPY_SLACK_SEGMENTS * u64::from(self.options.segment_bytes) {
             return Oldest::Copy(bases, blocked);
         }
         Oldest::Stays
