@@ -52,6 +52,7 @@ macro_rules! explorations {
 explorations! {
     torn_and_reordered_power_cuts_lose_nothing_acknowledged: ENDS,
     late_writes_bring_nothing_back: LATE,
+    crash_loops_among_late_writes_raise_no_false_alarm: LATE_LOOPS,
     waiting_for_late_writes_allows_serving_at_once: WAITED,
     buffered_batches_and_failed_syncs_keep_what_was_acknowledged: BUFFERED,
     votes_are_never_forgotten: VOTES,
@@ -113,6 +114,7 @@ mutations! {
     no_evidence_of_what_was_durable_hides_rot: NoEvidence CHANGED,
     a_directory_without_headers_is_not_an_empty_log: HeadlessIsEmpty CHANGED,
     not_waiting_for_late_writes_brings_dropped_batches_back: NoWaitForLateWrites CHANGED,
+    cleaning_before_the_new_header_is_a_false_alarm: CleanBeforeHeader FALSE_ALARM,
     no_window_lets_one_rotten_batch_hide_more: UnboundedFlight TOO_MANY,
     a_vote_before_its_segments_header_is_forgotten: VoteBeforeHeader FORGOTTEN,
     a_source_that_goes_before_its_copy_takes_entries: SourceGoesBeforeCopy FALSE_ALARM,

@@ -58,6 +58,16 @@ pub const LATE: Bounds = Bounds {
     ..PLAIN
 };
 
+/// Crash loops among late writes.
+pub const LATE_LOOPS: Bounds = Bounds {
+    name: "late loops",
+    about: "opens that die one after the other; their headers land at any later time",
+    waits: false,
+    fresh_payloads: true,
+    budget: Budget { appends: 1, kills: 3, cuts: 2, ..QUIET },
+    ..PLAIN
+};
+
 /// Process kills where an open waits.
 pub const WAITED: Bounds = Bounds {
     name: "waited",
@@ -234,9 +244,10 @@ pub const HEALS_FILES: Bounds = Bounds {
 };
 
 /// All explorations of the design as it is.
-pub const ALL: [Bounds; 18] = [
+pub const ALL: [Bounds; 19] = [
     ENDS,
     LATE,
+    LATE_LOOPS,
     WAITED,
     BUFFERED,
     VOTES,
@@ -272,6 +283,7 @@ pub fn shows(mutation: Mutation) -> Option<Bounds> {
         Mutation::NoPreviousChecksum | Mutation::NoEvidence | Mutation::UnboundedFlight => FAULTS,
         Mutation::HeadlessIsEmpty => ROLLING_FAULTS,
         Mutation::NoWaitForLateWrites => WAITED,
+        Mutation::CleanBeforeHeader => LATE_LOOPS,
         Mutation::SourceGoesBeforeCopy
         | Mutation::CopyTruncates
         | Mutation::CopyComposedEarly

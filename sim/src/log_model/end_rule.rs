@@ -49,8 +49,10 @@ pub struct Recovered {
     pub predecessor: Option<Position>,
     /// The first damage found.
     pub damage: Option<Damage>,
-    /// What an open removes: see [`Recovered::removable`].
-    pub garbage: Vec<u8>,
+    /// Segments below the newest header that its chain does not name.
+    pub unnamed: Vec<u8>,
+    /// Files above it that hold nothing, except the highest-numbered.
+    pub hollow: Vec<u8>,
 }
 
 struct Link {
@@ -224,10 +226,11 @@ impl<'a> Reader<'a> {
         let predecessor =
             if empty { newest.as_ref().and_then(|header| header.predecessor) } else { Some(end) };
         let chain: Vec<u8> = links.iter().map(|link| link.number).collect();
-        let garbage = if damage.is_none() { self.removable(&chain, newest.as_ref()) } else { Vec::new() };
+        let (unnamed, hollow) =
+            if damage.is_none() { self.removable(&chain, newest.as_ref()) } else { Default::default() };
         let named = last_seal.unwrap_or(0).max(greatest.segment);
         let number = numbers.last().copied().unwrap_or(0).max(named) + 1;
-        Recovered { number, groups, end, previous, chain, predecessor, damage, garbage }
+        Recovered { number, groups, end, previous, chain, predecessor, damage, unnamed, hollow }
     }
 
     fn find_votes(&self, numbers: &[u8], groups: &mut [Group]) {
@@ -261,17 +264,12 @@ impl<'a> Reader<'a> {
 
     /// Rule **cleaning**: an open deletes what the newest valid header's chain does not name below it, and above it
     /// every file without a valid header or batch except the highest-numbered, whose number must not come again.
-    fn removable(&self, chain: &[u8], newest: Option<&Rc<Header>>) -> Vec<u8> {
-        let Some(newest) = newest else { return Vec::new() };
+    fn removable(&self, chain: &[u8], newest: Option<&Rc<Header>>) -> (Vec<u8>, Vec<u8>) {
+        let Some(newest) = newest else { return Default::default() };
         let numbers = self.disk.numbers();
-        let mut garbage = numbers.clone();
-        garbage.retain(|&number| {
-            let unnamed = number < newest.segment && !chain.contains(&number);
-            let hollow =
-                number > newest.segment && !chain.contains(&number) && Some(&number) != numbers.last();
-            unnamed || hollow
-        });
-        garbage
+        let outside = numbers.iter().copied().filter(|number| !chain.contains(number));
+        let (unnamed, above): (Vec<u8>, Vec<u8>) = outside.partition(|number| *number < newest.segment);
+        (unnamed, above.into_iter().filter(|number| Some(number) != numbers.last()).collect())
     }
 }
 

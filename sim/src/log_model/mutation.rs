@@ -46,6 +46,9 @@ pub enum Mutation {
     HeadlessIsEmpty,
     /// Nobody waits for the writes of a killed process. What recovery dropped lands, and is back after the next crash.
     NoWaitForLateWrites,
+    /// Where an open cannot wait for late writes, it removes what the chain does not name before its own header is
+    /// durable. The header of an earlier open lands, and names what is gone: a false alarm.
+    CleanBeforeHeader,
     /// More batches are submitted than W beyond the oldest unacknowledged one. One rotten batch hides them all.
     UnboundedFlight,
     /// A vote is answered while its segment's header is in flight. The file has then no valid header, the open after
@@ -92,7 +95,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, the design first.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::None,
         Self::AnyLaterBatchProves,
         Self::GoOnInTheSegment,
@@ -111,6 +114,7 @@ impl Mutation {
         Self::NoEvidence,
         Self::HeadlessIsEmpty,
         Self::NoWaitForLateWrites,
+        Self::CleanBeforeHeader,
         Self::UnboundedFlight,
         Self::VoteBeforeHeader,
         Self::SourceGoesBeforeCopy,

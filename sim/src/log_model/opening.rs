@@ -7,7 +7,8 @@
 //! 3. Sync the directory; submit the header, which names where the predecessor ended.
 //! 4. The header is durable: serve.
 //!
-//! - Rule **late writes**: where step 1 could not wait, nothing is served before step 4.
+//! - Rule **late writes**: where step 1 could not wait, nothing is served before step 4, and what the chain does not name
+//!   is removed only then: the header of an earlier open may still land, and name it.
 //! - Rule **healing**: the new segment gets a copy of every live entry, fetched ones included. Only what is doubtful or
 //!   missing is fetched. It gets its name when all of it is synced; then the older segments are removed, then the log
 //!   is served.
@@ -41,8 +42,9 @@ impl LogWorld {
         }
         after.disk.land(Owner::Cache);
         let recovered = Reader::new(&after.disk, self.mutation).recover(self.bounds.groups);
-        let Recovered { number, groups, end, previous, chain, predecessor, damage, garbage } = recovered;
-        let mut plan = Plan { number, predecessor, groups: Rc::new(groups), chain, heals: false };
+        let Recovered { number, groups, end, previous, chain, predecessor, damage, unnamed, hollow } =
+            recovered;
+        let mut plan = Plan { number, predecessor, groups: Rc::new(groups), chain, unnamed, heals: false };
         if let Some(damage) = damage {
             if after.fault.is_none() {
                 return Err(format!("a false alarm: {damage:?} is reported, and the disk did nothing wrong"));
@@ -72,8 +74,10 @@ impl LogWorld {
             return Ok(after);
         }
         after.disk.sync_directory();
-        garbage.iter().for_each(|number| after.disk.remove(*number));
-        plan.chain.retain(|number| !garbage.contains(number) && *number != plan.number);
+        hollow.iter().for_each(|number| after.disk.remove(*number));
+        if self.bounds.waits || self.without(Mutation::CleanBeforeHeader) {
+            plan.unnamed.drain(..).for_each(|number| after.disk.remove(number));
+        }
         if let Some(predecessor) = plan.predecessor {
             plan.chain.retain(|number| *number <= predecessor.segment || plan.heals);
         }
@@ -148,6 +152,7 @@ impl LogWorld {
     }
 
     fn serve(&self, state: &mut State, plan: &Plan) {
+        plan.unnamed.iter().for_each(|number| state.disk.remove(*number));
         state.process.flights.clear();
         state.process.synced = Position { segment: plan.number, offset: state.process.next };
         let start = views(&plan.groups);

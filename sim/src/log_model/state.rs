@@ -136,6 +136,8 @@ pub struct Plan {
     pub groups: Rc<Vec<Group>>,
     /// The segments before it.
     pub chain: Vec<u8>,
+    /// Segments that are not of the log, and still there.
+    pub unnamed: Vec<u8>,
     /// Whether it heals: copies everything, then removes the older segments.
     pub heals: bool,
 }
