@@ -23,6 +23,7 @@ fn main() {
         ("manifest", manifest()),
         ("load", load()),
         ("log_segment", log_segment()),
+        ("log_history", log_history()),
     ] {
         let folder = corpora.join(target);
         fs::create_dir_all(&folder).expect("the source tree is writable");
@@ -195,6 +196,9 @@ fn load() -> Seeds {
     ])
 }
 
+/// Fills a new log.
+type Make<'a> = &'a dyn Fn(&Log);
+
 /// Whole segments of real logs, cut where the zeros begin.
 fn log_segment() -> Seeds {
     let vote = |log: &Log| {
@@ -229,7 +233,7 @@ fn log_segment() -> Seeds {
         group.set_base(Lsn(2), Term(1), b"").expect("a base");
         group.set_base(Lsn(9), Term(4), b"jumped").expect("a base");
     };
-    let seeds: [(&str, &dyn Fn(&Log), bool); 8] = [
+    let seeds: [(&str, Make<'_>, bool); 8] = [
         ("empty", &|_| (), true),
         ("entries", &entries, true),
         ("entries-not-closed", &entries, false),
@@ -269,4 +273,53 @@ fn segment_of(make: &dyn Fn(&Log), closes: bool) -> Vec<u8> {
         bytes.pop();
     }
     bytes
+}
+
+/// Scripts of calls on a log: each step is four bytes.
+fn log_history() -> Seeds {
+    let append = |n: u8| [0, n, n.wrapping_mul(31), n % 4];
+    let buffered = |n: u8| [1, n, n.wrapping_mul(7), 0x40 | n % 4];
+    let left = |n: u8| [2, n, n, 0x20 | n % 4];
+    let over = |n: u8| [3, n, n, 0x80 | 0x08 | n % 4];
+    let mixed: Vec<u8> = (1..=60u8)
+        .flat_map(|n| match n % 7 {
+            0 => over(n),
+            1 => buffered(n),
+            2 => left(n),
+            3 => [5, n, 0, 0],
+            _ => append(n),
+        })
+        .collect();
+    let with = |before: &[u8], list: &[[u8; 4]]| [before, &list.concat()].concat();
+    let mut random = fastrand::Rng::with_seed(77);
+    let mut drawn = || (0..400).map(|_| random.u8(..)).collect::<Vec<u8>>();
+    with_mutations(vec![
+        ("appends", (1..=20u8).flat_map(append).collect()),
+        ("mixed", mixed.clone()),
+        ("votes", with(&mixed, &[[6, 0, 3, 1], [10, 0, 0, 0], [6, 0, 4, 0], [6, 1, 5, 0], [11, 0, 1, 1]])),
+        ("releases", with(&mixed, &[[5, 0, 0, 0], [7, 0, 200, 0], [9, 0, 0, 0], append(3), [7, 0, 9, 0]])),
+        ("background", with(&mixed, &[[8, 200, 10, 0], append(1), [8, 9, 200, 0], [11, 0, 7, 7]])),
+        (
+            "power-cuts",
+            with(&mixed, &[[11, 0, 1, 2], buffered(1), left(2), [11, 0, 3, 4], over(9), [11, 0, 5, 6]]),
+        ),
+        (
+            "kills",
+            with(&mixed, &[[10, 0, 0, 0], buffered(1), left(2), [10, 0, 0, 1], append(1), [10, 0, 0, 0]]),
+        ),
+        (
+            "cut-in-opening",
+            with(&mixed, &[[12, 0, 2, 0], [9, 0, 0, 0], append(2), [12, 0, 9, 0], [9, 0, 0, 0]]),
+        ),
+        (
+            "kill-in-appends",
+            with(&mixed, &[[13, 0, 1, 0], append(9), append(8), [13, 0, 2, 0], left(1), append(2)]),
+        ),
+        ("sync-fails", with(&mixed, &[[14, 3, 0, 0], buffered(1), append(2), append(3), [10, 0, 0, 0]])),
+        ("disk-full", with(&mixed, &[[14, 2, 1, 0], append(200), append(201), append(202), append(203)])),
+        ("flip", with(&mixed, &[[15, 0, 9, 0x10]])),
+        ("flip-late", with(&mixed, &[[9, 0, 0, 0], append(4), [15, 2, 0x60, 0x20]])),
+        ("random", drawn()),
+        ("random-2", drawn()),
+    ])
 }

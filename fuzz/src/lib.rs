@@ -7,6 +7,7 @@
 //! | [`page_segment`] | a page segment among sound files: damage is found, and verifying never fails otherwise |
 //! | [`manifest`] | a copy that decodes is the one encoding of what it says; a store opens what decodes, or names the damage |
 //! | [`log_segment`] | every entry that a log answers stands in its file; a second opening answers the same |
+//! | [`log_history`] | a script on two groups of a log with crashes, faults, flipped bits: nothing acknowledged is lost, no state is mixed |
 //! | [`load`] | records read alike through any buffer, and print and read back as they were |
 //!
 //! Checksums would keep a fuzzer out of everything behind them, so targets run twice: over the bytes as they are, and
@@ -19,6 +20,7 @@
 pub mod allocation;
 pub mod codec;
 pub mod load;
+pub mod log_history;
 pub mod log_segment;
 pub mod manifest;
 pub mod mend;
@@ -38,4 +40,5 @@ pub const TARGETS: &[Target] = &[
     ("manifest", manifest::run),
     ("load", load::run),
     ("log_segment", log_segment::run),
+    ("log_history", log_history::run),
 ];

@@ -81,6 +81,11 @@ fn a_log_answers_only_what_stands_in_its_file() {
 }
 
 #[test]
+fn a_log_loses_nothing_that_was_acknowledged() {
+    hold("log_history", 8);
+}
+
+#[test]
 fn every_target_has_a_corpus_and_all_of_them_are_small() {
     let mut total = 0;
     for (name, _) in TARGETS {
