@@ -23,7 +23,8 @@
 //!    power cut, at all for a kill. It opens, whenever nothing but crashes happened.
 //! 2. A vote that was answered stays, or a newer one that was begun is there.
 //! 3. A call fails only when a fault was armed.
-//! 4. After a flipped bit, the log is refused as damaged or holds the last state.
+//! 4. After a flipped bit, the log is refused as damaged or holds the last state; refused, it is healed by the entries
+//!    that were written, and then holds the last state.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ use logwood_base::disk::SimulatedDisk;
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
 use logwood_base::{Clock, DatabaseId, Environment, Error, GroupId, Lsn, NodeId, Result, Term};
-use logwood_wal::{Append, BaseState, Durability, Expect, Group, Log};
+use logwood_wal::{Append, BaseState, Durability, Entry, Expect, Group, Hole, Log};
 
 use crate::log_segment::options;
 
@@ -418,16 +419,47 @@ impl World {
         let size = self.disk.read_file(path).expect("it is listed").len() as u64;
         let at = u64::from(offset) % size;
         self.disk.flip_bit(path, at, mask);
+        let place = format!("{} at {at}, mask {mask:#x}", path.display());
         match self.open_log().and_then(|log| self.held(&log)) {
-            Ok(found) => {
-                let is_right = self.groups.iter().all(|(number, model)| {
-                    let held = found.get(number);
-                    held.is_some_and(|(base, held)| model.is(model.history.len() - 1, *base, held))
-                });
-                assert!(is_right, "{} at {at}, mask {mask:#x}: another state, and no error", path.display());
+            Ok(found) => assert!(self.holds_last(&found), "{place}: another state, and no error"),
+            Err(Error::Corruption(_) | Error::UnsupportedFormat { .. }) => self.heal(&place),
+            Err(error) => panic!("{place}: not named as damage: {error}"),
+        }
+    }
+
+    fn holds_last(&self, found: &BTreeMap<u64, (u64, Entries)>) -> bool {
+        self.groups.iter().all(|(number, model)| {
+            let held = found.get(number);
+            held.is_some_and(|(base, held)| model.is(model.history.len() - 1, *base, held))
+        })
+    }
+
+    /// Gives back what the damage took. Where nothing says which log this is, nothing can be healed.
+    fn heal(&self, place: &str) {
+        let mut fetch = |hole: &Hole| {
+            let entries = self.groups[&hole.group.0].now();
+            let last = hole.last.map_or(entries.len() as u64, |(last, _)| last.0);
+            let entry = |lsn: u64| Entry {
+                lsn: Lsn(lsn),
+                term: Term(entries[lsn as usize - 1].0),
+                payload: entries[lsn as usize - 1].1.clone(),
+            };
+            Ok((hole.first.0..=last).map(entry).collect())
+        };
+        let expect = Expect { database: Some(DatabaseId(0xdb)), ..Expect::default() };
+        let healed =
+            Log::heal(&self.environment(), Path::new(DIR), expect, options(), &mut |_| (), &mut fetch);
+        match healed {
+            Ok((log, _)) => {
+                let found = self.held(&log).unwrap_or_else(|error| panic!("{place}: healed, then: {error}"));
+                assert!(self.holds_last(&found), "{place}: healed to another state");
+                log.close().expect("a sound disk");
+                drop(log);
+                let again = self.open_log().and_then(|log| self.held(&log));
+                let again = again.unwrap_or_else(|error| panic!("{place}: healed, then: {error}"));
+                assert!(self.holds_last(&again), "{place}: healed, and another state the second time");
             }
-            Err(Error::Corruption(_) | Error::UnsupportedFormat { .. }) => {}
-            Err(error) => panic!("{} at {at}, mask {mask:#x}: not named as damage: {error}", path.display()),
+            Err(error) => assert!(error.corruption().is_some(), "{place}: not healed: {error}"),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Bytes as the only segment of a log, as they are and with every checksum mended.
 //!
 //! Held:
-//! 1. Opening panics on nothing, and takes no more room than the input deserves besides the new segments that it makes.
+//! 1. Inspecting, opening and healing panic on nothing; inspecting takes no more room than the input deserves, opening
+//!    that and the new segments that it makes.
 //! 2. Every entry that is answered stands in the file: same group, LSN, term and payload, in a batch with a checksum
 //!    that holds. LSNs are dense, terms never fall.
-//! 3. Opening again gives the same groups, votes and entries: what one process was told, the next one is told too.
+//! 3. Inspecting changes nothing, and agrees with opening about damage and about every entry.
+//! 4. Opening again gives the same groups, votes and entries: what one process was told, the next one is told too.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -74,7 +76,17 @@ fn judge(bytes: &[u8]) {
     let written = written(bytes);
     let disk = SimulatedDisk::new(1);
     disk.write_file(Path::new(FILE), bytes);
+    let inspected = inspect(&disk, bytes);
+    let damaged = disk.snapshot();
     let first = open(&disk, bytes.len());
+    match (&inspected, &first) {
+        (Ok(inspected), Ok(first)) => {
+            assert_eq!(inspected, first, "inspecting answers otherwise than opening")
+        }
+        (Ok(_), Err(error)) => panic!("opening names what inspecting does not: {error}"),
+        (Err(error), Ok(_)) => panic!("inspecting names what opening does not: {error}"),
+        (Err(_), Err(_)) => heal(&damaged),
+    }
     let Ok(first) = first else { return };
     for group in &first {
         let mut term_before = 0;
@@ -88,6 +100,59 @@ fn judge(bytes: &[u8]) {
     }
     let second = open(&disk, 4 * SEGMENT_BYTES).expect("what was opened opens again");
     assert_eq!(first, second, "the second opening answers otherwise");
+}
+
+/// What the log answers without being opened; the first damage as an error. Changes nothing.
+fn inspect(disk: &SimulatedDisk, bytes: &[u8]) -> Result<Vec<Answered>, Error> {
+    let (before, paths) = (disk.operations(), disk.paths());
+    let inspected = allocation::bounded("inspecting a log", bytes.len(), || {
+        Log::inspect(&environment(disk), Path::new(DIR), &mut |_| ())
+    });
+    assert_eq!((disk.operations(), disk.paths()), (before, paths), "inspecting changed the log");
+    judge_error(inspected.as_ref().err());
+    let inspection = inspected?;
+    if let Some(damage) = inspection.damage.first() {
+        return Err(damage.clone().into());
+    }
+    assert!(inspection.holes.is_empty(), "a hole and no damage");
+    let mut all = Vec::new();
+    for (id, group) in &inspection.groups {
+        let mut entries = Vec::new();
+        inspection.entries(*id, group.base.0.next(), |entry| {
+            entries.push((entry.lsn.0, entry.term.0, entry.payload.to_vec()));
+            true
+        })?;
+        all.push(Answered {
+            group: *id,
+            base: group.base.0.0,
+            vote: (group.vote.0.0, group.vote.1.0),
+            membership: (group.membership.0.0, group.membership.1.clone()),
+            entries,
+        });
+    }
+    Ok(all)
+}
+
+/// Healing with nothing to give is refused, or leaves a log that opens.
+fn heal(disk: &SimulatedDisk) {
+    let expect = Expect::default();
+    let healed =
+        Log::heal(
+            &environment(disk),
+            Path::new(DIR),
+            expect,
+            options(),
+            &mut |_| (),
+            &mut |_| Ok(Vec::new()),
+        );
+    match healed {
+        Ok((log, _)) => {
+            log.close().expect("a sound disk");
+            drop(log);
+            open(disk, 4 * SEGMENT_BYTES).expect("what was healed opens");
+        }
+        Err(error) => assert!(!matches!(error, Error::Internal(_)), "{error}"),
+    }
 }
 
 fn judge_error(error: Option<&Error>) {
