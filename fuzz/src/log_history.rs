@@ -289,7 +289,7 @@ impl World {
                 model.released = model.committed.min(model.released + u64::from(b)).max(model.released);
                 let lsn = model.released;
                 self.group(number).release(Lsn(lsn));
-                if c % 2 == 0 { self.log().maintain() } else { Ok(()) }
+                if c.is_multiple_of(2) { self.log().maintain() } else { Ok(()) }
             }
             8 => {
                 self.clock.advance(Duration::from_millis(u64::from(b)));
@@ -309,7 +309,7 @@ impl World {
             10 => {
                 self.disk.kill_process();
                 self.end_process();
-                if c % 2 == 0 {
+                if c.is_multiple_of(2) {
                     self.disk.land_late_writes(&mut self.rng);
                 }
                 self.open_with(Least::Acknowledged);
@@ -343,7 +343,7 @@ impl World {
                     &[Operation::SyncDir],
                     &[Operation::Create],
                 ];
-                let outcome = if b % 2 == 0 { Outcome::Io } else { Outcome::DiskFull };
+                let outcome = if b.is_multiple_of(2) { Outcome::Io } else { Outcome::DiskFull };
                 self.disk
                     .set_fault(Fault::new(kinds[usize::from(a % 6)], outcome).nth(1 + u64::from(c % 16)));
                 Ok(())
