@@ -278,9 +278,9 @@ fn segment_of(make: &dyn Fn(&Log), closes: bool) -> Vec<u8> {
 /// Scripts of calls on a log: each step is four bytes.
 fn log_history() -> Seeds {
     let append = |n: u8| [0, n, n.wrapping_mul(31), n % 4];
-    let buffered = |n: u8| [1, n, n.wrapping_mul(7), 0x40 | n % 4];
-    let left = |n: u8| [2, n, n, 0x20 | n % 4];
-    let over = |n: u8| [3, n, n, 0x80 | 0x08 | n % 4];
+    let buffered = |n: u8| [1, n, n.wrapping_mul(7), 0x40 | (n % 4)];
+    let left = |n: u8| [2, n, n, 0x20 | (n % 4)];
+    let over = |n: u8| [3, n, n, 0x88 | (n % 4)];
     let mixed: Vec<u8> = (1..=60u8)
         .flat_map(|n| match n % 7 {
             0 => over(n),
