@@ -24,6 +24,7 @@ fn main() {
         ("load", load()),
         ("log_segment", log_segment()),
         ("log_history", log_history()),
+        ("api", api()),
     ] {
         let folder = corpora.join(target);
         fs::create_dir_all(&folder).expect("the source tree is writable");
@@ -321,5 +322,59 @@ fn log_history() -> Seeds {
         ("flip-late", with(&mixed, &[[9, 0, 0, 0], append(4), [15, 2, 0x60, 0x20]])),
         ("random", drawn()),
         ("random-2", drawn()),
+    ])
+}
+
+/// Scripts of calls: each step is four bytes.
+fn api() -> Seeds {
+    let put = |n: u8| [n % 4, 0, n.wrapping_mul(37), n];
+    let long = |n: u8| [4, 1, n.wrapping_mul(37), n.wrapping_mul(9)];
+    let batch = |n: u8| [7, n, n.wrapping_mul(19), n.wrapping_mul(23)];
+    let steps = |list: &[[u8; 4]]| list.concat();
+    let puts = |count: u8| (1..=count).flat_map(put).collect::<Vec<u8>>();
+    let mixed: Vec<u8> = (1..=40u8)
+        .flat_map(|n| {
+            if n % 5 == 0 {
+                batch(n)
+            } else if n % 7 == 0 {
+                long(n)
+            } else {
+                put(n)
+            }
+        })
+        .collect();
+    let with = |before: &[u8], list: &[[u8; 4]]| [before, &list.concat()].concat();
+    let random: Vec<u8> = {
+        let mut random = fastrand::Rng::with_seed(99);
+        (0..480).map(|_| random.u8(..)).collect()
+    };
+    with_mutations(vec![
+        ("nothing", Vec::new()),
+        ("puts", puts(30)),
+        ("put-delete", with(&puts(20), &[[5, 0, 37, 0], [6, 0, 10, 200], [5, 0x80, 74, 0]])),
+        ("keyspaces", steps(&[[8, 0, 0, 0], [8, 1, 0, 0], put(3), [8, 0, 0, 3], [8, 0, 0, 0], put(5)])),
+        (
+            "snapshots",
+            with(&puts(10), &[[9, 0, 0, 0], put(1), [6, 0, 0, 255], [10, 0, 0, 0], put(9), [9, 0, 0, 1]]),
+        ),
+        ("checkpoints", with(&mixed, &[[10, 0, 0, 0], put(7), [11, 0, 0, 0], [13, 0, 0, 0], put(8)])),
+        ("background", with(&mixed, &[[12, 200, 50, 0], long(2), [12, 255, 255, 0], [13, 0, 0, 0]])),
+        ("reopen", with(&puts(8), &[[13, 0, 0, 0], put(50), [13, 0, 0, 0], [13, 0, 0, 0]])),
+        ("kill", with(&mixed, &[[14, 0, 0, 0], put(3), [14, 0, 0, 1], put(4), [14, 0, 0, 0]])),
+        (
+            "power-cut",
+            with(&mixed, &[[0, 0x80, 1, 9], [15, 0, 3, 4], put(3), [0, 0x80, 2, 9], [15, 0, 9, 9]]),
+        ),
+        ("cut-in-a-checkpoint", with(&mixed, &[[16, 0, 9, 0], [10, 0, 0, 0], put(1), put(2)])),
+        ("cut-in-opening", with(&mixed, &[[16, 0, 3, 0], [13, 0, 0, 0], put(1), put(2)])),
+        ("kill-in-a-batch", with(&mixed, &[[17, 0, 1, 0], batch(9), put(1), [15, 0, 1, 1]])),
+        ("sync-fails", with(&mixed, &[[18, 3, 0, 1], put(1), put(2), [18, 3, 0, 0], [10, 0, 0, 0], put(3)])),
+        ("write-fails", with(&mixed, &[[18, 0, 0, 0], put(1), put(2), [18, 0, 0, 4], [10, 0, 0, 0], put(3)])),
+        ("disk-full", with(&mixed, &[[18, 2, 1, 0], long(1), long(2), put(2), [18, 2, 1, 2], [10, 0, 0, 0]])),
+        ("read-fails", with(&mixed, &[[10, 0, 0, 0], [18, 1, 0, 2], [13, 0, 0, 0], put(3)])),
+        ("flip-log", with(&mixed, &[[19, 0, 0x40, 0x10]])),
+        ("flip-manifest", with(&mixed, &[[10, 0, 0, 0], [19, 2, 50, 0]])),
+        ("flip-pages", with(&mixed, &[[10, 0, 0, 0], [19, 4, 90, 3]])),
+        ("random", random),
     ])
 }

@@ -8,6 +8,7 @@
 //! | [`manifest`] | a copy that decodes is the one encoding of what it says; a store opens what decodes, or names the damage |
 //! | [`log_segment`] | every entry that a log answers stands in its file; a second opening answers the same |
 //! | [`log_history`] | a script on two groups of a log with crashes, faults, flipped bits: nothing acknowledged is lost, no state is mixed |
+//! | [`api`] | a script on a database with crashes, faults, flipped bits, against a model |
 //! | [`load`] | records read alike through any buffer, and print and read back as they were |
 //!
 //! Checksums would keep a fuzzer out of everything behind them, so targets run twice: over the bytes as they are, and
@@ -18,6 +19,7 @@
 //! corpora; the binaries under `fuzz_targets/` are libfuzzer's entries. How to run: `README.md`.
 
 pub mod allocation;
+pub mod api;
 pub mod codec;
 pub mod load;
 pub mod log_history;
@@ -41,4 +43,5 @@ pub const TARGETS: &[Target] = &[
     ("load", load::run),
     ("log_segment", log_segment::run),
     ("log_history", log_history::run),
+    ("api", api::run),
 ];

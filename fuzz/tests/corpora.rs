@@ -86,6 +86,11 @@ fn a_log_loses_nothing_that_was_acknowledged() {
 }
 
 #[test]
+fn a_database_loses_nothing_and_answers_nothing_wrong() {
+    hold("api", 4);
+}
+
+#[test]
 fn every_target_has_a_corpus_and_all_of_them_are_small() {
     let mut total = 0;
     for (name, _) in TARGETS {
