@@ -59,7 +59,12 @@ impl Forest {
     pub fn compact(&self, checkpoint: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         for _ in 0..COMPACT_ROUNDS {
             let mut moved = false;
-            while self.clean_below(COMPACT_LIVE_PERCENT_MAX)? {
+            // No more than there are now: what a checkpoint in between writes may be worth moving again at once, when
+            // segments are small against the leaves.
+            for _ in 0..self.shared.store.live_bytes().len() {
+                if !self.clean_below(COMPACT_LIVE_PERCENT_MAX)? {
+                    break;
+                }
                 moved = true;
                 if self.dirty_bytes() > self.shared.options.cache_bytes / 4 {
                     checkpoint()?;

@@ -21,6 +21,7 @@
 //! | read and write one keyspace | [`Keyspace`], [`Range`] |
 //! | write several things at once | [`Batch`], [`Ticket`] |
 //! | read several things of one moment | [`Snapshot`] |
+//! | look at a directory without opening it | [`inspect`] |
 //! | keep a replica's log without its data | [`LogOnly`] |
 //! | read the log's entries | [`entry`] |
 //!
@@ -34,6 +35,7 @@
 //! other.
 
 pub mod entry;
+pub mod inspect;
 
 mod apply;
 mod batch;

@@ -2,7 +2,7 @@
 
 /// A mistake that the engine can be made to make, in this thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(dead_code, reason = "asked for by name; planted in tests only")]
+#[cfg_attr(not(test), allow(dead_code, reason = "asked for by name; planted in tests only"))]
 pub(crate) enum Bug {
     /// Commits are visible as soon as they are applied.
     PublishBeforeDurable,
@@ -29,7 +29,6 @@ pub(crate) const fn planted(_: Bug) -> bool {
 }
 
 #[cfg(test)]
-#[allow(unused_imports, reason = "the tests that plant them follow")]
 pub(crate) use test::{planted, with};
 
 #[cfg(test)]
@@ -47,7 +46,6 @@ mod test {
     }
 
     /// Runs `work` with the mistake planted.
-    #[allow(dead_code, reason = "the tests that plant them follow")]
     pub(crate) fn with<R>(bug: Bug, work: impl FnOnce() -> R) -> R {
         struct Uproot;
         impl Drop for Uproot {

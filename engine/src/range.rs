@@ -40,10 +40,15 @@ impl Range {
     /// The next record where it lies, without copying it. Mixes with the iterator's other calls.
     ///
     /// # Errors
-    /// As iterating; the error comes again with every later call.
+    /// As iterating. There are no records after an error.
     #[inline]
     pub fn next_ref(&mut self) -> Result<Option<(&[u8], &[u8])>> {
-        self.cursor.next()
+        if self.failed {
+            return Ok(None);
+        }
+        let record = self.cursor.next();
+        self.failed = record.is_err();
+        record
     }
 
     /// As [`Range::next_ref`], from the end.
@@ -52,18 +57,21 @@ impl Range {
     /// As [`Range::next_ref`].
     #[inline]
     pub fn next_back_ref(&mut self) -> Result<Option<(&[u8], &[u8])>> {
-        self.cursor.next_back()
+        if self.failed {
+            return Ok(None);
+        }
+        let record = self.cursor.next_back();
+        self.failed = record.is_err();
+        record
     }
 
-    fn own(&mut self, record: Result<Option<(Value, Value)>>) -> Option<Item> {
-        match record {
-            Ok(record) => record.map(Ok),
-            Err(_) if self.failed => None,
-            Err(error) => {
-                self.failed = true;
-                Some(Err(error))
-            }
+    fn own(&mut self, step: impl FnOnce(&mut Cursor) -> Result<Option<(Value, Value)>>) -> Option<Item> {
+        if self.failed {
+            return None;
         }
+        let record = step(&mut self.cursor);
+        self.failed = record.is_err();
+        record.transpose()
     }
 }
 
@@ -77,15 +85,13 @@ impl Iterator for Range {
     type Item = Item;
 
     fn next(&mut self) -> Option<Item> {
-        let record = self.cursor.next().map(|record| record.map(owned));
-        self.own(record)
+        self.own(|cursor| Ok(cursor.next()?.map(owned)))
     }
 }
 
 impl DoubleEndedIterator for Range {
     fn next_back(&mut self) -> Option<Item> {
-        let record = self.cursor.next_back().map(|record| record.map(owned));
-        self.own(record)
+        self.own(|cursor| Ok(cursor.next_back()?.map(owned)))
     }
 }
 

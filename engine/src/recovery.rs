@@ -20,7 +20,7 @@ use logwood_base::sync::atomic::{AtomicU64, Ordering};
 use logwood_base::sync::{Arc, Mutex};
 use logwood_base::{Corruption, DatabaseId, Environment, Error, LogPosition, Lsn, Result, Term};
 use logwood_btree::{Beginning, Checkpoint, Forest, Identity, Opened};
-use logwood_wal::{BaseState, Expect, Group, Log, LogOptions};
+use logwood_wal::{BaseState, Expect, Group, Log};
 
 use crate::Options;
 use crate::apply::Applier;
@@ -176,12 +176,13 @@ fn is_unfinished(environment: &Environment, layout: &Layout) -> Result<bool> {
     if !Layout::has_files(disk, &layout.log())? {
         return Ok(true);
     }
-    match Log::open(environment, &layout.log(), Expect::default(), LogOptions::default(), &mut |_| {}) {
+    let inspection = match Log::inspect(environment, &layout.log(), &mut |_| {}) {
         // Files without a header: the log's own creation did not end.
-        Err(Error::NotFound { .. }) => Ok(true),
-        Err(error) => Err(error),
-        Ok((log, _)) => Ok(log.group(GROUP).is_none_or(|group| group.last().0 == Lsn::ZERO)),
-    }
+        Err(Error::NotFound { .. }) => return Ok(true),
+        found => found?,
+    };
+    let empty = inspection.groups.get(&GROUP).is_none_or(|group| group.last.0 == Lsn::ZERO);
+    Ok(inspection.damage.is_empty() && empty)
 }
 
 fn create(environment: &Environment, layout: &Layout, options: &Options) -> Result<()> {

@@ -1,6 +1,12 @@
 //! The database as a whole, on simulated disks and real ones.
 
 mod basics;
+mod concurrent;
+mod crash;
+mod faults;
+mod hostile;
 mod lock;
 mod log_only;
+mod model;
+mod mutants;
 mod world;

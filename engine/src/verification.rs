@@ -6,8 +6,10 @@
 
 use logwood_base::Result;
 use logwood_btree::verify::Damage;
+use logwood_wal::Log;
 
 use crate::core::Core;
+use crate::directory::Layout;
 
 /// How far a verification has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -48,6 +50,11 @@ impl Core {
         progress: &mut dyn FnMut(VerifyProgress),
     ) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
+        let layout = Layout::new(&self.path);
+        let inspection = Log::inspect(&self.environment, &layout.log(), &mut |scan| {
+            progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
+        })?;
+        report.add_log(&inspection, on_damage);
         let before = report.bytes;
         let trees = self.forest.verify(on_damage, &mut |tree| {
             progress(VerifyProgress {

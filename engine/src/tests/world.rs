@@ -4,9 +4,9 @@
 //! what a power cut may leave, what was acknowledged at all of what a kill may leave; the last commit begun is the
 //! upper bound. After reopening the database must equal *one* state between: no acknowledged write is lost, the rest
 //! is a prefix, nothing deleted returns.
-#![allow(dead_code, reason = "the other tests follow")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -399,6 +399,28 @@ impl World {
         }
         self.db().statistics().watermarks.check();
         Ok(())
+    }
+
+    /// Verifies every byte of the directory, whose process has ended.
+    pub(crate) fn verify_clean(&self) {
+        let damage = self.verify_damage();
+        assert!(damage.is_empty(), "{damage:?}");
+    }
+
+    /// What verification finds.
+    pub(crate) fn verify_damage(&self) -> Vec<crate::Damage> {
+        let mut damage = Vec::new();
+        let environment = Environment {
+            disk: Arc::new(self.disk.clone()),
+            clock: self.clock.clone(),
+            random: Arc::new(SeededRandom::new(1)),
+            spawner: Arc::new(self.spawner.clone()),
+        };
+        let before = self.disk.operations();
+        crate::inspect::verify_in(&environment, Path::new(DIR), &mut |found| damage.push(found), &mut |_| {})
+            .unwrap();
+        assert_eq!(self.disk.operations(), before, "verification changes nothing");
+        damage
     }
 }
 

@@ -1,0 +1,389 @@
+//! Looking at a directory without opening it: what it holds, whether it is sound, what its log says.
+//!
+//! Nothing is changed, not even an unfinished write at the log's end is cut off, and no lock is taken: a live database
+//! may be open in this or another process. What is seen then is the state of some moment while the call ran; files
+//! that go away under the reader (segments that were let go, manifests that were replaced) make it look again.
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use logwood::{Database, Lsn, Options, inspect};
+//!
+//! # let directory = tempfile::tempdir()?;
+//! let db = Database::open(directory.path(), Options::new())?;
+//! db.ensure_keyspace("default")?.put(b"k", b"v")?;
+//! db.close()?;
+//!
+//! assert_eq!(inspect::stat(directory.path())?.last_lsn, Lsn(2));
+//! let report = inspect::verify(directory.path(), &mut |damage| panic!("{damage:?}"), &mut |_| {})?;
+//! assert_eq!((report.damages, report.entries), (0, 2));
+//! inspect::log_entries(directory.path(), Lsn(1), 10, &mut |entry| {
+//!     println!("{} {}", entry.lsn, entry.entry.unwrap().body.name());
+//!     ControlFlow::Continue(())
+//! })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use logwood_base::{
+    Corruption, DatabaseId, Environment, Error, Generation, KeyspaceId, LogId, Lsn, Result, Term,
+};
+use logwood_btree::store::{Store, StoreOptions};
+use logwood_btree::verify_directory;
+use logwood_wal::{Inspection, Log};
+
+pub use crate::verification::{VerifyProgress, VerifyReport};
+pub use logwood_btree::verify::Damage;
+
+use crate::commit::GROUP;
+use crate::directory::{Kind, Layout};
+use crate::entry::{DecodeError, Entry};
+use crate::options::Options;
+use crate::state::EngineState;
+
+/// How often a call looks again when files go away under it.
+const LOOKS_MAX: usize = 8;
+
+/// What a directory holds.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stat {
+    /// The directory.
+    pub path: PathBuf,
+    /// Whether it is a log without trees. The fields about trees are then empty.
+    pub is_log_only: bool,
+    /// The database.
+    pub database: DatabaseId,
+    /// The log of this directory.
+    pub log_id: LogId,
+    /// Of the newest manifest.
+    pub generation: Generation,
+    /// The state that the newest manifest holds.
+    pub checkpoint_lsn: Lsn,
+    /// From where opening replays.
+    pub replay_from: Lsn,
+    /// The first entry in the log.
+    pub first_lsn: Lsn,
+    /// The last entry in the log.
+    pub last_lsn: Lsn,
+    /// Its time, in milliseconds since 1970; 0 when the log holds no entry.
+    pub last_time_ms: u64,
+    /// The keyspaces at the checkpoint.
+    pub keyspaces: Vec<KeyspaceStat>,
+    /// Segment files of the log.
+    pub log_segments: u64,
+    /// Their bytes.
+    pub log_bytes: u64,
+    /// Page segments.
+    pub page_segments: u64,
+    /// Their bytes.
+    pub page_bytes: u64,
+    /// Batches behind the log's end, of writes that were never acknowledged.
+    pub dropped_batches: u64,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// A keyspace at a checkpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct KeyspaceStat {
+    /// Its number.
+    pub id: KeyspaceId,
+    /// Its name.
+    pub name: String,
+    /// Its records.
+    pub records: u64,
+}
+
+/// One entry of a log.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct LogEntry<'a> {
+    /// Its place.
+    pub lsn: Lsn,
+    /// The term in which a leader made it.
+    pub term: Term,
+    /// Its bytes.
+    pub payload: &'a [u8],
+    /// What they say.
+    pub entry: Result<Entry<'a>, DecodeError>,
+}
+
+/// What a directory holds.
+///
+/// # Errors
+/// `NotFound` when it holds neither a database nor a log; `Corruption` when what would be told is damaged; `Io`.
+pub fn stat(path: impl AsRef<Path>) -> Result<Stat> {
+    stat_in(&Options::new().environment_or_system()?, path.as_ref())
+}
+
+/// [`stat`] on the disk of an environment.
+///
+/// # Errors
+/// As [`stat`].
+pub fn stat_in(environment: &Environment, path: &Path) -> Result<Stat> {
+    patiently(|| stat_once(environment, path))
+}
+
+/// Reads every byte of every file and derives again what can be derived, as
+/// [`Database::verify`](crate::Database::verify) does. Damage is handed to `on_damage`, and the rest is verified.
+///
+/// # Errors
+/// `NotFound` when it holds neither a database nor a log; `UnsupportedFormat`; `Io`. Damage is not an error here.
+pub fn verify(
+    path: impl AsRef<Path>,
+    on_damage: &mut dyn FnMut(Damage),
+    progress: &mut dyn FnMut(VerifyProgress),
+) -> Result<VerifyReport> {
+    verify_in(&Options::new().environment_or_system()?, path.as_ref(), on_damage, progress)
+}
+
+/// [`verify`] on the disk of an environment.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_in(
+    environment: &Environment,
+    path: &Path,
+    on_damage: &mut dyn FnMut(Damage),
+    progress: &mut dyn FnMut(VerifyProgress),
+) -> Result<VerifyReport> {
+    let (layout, kind) = look(environment, path)?;
+    let mut before = Vec::new();
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let mut found = Vec::new();
+        let outcome = verify_once(environment, &layout, kind, &mut |damage| found.push(damage), progress);
+        // A live database replaces manifests and lets files go. What is really missing is missing twice.
+        let moved = match &outcome {
+            Err(Error::NotFound { .. }) => true,
+            Err(_) => false,
+            Ok(_) => found
+                .iter()
+                .any(|damage| !before.contains(damage) && is_gone(environment, &damage.corruption)),
+        };
+        if !moved || looks == LOOKS_MAX {
+            let report = outcome?;
+            found.into_iter().for_each(on_damage);
+            return Ok(report);
+        }
+        before = found;
+    }
+}
+
+/// Hands the entries of the log from `from` on, at most `limit`, to `each`, until it breaks.
+///
+/// # Errors
+/// `NotFound` when there is no log; `TooOld` when `from` was let go; `Corruption`, after the entries before it; `Io`.
+pub fn log_entries(
+    path: impl AsRef<Path>,
+    from: Lsn,
+    limit: u64,
+    each: &mut dyn FnMut(&LogEntry<'_>) -> ControlFlow<()>,
+) -> Result<()> {
+    log_entries_in(&Options::new().environment_or_system()?, path.as_ref(), from, limit, each)
+}
+
+/// [`log_entries`] on the disk of an environment.
+///
+/// # Errors
+/// As [`log_entries`].
+pub fn log_entries_in(
+    environment: &Environment,
+    path: &Path,
+    from: Lsn,
+    limit: u64,
+    each: &mut dyn FnMut(&LogEntry<'_>) -> ControlFlow<()>,
+) -> Result<()> {
+    let (layout, _) = look(environment, path)?;
+    let mut next = from;
+    let end = from.checked_add(limit).unwrap_or(Lsn::MAX);
+    patiently(|| {
+        let inspection = Log::inspect(environment, &layout.log(), &mut |_| {})?;
+        let base = inspection.groups.get(&GROUP).map_or(Lsn::ZERO, |group| group.base.0);
+        if next <= base {
+            return Err(Error::TooOld { what: "entry", asked: next, oldest: base.next() });
+        }
+        let mut gap = None;
+        inspection.entries(GROUP, next, |entry| {
+            if entry.lsn >= end {
+                return false;
+            }
+            if entry.lsn > next {
+                gap = Some(next);
+                return false;
+            }
+            next = entry.lsn.next();
+            let (lsn, term, payload) = (entry.lsn, entry.term, entry.payload);
+            each(&LogEntry { lsn, term, payload, entry: Entry::decode(payload) }).is_continue()
+        })?;
+        match (gap, inspection.damage.first()) {
+            (Some(_), Some(damage)) => Err(damage.clone().into()),
+            _ => Ok(()),
+        }
+    })
+}
+
+fn stat_once(environment: &Environment, path: &Path) -> Result<Stat> {
+    let (layout, kind) = look(environment, path)?;
+    let inspection = Log::inspect(environment, &layout.log(), &mut |_| {})?;
+    if let Some(damage) = inspection.damage.first() {
+        return Err(damage.clone().into());
+    }
+    let group = inspection.groups.get(&GROUP);
+    let (first_lsn, last_lsn) =
+        group.map_or((Lsn::FIRST, Lsn::ZERO), |group| (group.base.0.next(), group.last.0));
+    let mut stat = Stat {
+        path: path.to_owned(),
+        is_log_only: kind == Kind::LogOnly,
+        database: inspection.database,
+        log_id: inspection.log,
+        generation: Generation(0),
+        checkpoint_lsn: Lsn::ZERO,
+        replay_from: Lsn::ZERO,
+        first_lsn,
+        last_lsn,
+        last_time_ms: 0,
+        keyspaces: Vec::new(),
+        log_segments: inspection.segments.len() as u64,
+        log_bytes: inspection.segments.iter().map(|segment| u64::from(segment.bytes)).sum(),
+        page_segments: 0,
+        page_bytes: 0,
+        dropped_batches: inspection.dropped_batches,
+        notes: Vec::new(),
+    };
+    if first_lsn <= last_lsn {
+        inspection.entries(GROUP, last_lsn, |entry| {
+            stat.last_time_ms = Entry::decode(entry.payload).map_or(0, |entry| entry.time_ms);
+            false
+        })?;
+    }
+    if kind == Kind::Database {
+        add_trees(environment, &layout, &mut stat)?;
+    }
+    Ok(stat)
+}
+
+fn add_trees(environment: &Environment, layout: &Layout, stat: &mut Stat) -> Result<()> {
+    let disk = std::sync::Arc::clone(&environment.disk);
+    let options = StoreOptions::default();
+    let (_store, opened) = Store::open_read_only(disk, &layout.root, options, &|_| Ok(()))?;
+    let manifest = &opened.manifest;
+    let state = EngineState::decode(&manifest.engine_state, &layout.manifest())?;
+    stat.generation = manifest.generation;
+    stat.checkpoint_lsn = manifest.checkpoint_lsn;
+    stat.replay_from = manifest.replay_from;
+    stat.page_segments = manifest.segments.len() as u64;
+    stat.page_bytes = manifest.segments.iter().map(|segment| u64::from(segment.bytes)).sum();
+    stat.last_time_ms = stat.last_time_ms.max(state.time_ms);
+    stat.notes.extend(opened.notes.iter().cloned());
+    stat.keyspaces = state
+        .keyspaces
+        .into_iter()
+        .map(|(id, name)| {
+            let tree = manifest.trees.iter().find(|tree| tree.keyspace == id);
+            let root = tree.and_then(|tree| tree.root.as_ref());
+            KeyspaceStat { id, name, records: root.map_or(0, |root| root.child.digest.count) }
+        })
+        .collect();
+    Ok(())
+}
+
+fn verify_once(
+    environment: &Environment,
+    layout: &Layout,
+    kind: Kind,
+    on_damage: &mut dyn FnMut(Damage),
+    progress: &mut dyn FnMut(VerifyProgress),
+) -> Result<VerifyReport> {
+    let mut report = VerifyReport::default();
+    let mut scanned = |scan: logwood_wal::Progress| {
+        progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
+    };
+    let mut log_end = None;
+    match Log::inspect(environment, &layout.log(), &mut scanned) {
+        Ok(inspection) => {
+            log_end = Some(inspection.end);
+            report.add_log(&inspection, on_damage);
+        }
+        Err(Error::Corruption(corruption)) => report.add_damage(*corruption, on_damage),
+        Err(Error::NotFound { .. }) if kind == Kind::Database => {
+            let missing = Corruption::new(&layout.log(), 0, "log segments", "at least one", "none");
+            report.add_damage(missing, on_damage);
+        }
+        Err(error) => return Err(error),
+    }
+    if kind == Kind::Database {
+        let before = report.bytes;
+        let trees = verify_directory(&environment.disk, &layout.root, on_damage, &mut |tree| {
+            let (done, total) = (before + tree.bytes_done, before + tree.bytes_total);
+            progress(VerifyProgress { bytes_done: done, bytes_total: total });
+        })?;
+        report.add_trees(&trees);
+        // What a manifest says about the log is a witness of where it must reach.
+        if let (Some(end), Some(manifest)) = (log_end, &trees.files.manifest)
+            && end < manifest.log_durable_end
+        {
+            let expected = format!("at or behind {}", manifest.log_durable_end);
+            report.add_damage(Corruption::new(&layout.log(), 0, "end of the log", expected, end), on_damage);
+        }
+    }
+    Ok(report)
+}
+
+/// Whether the file that damage was found in is not there any more.
+fn is_gone(environment: &Environment, corruption: &Corruption) -> bool {
+    let opened = environment.disk.open(&corruption.path, logwood_base::Access::Read);
+    matches!(opened, Err(Error::NotFound { .. }))
+}
+
+fn look(environment: &Environment, path: &Path) -> Result<(Layout, Kind)> {
+    let layout = Layout::new(path);
+    match layout.kind(&*environment.disk) {
+        Ok(Kind::Empty) | Err(Error::NotFound { .. }) => {
+            Err(Error::NotFound { what: "database", name: path.display().to_string() })
+        }
+        Ok(kind) => Ok((layout, kind)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks again when a file that was listed is gone: a live database lets files go.
+fn patiently<T>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        match look() {
+            Err(Error::NotFound { what: "file", .. }) if looks < LOOKS_MAX => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+impl VerifyReport {
+    pub(crate) fn add_damage(&mut self, corruption: Corruption, on_damage: &mut dyn FnMut(Damage)) {
+        self.damages += 1;
+        on_damage(Damage::at(corruption));
+    }
+
+    /// What a reading of the log came to.
+    pub(crate) fn add_log(&mut self, inspection: &Inspection, on_damage: &mut dyn FnMut(Damage)) {
+        for corruption in &inspection.damage {
+            self.add_damage(corruption.clone(), on_damage);
+        }
+        self.files += inspection.segments.len() as u64;
+        self.bytes += inspection.segments.iter().map(|segment| u64::from(segment.bytes)).sum::<u64>();
+        self.dropped_batches = inspection.dropped_batches;
+        if let Some(group) = inspection.groups.get(&GROUP) {
+            self.entries = group.last.0.entries_since(group.base.0);
+        }
+        if inspection.dropped_batches > 0 {
+            let batches = inspection.dropped_batches;
+            self.notes
+                .push(format!("{batches} batches that were never acknowledged stand behind the log's end"));
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Disks that fail: at each sync, each write, each read, in turn.
+
+use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+
+use super::world::{Step, World, scale};
+use crate::{Durability, Error};
+
+fn put(key: u8, bytes: u16) -> Step {
+    Step::Put { keyspace: 0, key, bytes, durable: true }
+}
+
+/// A database with some content and a checkpoint, without background work.
+fn filled(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.open(0).unwrap();
+    world.step(&Step::Create { keyspace: 0 }).unwrap();
+    for key in 0..40 {
+        world.step(&put(key, u16::from(key))).unwrap();
+    }
+    world.step(&Step::Checkpoint).unwrap();
+    for key in 20..60 {
+        world.step(&put(key, 70 + u16::from(key))).unwrap();
+    }
+    world
+}
+
+/// Steps that write in every way.
+fn writing() -> Vec<Step> {
+    let mut steps = vec![put(1, 30), put(2, 64), Step::Checkpoint, put(3, 10)];
+    steps.push(Step::Put { keyspace: 0, key: 4, bytes: 20, durable: false });
+    steps.extend([
+        Step::Create { keyspace: 1 },
+        put(5, 3),
+        Step::Drop { keyspace: 1 },
+        Step::Checkpoint,
+        put(6, 7),
+    ]);
+    steps.extend((0..30).map(|key| put(key, 300)));
+    steps.extend([Step::Background { steps: 50 }, Step::Compact, put(7, 9)]);
+    steps
+}
+
+#[test]
+pub(super) fn after_the_kth_failed_sync_nothing_is_acknowledged_and_nothing_acknowledged_is_lost() {
+    let mut unnoticed = 0;
+    for k in 1.. {
+        let mut world = filled(k);
+        world.disk.set_fault(
+            Fault::new(&[Operation::Sync, Operation::WriteDurable, Operation::SyncDir], Outcome::Io).nth(k),
+        );
+        let outcome = writing().iter().try_for_each(|step| world.step(step));
+        world.disk.clear_faults();
+        let ks = world.db().keyspace("ks0").unwrap();
+        // What was visible before stays readable.
+        assert!(ks.get(b"key-025").unwrap().is_some());
+        match outcome {
+            Err(error) => {
+                unnoticed = 0;
+                assert!(matches!(error, Error::Poisoned { .. } | Error::Io { .. }), "{k}: {error}");
+                // Later syncs would succeed: nothing is acknowledged all the same.
+                assert!(ks.put(b"after", b"failure").is_err(), "after the sync {k} had failed: {error}");
+                assert!(ks.put_with(b"after", b"failure", Durability::Buffered).is_err());
+                assert!(world.db().create_keyspace("after").is_err());
+                assert!(world.db().checkpoint().is_err());
+            }
+            // A sync of background work may fail unseen; several runs that notice nothing have fewer syncs than k.
+            Ok(()) if unnoticed == 8 => return,
+            Ok(()) => unnoticed += 1,
+        }
+        drop(ks);
+        world.power_cut(k).unwrap();
+        world.check().unwrap();
+        world.verify_clean();
+        world.step(&put(8, 8)).unwrap();
+    }
+}
+
+#[test]
+pub(super) fn a_full_disk_stops_writes_cleanly_at_any_place_and_they_resume_without_reopening() {
+    for k in 1..=60 * scale() {
+        let mut world = filled(k);
+        world.disk.set_fault(Fault::new(Operation::GROWING, Outcome::DiskFull).nth(k).for_ever());
+        let mut refused = false;
+        for step in writing() {
+            match world.step(&step) {
+                Ok(()) => {}
+                Err(Error::DiskFull { .. }) => {
+                    refused = true;
+                    assert!(world.db().keyspace("ks0").unwrap().get(b"key-025").is_ok(), "reads go on");
+                    world.disk.clear_faults();
+                    world.resume().unwrap();
+                }
+                // A write into room that was reserved cannot run out of it: when the disk says so, that is a failure.
+                Err(Error::Poisoned { .. }) => break,
+                Err(error) => panic!("{k}: {step:?}: {error}"),
+            }
+        }
+        world.disk.clear_faults();
+        assert!(refused || world.db().statistics().poisoned.is_some() || k > 10, "{k}");
+        world.power_cut(k).unwrap();
+        world.check().unwrap();
+        world.verify_clean();
+    }
+}
+
+#[test]
+pub(super) fn a_small_disk_fills_up_and_serves_again_when_it_has_room() {
+    let mut world = filled(5);
+    world.disk.set_capacity(Some(world.disk.used_bytes() + (600 << 10)));
+    let mut full = false;
+    for round in 0..4000u32 {
+        match world.step(&put(round as u8, 60)) {
+            Ok(()) => {}
+            Err(Error::DiskFull { .. }) => {
+                full = true;
+                break;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        if round % 16 == 0 {
+            world.step(&Step::Background { steps: 20 }).unwrap();
+        }
+    }
+    if full {
+        assert!(world.db().keyspace("ks0").unwrap().get(b"key-025").unwrap().is_some());
+        world.disk.set_capacity(None);
+        world.resume().unwrap();
+    }
+    world.step(&put(1, 60)).unwrap();
+    world.step(&Step::Checkpoint).unwrap();
+    world.check().unwrap();
+    world.power_cut(1).unwrap();
+    world.verify_clean();
+}
+
+#[test]
+pub(super) fn the_kth_failed_read_surfaces_and_a_failed_iterator_stays_failed() {
+    let mut world = World::new(1);
+    world.open(0).unwrap();
+    world.step(&Step::Create { keyspace: 0 }).unwrap();
+    for round in 0..3u16 {
+        for key in 0..96 {
+            world.step(&put(key, 30 + round)).unwrap();
+        }
+    }
+    world.step(&Step::Checkpoint).unwrap();
+    let mut surfaced = 0;
+    for k in 1..40 {
+        // Everything is cold after opening.
+        world.step(&Step::Reopen).unwrap();
+        world.db = None;
+        let db = crate::Database::open(super::world::DIR, world.options.clone()).unwrap();
+        let ks = db.keyspace("ks0").unwrap();
+        world.disk.set_fault(Fault::new(Operation::READS, Outcome::Io).nth(k).on("pages/"));
+        let mut range = ks.iter().unwrap();
+        let mut errors = 0;
+        let mut seen = 0;
+        while let Some(record) = range.next() {
+            match record {
+                Ok(_) => {
+                    assert_eq!(errors, 0, "nothing comes after an error");
+                    seen += 1;
+                }
+                Err(error) => {
+                    assert!(matches!(error, Error::Io { .. }), "{error}");
+                    errors += 1;
+                }
+            }
+        }
+        assert!(range.next().is_none() && range.next_back().is_none());
+        world.disk.clear_faults();
+        surfaced += errors;
+        if errors == 0 {
+            assert_eq!(seen, 96);
+        }
+        // The page can be read when the disk can.
+        assert_eq!(ks.iter().unwrap().filter(Result::is_ok).count(), 96);
+        drop((range, ks));
+        world.db = Some(db);
+    }
+    assert!(surfaced > 0, "the trees read from the disk");
+}
+
+#[test]
+pub(super) fn a_failed_read_in_recovery_is_an_error_and_the_next_open_succeeds() {
+    for k in 1..30 {
+        let mut world = filled(k);
+        world.step(&Step::Kill).unwrap();
+        world.drop_all();
+        world.disk.kill_process();
+        world.disk.set_fault(Fault::new(Operation::READS, Outcome::Io).nth(k));
+        let outcome = world.open(world.durable);
+        world.disk.clear_faults();
+        if let Err(error) = outcome {
+            assert!(!matches!(error, Error::Corruption(_) | Error::Internal(_)), "{k}: {error}");
+            world.drop_all();
+            world.disk.kill_process();
+            world.open(world.durable).unwrap();
+        }
+        world.check().unwrap();
+    }
+}
+
+#[test]
+pub(super) fn a_missing_file_is_named_and_nothing_is_made_in_its_place() {
+    let mut world = filled(2);
+    world.step(&Step::Reopen).unwrap();
+    world.step(&Step::Checkpoint).unwrap();
+    world.step(&put(1, 1)).unwrap();
+    world.drop_all();
+    world.disk.kill_process();
+    let files: Vec<_> = world.disk.paths().into_iter().filter(|path| !path.ends_with("LOCK")).collect();
+    let mut refused = 0;
+    for path in &files {
+        if world.disk.read_file(path).is_none() {
+            continue;
+        }
+        let mut fork = world.fork();
+        fork.disk.remove_file(path);
+        let before = fork.disk.paths().len();
+        match fork.open(fork.durable) {
+            // A second copy of a manifest, an older generation, or a spare segment is not needed.
+            Ok(()) => fork.check().unwrap(),
+            Err(error) => {
+                refused += 1;
+                let named = matches!(error, Error::Corruption(_) | Error::NotFound { .. });
+                assert!(named, "without {}: {error}", path.display());
+                assert!(fork.disk.paths().len() <= before + 1, "nothing is made in its place");
+            }
+        }
+    }
+    assert!(refused >= 2, "{files:?}");
+}
+
+#[test]
+pub(super) fn a_directory_whose_manifests_are_gone_is_damage_and_not_a_new_database() {
+    let mut world = filled(2);
+    world.drop_all();
+    world.disk.kill_process();
+    for path in world.disk.paths() {
+        if path.to_string_lossy().contains("manifest/") && world.disk.read_file(&path).is_some() {
+            world.disk.remove_file(&path);
+        }
+    }
+    let error = world.open(0).unwrap_err();
+    assert!(matches!(error, Error::Corruption(_)), "{error}");
+}
+
+#[test]
+pub(super) fn a_poisoned_database_serves_what_was_visible_and_reopens() {
+    let world = filled(9);
+    let ks = world.db().keyspace("ks0").unwrap();
+    let before = ks.count_all().unwrap();
+    world.disk.set_fault(Fault::new(Operation::WRITES, Outcome::Io).on("log/"));
+    let error = ks.put_with(b"new", b"value", Durability::Durable).unwrap_err();
+    assert!(matches!(error, Error::Poisoned { .. } | Error::Io { .. }), "{error}");
+    assert_eq!(ks.get(b"new").unwrap(), None, "what failed is not seen");
+    assert_eq!(ks.count_all().unwrap(), before);
+    for _ in 0..3 {
+        assert!(matches!(ks.put(b"other", b"value"), Err(Error::Poisoned { .. })));
+    }
+    assert!(world.db().create_keyspace("x").is_err());
+    assert!(world.db().checkpoint().is_err());
+    assert!(world.db().statistics().poisoned.is_some());
+}
+
+#[test]
+pub(super) fn a_keyspace_whose_entry_failed_is_not_there() {
+    let mut world = filled(9);
+    world.disk.set_fault(Fault::new(Operation::WRITES, Outcome::Io).on("log/"));
+    world.db().create_keyspace("failed").unwrap_err();
+    assert_eq!(world.db().keyspaces(), ["ks0"]);
+    assert!(matches!(world.db().keyspace("failed"), Err(Error::NotFound { .. })));
+    world.db = None;
+}
+
+#[test]
+pub(super) fn the_older_manifest_opens_when_the_newest_is_lost() {
+    let mut world = filled(3);
+    for round in 0..3 {
+        for key in 0..90 {
+            world.step(&put(key, 60 + round)).unwrap();
+        }
+        world.step(&Step::Checkpoint).unwrap();
+        world.step(&Step::Background { steps: 100 }).unwrap();
+    }
+    world.db().close().unwrap();
+    world.drop_all();
+    let mut manifests: Vec<_> =
+        world.disk.paths().into_iter().filter(|path| path.to_string_lossy().contains("manifest/")).collect();
+    manifests.sort();
+    let newest = manifests.last().unwrap().file_stem().unwrap().to_owned();
+    for path in manifests.iter().filter(|path| path.file_stem() == Some(&newest)) {
+        world.disk.flip_bit(path, 40, 0xff);
+    }
+    world.open(world.durable).unwrap();
+    world.check().unwrap();
+}
+
+#[test]
+pub(super) fn a_checkpoint_holds_only_what_a_power_cut_leaves() {
+    for seed in 0..20 {
+        let mut world = filled(seed);
+        for key in 0..10 {
+            world.step(&Step::Put { keyspace: 0, key, bytes: 11, durable: false }).unwrap();
+        }
+        world.step(&Step::Checkpoint).unwrap();
+        world.power_cut(seed).unwrap();
+        world.check().unwrap();
+    }
+}

@@ -1,0 +1,31 @@
+//! Each planted bug is found by the test that is named here; without it, that test passes (it runs by itself too).
+
+use std::panic::catch_unwind;
+
+use super::{basics, faults};
+use crate::planted::{Bug, with};
+
+/// Whether a test fails with a bug planted.
+fn is_killed(bug: Bug, test: fn()) -> bool {
+    with(bug, || catch_unwind(test).is_err())
+}
+
+#[test]
+fn every_planted_bug_is_killed_by_its_test() {
+    let pairs: [(Bug, fn()); 8] = [
+        (Bug::PublishBeforeDurable, basics::a_commit_is_invisible_until_it_is_durable),
+        (Bug::CheckpointBeforeSync, faults::a_checkpoint_holds_only_what_a_power_cut_leaves),
+        (
+            Bug::ForgetOpenFragments,
+            basics::orphaned_fragments_survive_a_checkpoint_and_are_aborted_at_the_next_open,
+        ),
+        (Bug::KeepOrphans, basics::a_transaction_that_found_the_disk_full_is_aborted_by_the_next_writer),
+        (Bug::TimeGoesBack, basics::the_time_of_entries_never_goes_back_whatever_the_clock_does),
+        (Bug::CatalogBeforeLog, faults::a_keyspace_whose_entry_failed_is_not_there),
+        (Bug::ReleaseForNewestManifest, faults::the_older_manifest_opens_when_the_newest_is_lost),
+        (Bug::ForgetFailure, faults::a_poisoned_database_serves_what_was_visible_and_reopens),
+    ];
+    let survivors: Vec<_> =
+        pairs.iter().filter(|(bug, test)| !is_killed(*bug, *test)).map(|(bug, _)| bug).collect();
+    assert!(survivors.is_empty(), "{survivors:?}");
+}
