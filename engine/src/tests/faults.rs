@@ -155,7 +155,7 @@ pub(super) fn the_kth_failed_read_surfaces_and_a_failed_iterator_stays_failed() 
         let mut range = ks.iter().unwrap();
         let mut errors = 0;
         let mut seen = 0;
-        while let Some(record) = range.next() {
+        for record in range.by_ref() {
             match record {
                 Ok(_) => {
                     assert_eq!(errors, 0, "nothing comes after an error");
