@@ -15,7 +15,7 @@ use crate::group_state::{GroupState, Violation, entry_bytes};
 use crate::image::{Body, Image, room_for};
 use crate::mutants::planted;
 use crate::options::{Append, Durability};
-use crate::shared::{Shared, State};
+use crate::shared::{Shared, State, open_image};
 
 /// Bytes queued and not submitted beyond which an append helps to write before it returns.
 const QUEUED_IMAGES_MAX: usize = 64;
@@ -53,9 +53,10 @@ impl Shared {
     fn enqueue_entries(&self, state: &mut State, id: GroupId, append: &Append<'_>) -> u64 {
         let limit = self.options.batch_limit();
         let batches_max = (self.options.batches_in_flight_max / 2).max(1);
-        let Some(mut group) = state.groups.remove(&id) else { return 0 };
+        let State { groups, queue, spare, next_sequence, recent_bytes, .. } = state;
+        let Some(group) = groups.get_mut(&id) else { return 0 };
         if append.first_lsn <= group.log.record.last.0 {
-            state.recent_bytes -= group.begin_override(append.first_lsn);
+            *recent_bytes -= group.begin_override(append.first_lsn);
         }
         group.log.record.append_term = append.term;
         let mut lsn = append.first_lsn;
@@ -71,16 +72,15 @@ impl Shared {
                 count: 1,
             };
             let more = payload.len() + ENTRY_FIXED_BYTES + FIXED_BYTES;
-            let image = state.open_image(more, limit, batches_max);
+            let image = open_image(queue, spare, next_sequence, (more, limit, batches_max));
             image.put_entry(group.epoch, fields, *term, payload);
             image.durable |= append.durability == Durability::Durable;
             sequence = image.sequence;
             group.log.push(lsn, *term);
             group.recent.push(lsn, *term, Arc::from(*payload));
-            state.recent_bytes += entry_bytes(payload.len());
+            *recent_bytes += entry_bytes(payload.len());
             lsn = lsn.next();
         }
-        state.groups.insert(id, group);
         sequence
     }
 
@@ -146,11 +146,14 @@ impl Shared {
         let queued: u64 = state.queue.iter().map(|image| u64::from(image.room())).sum();
         let wanted = queued + u64::from(room_for(bytes)) + images;
         let current = u64::from(state.room());
+        if wanted <= current {
+            return true;
+        }
         // An image that does not fit any more leaves the end of a segment unused.
         let lost = u64::from(self.options.segment_bytes / 4 + 3 * BLOCK);
         let header = self.header_room(state);
         let prepared = state.prepared.iter().map(|next| u64::from(next.bytes).saturating_sub(header + lost));
-        wanted <= current || wanted <= current.saturating_sub(lost) + prepared.sum::<u64>()
+        wanted <= current.saturating_sub(lost) + prepared.sum::<u64>()
     }
 
     /// Bytes that a new segment's header, state copies and closing seal take.

@@ -11,6 +11,7 @@ use logwood_base::{
     Corruption, DatabaseId, Error, GroupId, LogId, LogPosition, Lsn, Result, SegmentNo, Term,
 };
 
+#[cfg(test)]
 use crate::mutants::Mutant;
 
 /// How a log writes and what it keeps. All have documented defaults.
@@ -34,7 +35,7 @@ pub struct LogOptions {
     /// Beyond this size of the log a holder that prevents letting go loses its hold. 0: no bound. Default 0.
     pub log_bytes_max: u64,
     /// Planted bugs, for the tests that must find them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing can be planted outside of tests"))]
+    #[cfg(test)]
     pub(crate) mutant: Mutant,
 }
 
@@ -48,6 +49,7 @@ impl Default for LogOptions {
             pool_segments: 2,
             seal_delay: Duration::from_millis(5),
             log_bytes_max: 0,
+            #[cfg(test)]
             mutant: Mutant::None,
         }
     }

@@ -186,30 +186,9 @@ impl State {
         (self.current().bytes.saturating_sub(block_up(self.tail))).saturating_sub(room_for(0))
     }
 
-    /// The image that takes entries now: the last queued one if it is open and small enough, else a new one.
-    pub(crate) fn open_image(&mut self, more: usize, limit: usize, batches_max: usize) -> &mut Image {
-        let fits = self.queue.back().is_some_and(|image| {
-            let small = image.bytes.is_empty() || image.bytes.len() + more <= limit;
-            image.open && small && image.frames.len() < batches_max
-        });
-        if !fits {
-            if let Some(image) = self.queue.back_mut() {
-                image.open = false;
-            }
-            self.push_image();
-        }
-        let last = self.queue.len() - 1;
-        &mut self.queue[last]
-    }
-
     /// Queues an image without batches.
     pub(crate) fn push_image(&mut self) -> &mut Image {
-        let buffer = self.spare.pop().unwrap_or_else(|| AlignedBuffer::with_capacity(16 << 10));
-        let image = Image::new(self.next_sequence, buffer);
-        self.next_sequence += 1;
-        self.queue.push_back(image);
-        let last = self.queue.len() - 1;
-        &mut self.queue[last]
+        push_image(&mut self.queue, &mut self.spare, &mut self.next_sequence)
     }
 
     /// A queued image by its number.
@@ -247,4 +226,38 @@ impl State {
 
 fn no_group(id: GroupId) -> Error {
     Error::NotFound { what: "group", name: id.to_string() }
+}
+
+/// The image that takes entries now: the last queued one if it is open and small enough, else a new one.
+pub(crate) fn open_image<'q>(
+    queue: &'q mut VecDeque<Image>,
+    spare: &mut Vec<AlignedBuffer>,
+    next_sequence: &mut u64,
+    (more, limit, batches_max): (usize, usize, usize),
+) -> &'q mut Image {
+    let fits = queue.back().is_some_and(|image| {
+        let small = image.bytes.is_empty() || image.bytes.len() + more <= limit;
+        image.open && small && image.frames.len() < batches_max
+    });
+    if fits {
+        let last = queue.len() - 1;
+        return &mut queue[last];
+    }
+    if let Some(image) = queue.back_mut() {
+        image.open = false;
+    }
+    push_image(queue, spare, next_sequence)
+}
+
+fn push_image<'q>(
+    queue: &'q mut VecDeque<Image>,
+    spare: &mut Vec<AlignedBuffer>,
+    next_sequence: &mut u64,
+) -> &'q mut Image {
+    let buffer = spare.pop().unwrap_or_else(|| AlignedBuffer::with_capacity(16 << 10));
+    let image = Image::new(*next_sequence, buffer);
+    *next_sequence += 1;
+    queue.push_back(image);
+    let last = queue.len() - 1;
+    &mut queue[last]
 }
