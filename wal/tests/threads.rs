@@ -24,7 +24,7 @@ fn many_threads_commit_at_once_and_everything_is_there_after_reopening() {
                     let ticket = {
                         let mut last = order.lock().unwrap();
                         *last = last.next();
-                        let payload = vec![thread; 180];
+                        let payload = [thread; 180];
                         let entries = [(Term(1), &payload[..])];
                         group
                             .append(Append {
