@@ -177,6 +177,7 @@ impl Cursor {
         Ok(Some(bytes.split_at(key)))
     }
 
+    /// Fills a buffer. What was copied before a failure is lent first; then the cursor has failed for good.
     fn fill(&mut self, fill: fn(&mut Self, &Guard) -> Result<()>) -> Result<()> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -185,11 +186,14 @@ impl Cursor {
             return Ok(());
         }
         let guard = crossbeam_epoch::pin();
-        let result = fill(self, &guard);
-        if let Err(error) = &result {
+        let lent = (self.front.has_more(), self.back.has_more());
+        if let Err(error) = fill(self, &guard) {
             self.failed = Some(error.clone());
+            if lent == (self.front.has_more(), self.back.has_more()) {
+                return Err(error);
+            }
         }
-        result
+        Ok(())
     }
 
     fn fill_front(&mut self, guard: &Guard) -> Result<()> {
