@@ -88,49 +88,58 @@ pub(crate) fn apply(shared: &Shared, writer: &mut Writer, lsn: Lsn, changes: &[C
         return Err(Error::InvalidArgument(format!("entry {lsn} applied behind entry {found}")));
     }
     let trees = prepare(shared, changes)?;
+    let core_of = |change: &Change<'_>| tree_of(&trees, change.keyspace);
     let guard = crossbeam_epoch::pin();
     writer.prepared = false;
     let mut applier = Applier { shared, writer, guard: &guard, lsn };
     let mut from = 0;
-    for (at, (change, core)) in changes.iter().zip(&trees).enumerate() {
+    for (at, change) in changes.iter().enumerate() {
         if let ChangeKind::DeleteRange { from: low, to } = change.kind {
-            applier.points(&changes[from..at], &trees[from..at])?;
-            applier.delete_range(core, low, to)?;
+            applier.points(&changes[from..at], &trees)?;
+            applier.delete_range(core_of(change)?, low, to)?;
             from = at + 1;
         }
     }
-    applier.points(&changes[from..], &trees[from..])?;
+    applier.points(&changes[from..], &trees)?;
     writer.applied = lsn;
     writer.tidy(&shared.registry, &guard);
     Ok(())
 }
 
-/// Does everything that can fail before anything is changed. Answers the tree of each change.
+/// Does everything that can fail before anything is changed. Answers the trees that are changed.
 pub(crate) fn prepare(shared: &Shared, changes: &[Change<'_>]) -> Result<Vec<Arc<TreeCore>>> {
     let trees = look_up(shared, changes)?;
     if shared.has_cold() {
         let guard = crossbeam_epoch::pin();
-        changes.iter().zip(&trees).try_for_each(|(change, core)| preload(shared, core, change, &guard))?;
+        for change in changes {
+            preload(shared, tree_of(&trees, change.keyspace)?, change, &guard)?;
+        }
     }
     Ok(trees)
 }
 
-/// The tree of each change. Refuses what passes a limit.
+/// One of a few trees. Batches touch few, mostly one.
+fn tree_of(trees: &[Arc<TreeCore>], keyspace: KeyspaceId) -> Result<&TreeCore> {
+    let found = trees.iter().find(|core| core.id == keyspace).map(|core| &**core);
+    found.ok_or_else(|| Error::NotFound { what: "keyspace", name: keyspace.to_string() })
+}
+
+/// The trees that are changed, each once. Refuses what passes a limit.
 fn look_up(shared: &Shared, changes: &[Change<'_>]) -> Result<Vec<Arc<TreeCore>>> {
-    let trees = shared.trees.read();
-    changes
-        .iter()
-        .map(|change| {
-            if let ChangeKind::Put { key, value } = change.kind {
-                limits::check("key bytes", key.len(), KEY_BYTES_MAX)?;
-                limits::check("value bytes", value.len(), VALUE_BYTES_MAX)?;
-            }
-            trees
-                .get(&change.keyspace)
-                .cloned()
-                .ok_or_else(|| Error::NotFound { what: "keyspace", name: change.keyspace.to_string() })
-        })
-        .collect()
+    let all = shared.trees.read();
+    let mut trees: Vec<Arc<TreeCore>> = Vec::new();
+    for change in changes {
+        if let ChangeKind::Put { key, value } = change.kind {
+            limits::check("key bytes", key.len(), KEY_BYTES_MAX)?;
+            limits::check("value bytes", value.len(), VALUE_BYTES_MAX)?;
+        }
+        if trees.iter().all(|core| core.id != change.keyspace) {
+            let core = all.get(&change.keyspace).cloned();
+            let name = || change.keyspace.to_string();
+            trees.push(core.ok_or_else(|| Error::NotFound { what: "keyspace", name: name() })?);
+        }
+    }
+    Ok(trees)
 }
 
 /// Loads the leaves that a change touches. Nothing is evicted while the writer's lock is held, so they stay.
@@ -155,7 +164,8 @@ impl Applier<'_> {
     /// Applies puts and deletes: sorted, the last one of each key.
     fn points(&mut self, changes: &[Change<'_>], trees: &[Arc<TreeCore>]) -> Result<()> {
         let mut points: Vec<Point<'_>> = Vec::with_capacity(changes.len());
-        for (change, core) in changes.iter().zip(trees) {
+        for change in changes {
+            let core = tree_of(trees, change.keyspace)?;
             let (key, value) = match change.kind {
                 ChangeKind::Put { key, value } => (key, Some(value)),
                 ChangeKind::Delete { key } => (key, None),
@@ -163,7 +173,9 @@ impl Applier<'_> {
             };
             points.push(Point { core, key, value });
         }
-        points.sort_by(|a, b| (a.core.id, a.key).cmp(&(b.core.id, b.key)));
+        if points.len() > 1 {
+            points.sort_by(|a, b| (a.core.id, a.key).cmp(&(b.core.id, b.key)));
+        }
         // Sorting is stable: of equal keys the last one stands last, and stays.
         let mut kept = 0;
         for at in 0..points.len() {

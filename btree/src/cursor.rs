@@ -18,6 +18,8 @@ use crate::version::{Seek, Version, version_at};
 
 /// Records of the first filling, and of the largest one.
 const FILL_RECORDS: (usize, usize) = (12, 256);
+/// Room made for the first filling at once.
+const FIRST_FILL_BYTES: usize = 3 << 10;
 /// A filling stops at this many bytes.
 const FILL_BYTES: usize = 64 << 10;
 
@@ -75,7 +77,13 @@ impl Buffer {
         self.bytes.clear();
         self.records.clear();
         self.next = 0;
-        self.fill = if self.fill == 0 { FILL_RECORDS.0 } else { (self.fill * 4).min(FILL_RECORDS.1) };
+        if self.fill == 0 {
+            self.fill = FILL_RECORDS.0;
+            self.records.reserve(FILL_RECORDS.0);
+            self.bytes.reserve(FIRST_FILL_BYTES);
+        } else {
+            self.fill = (self.fill * 4).min(FILL_RECORDS.1);
+        }
     }
 
     fn push(&mut self, record: &ViewRecord<'_>) {
@@ -204,10 +212,14 @@ impl Cursor {
             let leaf = way.node.leaf().ok_or_else(lost)?;
             leaf.touch();
             let version = version_at(leaf, lsn, Seek::From(&self.range.low), guard).ok_or_else(lost)?;
-            let high = least(way.high(), version.high);
             let view = View::new(version.leaf, lsn);
-            let end = least(self.range.high.clone(), high.as_deref());
-            let end = end.map_or_else(|| view.end(), |end| view.place_of(&end));
+            // An older version may reach beyond the leaf that serves now: only then do the fences matter.
+            let fence = if version.leaf.is(leaf) { None } else { least(way.high(), version.high) };
+            let end = match (&self.range.high, &fence) {
+                (Some(a), Some(b)) => view.place_of(a.min(b)),
+                (Some(end), None) | (None, Some(end)) => view.place_of(end),
+                (None, None) => view.end(),
+            };
             let mut place = view.place_of(&self.range.low);
             while let Some(record) = view.next(&mut place, end) {
                 self.front.push(&record);
@@ -219,7 +231,7 @@ impl Cursor {
                 self.range.low = self.front.last_key().map(behind).unwrap_or_default();
                 return Ok(());
             }
-            match high {
+            match fence.or_else(|| way.high()) {
                 Some(high) => self.range.low = high,
                 None => self.range.close(),
             }

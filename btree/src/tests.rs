@@ -2,5 +2,7 @@
 
 mod concurrency;
 mod faults;
+#[cfg(logwood_shuttle)]
+mod interleavings;
 mod model;
 mod world;

@@ -31,6 +31,8 @@ pub(crate) struct DeltaArea {
 #[derive(Debug)]
 pub(crate) struct DeltaEntry {
     pub(crate) lsn: Lsn,
+    /// The first eight bytes of the key, padded with zeros: orders most keys without a look at them.
+    head: u64,
     key_bytes: u32,
     deleted: bool,
     /// Key, then value.
@@ -44,12 +46,27 @@ impl DeltaEntry {
         let mut bytes = Vec::with_capacity(key.len() + body.len());
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(body);
-        Self { lsn, key_bytes: key.len() as u32, deleted: value.is_none(), bytes: bytes.into_boxed_slice() }
+        let mut head = [0u8; 8];
+        let short = key.len().min(8);
+        head[..short].copy_from_slice(&key[..short]);
+        let head = u64::from_be_bytes(head);
+        Self {
+            lsn,
+            head,
+            key_bytes: key.len() as u32,
+            deleted: value.is_none(),
+            bytes: bytes.into_boxed_slice(),
+        }
     }
 
     /// The changed key.
     pub(crate) fn key(&self) -> &[u8] {
         &self.bytes[..self.key_bytes as usize]
+    }
+
+    /// How its key stands to another entry's.
+    pub(crate) fn order(&self, other: &Self) -> std::cmp::Ordering {
+        self.head.cmp(&other.head).then_with(|| self.key().cmp(other.key()))
     }
 
     /// Its new value; `None` when it was deleted.

@@ -1,5 +1,8 @@
 //! A leaf as of one LSN: base and visible changes as one sorted run of records.
 
+use std::cell::OnceCell;
+use std::cmp::Ordering;
+
 use logwood_base::Lsn;
 
 use super::delta::{DELTA_SLOTS, DeltaEntry};
@@ -13,11 +16,17 @@ pub(crate) struct View<'l> {
     count: usize,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Change<'l> {
     entry: &'l DeltaEntry,
-    /// Where the key stands, or would stand, in the base.
-    place: Result<usize, usize>,
+    /// Where the key stands, or would stand, in the base. Sought when it is first needed: short ranges need few.
+    place: OnceCell<Result<usize, usize>>,
+}
+
+impl Change<'_> {
+    fn place(&self, leaf: &Leaf) -> Result<usize, usize> {
+        *self.place.get_or_init(|| leaf.find(self.entry.key()))
+    }
 }
 
 /// Where a cursor stands in a view: so many of the base and so many of the changes lie before it.
@@ -51,12 +60,12 @@ impl<'l> View<'l> {
     /// The leaf as of `at`, which must not be below its base.
     pub(crate) fn new(leaf: &'l Leaf, at: Lsn) -> Self {
         debug_assert!(leaf.base_lsn() <= at, "an older version serves below the base");
-        let mut view = Self { leaf, changes: [None; DELTA_SLOTS], count: 0 };
+        let mut view = Self { leaf, changes: [const { None }; DELTA_SLOTS], count: 0 };
         let Some(area) = leaf.delta() else { return view };
         for entry in area.visible(at) {
             let sorted = &view.changes[..view.count];
             let found = sorted.binary_search_by(|change| {
-                change.map_or(std::cmp::Ordering::Greater, |change| change.entry.key().cmp(entry.key()))
+                change.as_ref().map_or(Ordering::Greater, |change| change.entry.order(entry))
             });
             match found {
                 Ok(same) => {
@@ -66,7 +75,7 @@ impl<'l> View<'l> {
                 }
                 Err(between) => {
                     view.changes[between..=view.count].rotate_right(1);
-                    view.changes[between] = Some(Change { entry, place: leaf.find(entry.key()) });
+                    view.changes[between] = Some(Change { entry, place: OnceCell::new() });
                     view.count += 1;
                 }
             }
@@ -88,12 +97,12 @@ impl<'l> View<'l> {
     pub(crate) fn place_of(&self, key: &[u8]) -> Place {
         let (Ok(base) | Err(base)) = self.leaf.find(key);
         let change = self.changes[..self.count]
-            .partition_point(|change| change.is_some_and(|change| change.entry.key() < key));
+            .partition_point(|change| change.as_ref().is_some_and(|change| change.entry.key() < key));
         Place { base, change }
     }
 
-    fn change_at(&self, at: usize) -> Option<Change<'l>> {
-        self.changes[..self.count].get(at).copied().flatten()
+    fn change_at(&self, at: usize) -> Option<&Change<'l>> {
+        self.changes[..self.count].get(at)?.as_ref()
     }
 
     fn base_record(&self, at: usize) -> ViewRecord<'l> {
@@ -112,13 +121,14 @@ impl<'l> View<'l> {
                 place.base += 1;
                 return Some(self.base_record(place.base - 1));
             };
-            let (Ok(stands) | Err(stands)) = change.place;
+            let stands_at = change.place(self.leaf);
+            let (Ok(stands) | Err(stands)) = stands_at;
             if place.base < stands {
                 place.base += 1;
                 return Some(self.base_record(place.base - 1));
             }
             place.change += 1;
-            if change.place.is_ok() {
+            if stands_at.is_ok() {
                 place.base = stands + 1;
             }
             if let Some(value) = change.entry.value() {
@@ -138,7 +148,8 @@ impl<'l> View<'l> {
                 place.base -= 1;
                 return Some(self.base_record(place.base));
             };
-            let behind = match change.place {
+            let stands_at = change.place(self.leaf);
+            let behind = match stands_at {
                 Ok(stands) => stands + 1,
                 Err(stands) => stands,
             };
@@ -147,7 +158,7 @@ impl<'l> View<'l> {
                 return Some(self.base_record(place.base));
             }
             place.change -= 1;
-            if let Ok(stands) = change.place {
+            if let Ok(stands) = stands_at {
                 place.base = stands;
             }
             if let Some(value) = change.entry.value() {
