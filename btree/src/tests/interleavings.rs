@@ -44,7 +44,8 @@ fn a_reader_sees_whole_changes_in_order_or_not_at_all() {
                         assert!(entry.lsn.0 >= newest, "an older change was found later");
                         newest = entry.lsn.0;
                     }
-                    assert_eq!(reader.visible(Lsn::MAX).count() as u64, reader.len() as u64);
+                    let counted = reader.len();
+                    assert!(reader.visible(Lsn::MAX).count() >= counted, "a counted change is not there");
                 }
             });
             for lsn in 1..4u64 {
