@@ -65,7 +65,8 @@ pub fn methods(setting: &Setting) {
         println!("    {measured:?}");
     }
     let file = recycled_file(&setting.dir, "device-depth");
-    for (threads, bytes) in [(1, 4096), (8, 4096), (1, 16 << 10), (8, 16 << 10), (1, 64 << 10), (4, 64 << 10)] {
+    for (threads, bytes) in [(1, 4096), (8, 4096), (1, 16 << 10), (8, 16 << 10), (1, 64 << 10), (4, 64 << 10)]
+    {
         let rate = writes_per_second(&file, threads, bytes, 4_000);
         println!("    {bytes:>6} bytes, {threads} in flight: {rate:>8.0} writes/s");
     }

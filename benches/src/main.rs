@@ -48,7 +48,8 @@ fn main() {
         }
     }
     for row in &rows {
-        assert!(ROWS.iter().any(|(name, _)| name == row), "no row {row}: {:?}", ROWS.map(|(name, _)| name));
+        let names: Vec<&str> = ROWS.iter().map(|(name, _)| *name).collect();
+        assert!(names.contains(&row.as_str()), "no row {row}; there are {names:?}");
     }
     for (name, run) in ROWS.iter().copied() {
         if rows.is_empty() || rows.iter().any(|row| row == name) {

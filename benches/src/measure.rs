@@ -21,8 +21,10 @@ impl Series {
 
 /// Runs the contestants in turn, `rounds` times.
 pub fn interleave(rounds: usize, contestants: &mut [(&str, &mut dyn FnMut() -> f64)]) -> Vec<Series> {
-    let mut series: Vec<Series> =
-        contestants.iter().map(|(name, _)| Series { name: (*name).to_owned(), figures: Vec::new() }).collect();
+    let mut series: Vec<Series> = contestants
+        .iter()
+        .map(|(name, _)| Series { name: (*name).to_owned(), figures: Vec::new() })
+        .collect();
     for _ in 0..rounds {
         for (index, (_, run)) in contestants.iter_mut().enumerate() {
             series[index].figures.push(run());

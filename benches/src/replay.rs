@@ -25,7 +25,7 @@ pub fn replay(setting: &Setting) {
         let elapsed = seconds(|| opened = Some(Database::open(&path, options()).expect("opens")));
         let db = opened.expect("was opened");
         let keyspace = db.keyspace("default").expect("is there");
-        assert_eq!(keyspace.count(..).expect("counts"), entries);
+        assert_eq!(keyspace.count_all().expect("counts"), entries);
         println!(
             "replay, round {round}: {:.2} M entries/s ({entries} entries in {elapsed:.2} s; reach >= 1 M/s)",
             entries as f64 / elapsed / 1e6
