@@ -27,11 +27,11 @@
 //! 5. Verifying finds nothing where nothing was flipped, and changes nothing.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use logwood::{Database, Durability, Error, Keyspace, Options, Snapshot};
+use logwood::{Database, Durability, Error, Keyspace, Options, Snapshot, inspect};
 use logwood_base::digest::Digest;
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
@@ -41,9 +41,6 @@ use logwood_base::{Clock, Environment};
 const DIR: &str = "db";
 /// Steps beyond these are not run: libfuzzer likes many short scripts better than a long one.
 const STEPS_MAX: usize = 150;
-
-/// Larger databases are not compacted.
-const COMPACT_BYTES_MAX: usize = 16 << 10;
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 type State = BTreeMap<String, Records>;
@@ -302,13 +299,7 @@ impl World {
                 Ok(())
             }
             11 => {
-                // Of databases beyond a share of the cache compaction does not end yet.
-                let bytes: usize = self.now().values().flat_map(BTreeMap::values).map(Vec::len).sum();
-                if bytes < COMPACT_BYTES_MAX {
-                    self.db().compact()?
-                } else {
-                    self.db().checkpoint().map(drop)?
-                }
+                self.db().compact()?;
                 self.durable = self.acknowledged;
                 Ok(())
             }
@@ -488,12 +479,18 @@ impl World {
         Ok(())
     }
 
-    /// What verifying names.
+    /// What verifying the directory names. It must change nothing.
     fn damage(&self) -> Vec<String> {
+        let before = self.disk.operations();
         let mut damage = Vec::new();
-        self.db()
-            .verify(&mut |found| damage.push(found.corruption.to_string()), &mut |_| ())
-            .unwrap_or_else(|error| panic!("verifying failed: {error}"));
+        inspect::verify_in(
+            &self.environment(),
+            Path::new(DIR),
+            &mut |found| damage.push(found.corruption.to_string()),
+            &mut |_| (),
+        )
+        .unwrap_or_else(|error| panic!("verifying failed: {error}"));
+        assert_eq!(self.disk.operations(), before, "verifying changed the directory");
         damage
     }
 
@@ -524,11 +521,20 @@ impl World {
     }
 
     fn judge_flipped(&self) {
+        let files = self.disk.paths();
+        let mut named = 0;
+        let verified =
+            inspect::verify_in(&self.environment(), Path::new(DIR), &mut |_| named += 1, &mut |_| ());
+        assert_eq!(self.disk.paths(), files, "verifying changed the directory");
+        let is_named = verified.as_ref().is_ok_and(|_| named > 0)
+            || matches!(verified, Err(Error::Corruption(_) | Error::UnsupportedFormat { .. }));
+        assert!(is_named || verified.is_ok(), "verifying failed: {verified:?}");
         let db = match Database::open(DIR, self.options()) {
             Ok(db) => db,
             Err(error) => {
                 let is_damage = matches!(error, Error::Corruption(_) | Error::UnsupportedFormat { .. });
                 assert!(is_damage, "not named as damage: {error}");
+                assert!(is_named, "opening names what verifying does not: {error}");
                 return;
             }
         };
@@ -540,6 +546,7 @@ impl World {
             ),
             Err(error) => {
                 assert!(error.corruption().is_some(), "not named as damage: {error}");
+                assert!(is_named, "reading names what verifying does not: {error}");
             }
         }
         for (name, records) in self.now() {
