@@ -1,0 +1,93 @@
+//! Interleavings of the commit path, explored at random.
+//!
+//! `RUSTFLAGS="--cfg logwood_shuttle" cargo test --release -p logwood-wal --test shuttle --target-dir target/shuttle`
+#![cfg(logwood_shuttle)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use logwood_base::disk::SimulatedDisk;
+use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
+use logwood_base::sync::Mutex;
+use logwood_base::{DatabaseId, Environment, GroupId, Lsn, Term};
+use logwood_wal::{Append, BaseState, Durability, Expect, Group, Log, LogOptions, Ticket};
+
+fn environment(disk: &SimulatedDisk) -> Environment {
+    Environment {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::new(ManualClock::new(0)),
+        random: Arc::new(SeededRandom::new(1)),
+        spawner: Arc::new(ManualSpawner::new()),
+    }
+}
+
+fn options() -> LogOptions {
+    LogOptions { segment_bytes: 64 << 10, batches_in_flight_max: 2, ..LogOptions::default() }
+}
+
+fn append(group: &Group, order: &Mutex<Lsn>, bytes: usize, durability: Durability) -> Option<Ticket> {
+    let mut last = order.lock();
+    let payload = vec![1; bytes];
+    let entries = [(Term(1), &payload[..])];
+    let first_lsn = last.next();
+    let ticket =
+        group.append(Append { term: Term(1), previous: None, first_lsn, entries: &entries, durability });
+    *last = if ticket.is_ok() { first_lsn } else { *last };
+    ticket.ok()
+}
+
+/// Three threads commit; with `fail_at`, that durable write fails. What was acknowledged survives a power cut.
+fn commit_from_threads(bytes: usize, fail_at: Option<u64>) {
+    let disk = SimulatedDisk::new(1);
+    let env = environment(&disk);
+    let log = Log::create(&env, Path::new("log"), DatabaseId(1), options()).unwrap();
+    let group = log.create_group(GroupId(1), BaseState::default()).unwrap();
+    if let Some(n) = fail_at {
+        disk.set_fault(Fault::new(&[Operation::WriteDurable, Operation::Sync], Outcome::Io).nth(n));
+    }
+    let order = Arc::new(Mutex::new(Lsn::ZERO));
+    let acknowledged = Arc::new(Mutex::new(Lsn::ZERO));
+    let threads: Vec<_> = (0..3)
+        .map(|thread| {
+            let (group, order, acknowledged) = (group.clone(), Arc::clone(&order), Arc::clone(&acknowledged));
+            shuttle::thread::spawn(move || {
+                for n in 0..3 {
+                    let buffered = (thread + n) % 3 == 0;
+                    let durability = if buffered { Durability::Buffered } else { Durability::Durable };
+                    let Some(ticket) = append(&group, &order, bytes, durability) else { return };
+                    if ticket.wait().is_ok() && !buffered {
+                        let mut acknowledged = acknowledged.lock();
+                        *acknowledged = (*acknowledged).max(ticket.last_lsn());
+                        assert!(group.durable_lsn() >= ticket.last_lsn());
+                    }
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let acknowledged = *acknowledged.lock();
+    assert!(fail_at.is_some() || acknowledged > Lsn::ZERO);
+    drop((log, group));
+    disk.crash(&mut fastrand::Rng::with_seed(1));
+    let (log, _) =
+        Log::open(&environment(&disk), Path::new("log"), Expect::default(), options(), &mut |_| {}).unwrap();
+    assert!(log.group(GroupId(1)).unwrap().last().0 >= acknowledged);
+}
+
+#[test]
+fn no_interleaving_of_commits_hangs_or_loses_an_acknowledged_entry() {
+    shuttle::check_random(|| commit_from_threads(100, None), 2_000);
+}
+
+#[test]
+fn no_interleaving_of_commits_with_rolls_hangs() {
+    shuttle::check_random(|| commit_from_threads(12_000, None), 500);
+}
+
+#[test]
+fn no_interleaving_acknowledges_behind_a_failed_write() {
+    for n in 1..6 {
+        shuttle::check_random(move || commit_from_threads(100, Some(n)), 300);
+    }
+}
