@@ -88,18 +88,26 @@ impl Failure {
         }
     }
 
-    /// Prints one line on stderr: what happened and what to do about it.
-    pub fn report(&self) {
-        let line = match self {
-            Self::ClosedPipe | Self::Reported(_) => return,
+    /// What happened and what to do about it, on one line.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
             Self::Engine(error) => match error.corruption() {
                 Some(corruption) => format!("damage: {}", DamageLine(corruption)),
                 None => format!("{error}{}", advice(error)),
             },
             Self::NotFound(what) | Self::Usage(what) | Self::BadInput(what) => what.clone(),
             Self::Stream { name, source } => format!("{name}: {source}"),
-        };
-        complain(&line);
+            Self::ClosedPipe => "nobody reads stdout any more".to_owned(),
+            Self::Reported(exit) => format!("ended with {}", *exit as u8),
+        }
+    }
+
+    /// Prints the message on stderr, unless there is nothing more to say.
+    pub fn report(&self) {
+        if !matches!(self, Self::ClosedPipe | Self::Reported(_)) {
+            complain(&self.message());
+        }
     }
 }
 

@@ -52,11 +52,14 @@ impl Progress {
     fn draw(&self) -> ProgressBar {
         let target = ProgressDrawTarget::stderr_with_hz(10);
         let bar = ProgressBar::with_draw_target(self.total, target).with_elapsed(self.clock.monotonic());
-        let unit = self.unit;
+        let (done, total, rate) = match self.unit {
+            "bytes" => ("{bytes}".to_owned(), "{total_bytes}", "{bytes_per_sec}"),
+            unit => (format!("{{human_pos}} {unit}"), "{human_len}", "{per_sec}"),
+        };
         let template = if self.total.is_some() {
-            format!("{{elapsed}} {{wide_bar}} {{human_pos}}/{{human_len}} {unit}, {{per_sec}}, {{eta}} left")
+            format!("{{elapsed}} {{wide_bar}} {done} of {total}, {rate}, {{eta}} left")
         } else {
-            format!("{{elapsed}} {{spinner}} {{human_pos}} {unit}, {{per_sec}}")
+            format!("{{elapsed}} {{spinner}} {done}, {rate}")
         };
         match ProgressStyle::with_template(&template) {
             Ok(style) => bar.with_style(style),

@@ -1,0 +1,239 @@
+//! `load`: records from a file or stdin, in batches.
+//!
+//! 1. The input is opened before the database, so that a mistyped file name leaves nothing behind.
+//! 2. A batch is committed once it holds `--batch` records, or [`BATCH_BYTES`] so that memory stays bounded whatever
+//!    the records are. It is there whole or not at all.
+//! 3. With `--acks`, a line says so as soon as a batch is acknowledged, before the next one begins. What was
+//!    acknowledged is there after any crash. When nobody reads the acknowledgements any more the load goes on
+//!    without them: ending early with 0 would say that everything is loaded.
+//! 4. A bad line commits what came before it, is named by its number and ends the load; `--skip-bad` counts it.
+
+use std::cell::Cell;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::rc::Rc;
+
+use logwood::{Batch, Database, Durability, Keyspace};
+use logwood_base::Lsn;
+use serde_json::json;
+
+use crate::arguments::{DurabilityName, FormatName, Load};
+use crate::escape::escape;
+use crate::exit::{Failure, complain};
+use crate::input::{Format, InputError, Records};
+use crate::open;
+use crate::output::Output;
+use crate::progress::Progress;
+
+/// A batch of at least so many bytes is committed, however few records it holds.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Runs the command.
+///
+/// # Errors
+/// Wrong options, a bad line, an input that cannot be read; what the engine answers.
+pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
+    let format = format(arguments)?;
+    let (source, total) = open_source(&arguments.file)?;
+    let read = Rc::new(Cell::new(0));
+    let source = BufReader::with_capacity(1 << 18, Counted { source, read: Rc::clone(&read) });
+    let records = Records::new(source, format).map_err(|error| input_failure(arguments, &error));
+
+    let database = open::or_create(&arguments.place.directory)?;
+    let keyspace = database.ensure_keyspace(&arguments.place.keyspace)?;
+    let mut loader = Loader {
+        batch: database.batch(),
+        database,
+        keyspace,
+        arguments,
+        last_key: Vec::new(),
+        acks: arguments.acks,
+        loaded: Loaded::default(),
+        output,
+    };
+    let mut progress = Progress::new("bytes", total);
+    let outcome = records.and_then(|records| loader.load(records, || progress.at(read.get())));
+    drop(progress);
+    let closed = loader.database.close().map_err(Failure::from);
+    let loaded = loader.loaded;
+    outcome.and(closed).inspect_err(|_| {
+        if loaded.records > 0 {
+            complain(&format!("{} records were loaded before this", loaded.records));
+        }
+    })?;
+    loaded.report(arguments, output)
+}
+
+/// What has been loaded.
+#[derive(Default)]
+struct Loaded {
+    records: u64,
+    batches: u64,
+    lsn: Lsn,
+    skipped: u64,
+    first_skipped: Option<String>,
+}
+
+struct Loader<'a> {
+    database: Database,
+    keyspace: Keyspace,
+    arguments: &'a Load,
+    batch: Batch,
+    last_key: Vec<u8>,
+    acks: bool,
+    loaded: Loaded,
+    output: &'a mut Output,
+}
+
+impl Loader<'_> {
+    /// Loads every record, and commits what came before a bad line or a failing source.
+    fn load(
+        &mut self,
+        mut records: Records<impl BufRead>,
+        mut progress: impl FnMut(),
+    ) -> Result<(), Failure> {
+        loop {
+            match records.next() {
+                Ok(Some(record)) => {
+                    self.batch.put(&self.keyspace, &record.key, &record.value)?;
+                    self.last_key.clear();
+                    self.last_key.extend_from_slice(&record.key);
+                }
+                Ok(None) => return self.commit(),
+                Err(error @ InputError::Bad { .. }) if self.arguments.skip_bad => {
+                    self.loaded.skipped += 1;
+                    self.loaded.first_skipped.get_or_insert_with(|| error.to_string());
+                }
+                Err(error) => {
+                    self.commit()?;
+                    return Err(input_failure(self.arguments, &error));
+                }
+            }
+            progress();
+            if self.batch.len() as u64 >= self.arguments.batch || self.batch.bytes() >= BATCH_BYTES {
+                self.commit()?;
+            }
+        }
+    }
+
+    /// Commits the batch and tells of it.
+    fn commit(&mut self) -> Result<(), Failure> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let durability = match self.arguments.durability {
+            DurabilityName::Durable => Durability::Durable,
+            DurabilityName::Buffered => Durability::Buffered,
+        };
+        let batch = std::mem::replace(&mut self.batch, self.database.batch());
+        let records = batch.len() as u64;
+        self.loaded.lsn = self.database.commit(batch, durability)?;
+        self.loaded.records += records;
+        self.loaded.batches += 1;
+        if self.acks {
+            let (lsn, key) = (self.loaded.lsn, escape(&self.last_key));
+            let line = self.output.line(&format!("{lsn}\t{key}"), &json!({ "lsn": lsn.get(), "key": key }));
+            match line.and_then(|()| self.output.flush()) {
+                Err(Failure::ClosedPipe) => self.acks = false,
+                written => written?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Loaded {
+    /// Says what was loaded: on stdout, unless acknowledgements stand there, which scripts read line by line.
+    fn report(&self, arguments: &Load, output: &mut Output) -> Result<(), Failure> {
+        let Self { records, batches, skipped, .. } = self;
+        let s = if *batches == 1 { "" } else { "es" };
+        let mut text = format!("{records} records in {batches} batch{s}");
+        if let Some(first) = &self.first_skipped {
+            text.push_str(&format!(", {skipped} bad lines skipped, the first: {first}"));
+        }
+        if output.is_json() {
+            output.object(&json!({
+                "records": records, "batches": batches, "skipped": skipped, "first_skipped": self.first_skipped,
+                "lsn": self.lsn.get(),
+            }))
+        } else if arguments.acks {
+            complain(&text);
+            Ok(())
+        } else {
+            output.text(&text)
+        }
+    }
+}
+
+/// The format, with what it needs and nothing that it has no use for.
+fn format(arguments: &Load) -> Result<Format, Failure> {
+    let key = || {
+        let name = if arguments.format == FormatName::Csv { "csv" } else { "jsonl" };
+        arguments.key.clone().ok_or_else(|| {
+            Failure::Usage(format!(
+                "--format {name} needs --key FIELD, the column or field that holds the key"
+            ))
+        })
+    };
+    match arguments.format {
+        FormatName::Tsv if arguments.key.is_some() => Err(Failure::Usage(
+            "--key is for csv and jsonl; the key of a tsv line is what stands before the first TAB"
+                .to_owned(),
+        )),
+        FormatName::Tsv => Ok(Format::Tsv { raw: arguments.raw }),
+        FormatName::Csv => Ok(Format::Csv { key: key()? }),
+        FormatName::Jsonl => Ok(Format::Jsonl { key: key()? }),
+    }
+}
+
+/// Opens the input, with its length when it has one.
+#[expect(clippy::disallowed_methods, reason = "the input is the user's file, no part of a database")]
+fn open_source(file: &Path) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
+    if file == Path::new("-") {
+        return Ok((Box::new(io::stdin().lock()), None));
+    }
+    let failure = |source| Failure::stream(file.display().to_string(), source);
+    let opened = std::fs::File::open(file).map_err(failure)?;
+    let about = opened.metadata().map_err(failure)?;
+    if about.is_dir() {
+        return Err(failure(io::ErrorKind::IsADirectory.into()));
+    }
+    Ok((Box::new(opened), about.is_file().then_some(about.len())))
+}
+
+/// A failure of the input, with the file's name before the line's number.
+fn input_failure(arguments: &Load, error: &InputError) -> Failure {
+    let name = if arguments.file == Path::new("-") {
+        "stdin".to_owned()
+    } else {
+        arguments.file.display().to_string()
+    };
+    match error {
+        InputError::Io(source) => {
+            Failure::stream(name, io::Error::new(source.kind(), format!("reading failed: {source}")))
+        }
+        InputError::Bad { .. } => {
+            let extension = arguments.file.extension().and_then(|extension| extension.to_str());
+            let advice = match (arguments.format, extension) {
+                (FormatName::Tsv, Some(other @ ("csv" | "jsonl"))) => format!("; is it --format {other}?"),
+                _ => "; --skip-bad goes on behind bad lines".to_owned(),
+            };
+            Failure::BadInput(format!("{name}: {error}{advice}"))
+        }
+        InputError::Header { .. } => Failure::BadInput(format!("{name}: {error}")),
+    }
+}
+
+/// Counts the bytes that are read.
+struct Counted<R> {
+    source: R,
+    read: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.read.set(self.read.get() + count as u64);
+        Ok(count)
+    }
+}

@@ -1,0 +1,85 @@
+//! Opening a database for a command.
+//!
+//! Commands that only read refuse a directory that holds no database: a mistyped name must not leave an empty
+//! database behind. Commands that write create it, and the keyspace too. Recovery shows its progress when it takes
+//! long.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use logwood::{Database, Keyspace, Options, RecoveryProgress, RecoveryStep};
+use logwood_base::{Environment, Error};
+
+use crate::exit::{Failure, no_database};
+use crate::progress::Progress;
+
+/// Opens a database that exists.
+///
+/// # Errors
+/// [`Failure::NotFound`] when there is none; what the engine answers.
+pub fn existing(directory: &Path) -> Result<Database, Failure> {
+    match Database::open(directory, options(false)) {
+        Err(Error::NotFound { .. }) => Err(no_database(directory)),
+        opened => Ok(opened?),
+    }
+}
+
+/// Opens a database, and creates it when the directory is absent or empty.
+///
+/// # Errors
+/// [`Failure::Usage`] when the directory holds other things: a database is not spread out between somebody's files.
+/// What the engine answers.
+pub fn or_create(directory: &Path) -> Result<Database, Failure> {
+    if holds_other_things(directory)? {
+        return Err(Failure::Usage(format!(
+            "{} is not empty and holds no logwood database; name an empty directory, or one that does not exist",
+            directory.display()
+        )));
+    }
+    Ok(Database::open(directory, options(true))?)
+}
+
+/// Whether a directory has names in it, none of which is one that a database has.
+fn holds_other_things(directory: &Path) -> Result<bool, Failure> {
+    let names = match Environment::system()?.disk.list(directory) {
+        Ok(names) => names,
+        Err(Error::NotFound { .. }) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let is_ours = |name: &str| matches!(name, "LOCK" | "log" | "manifest" | "pages");
+    Ok(!names.is_empty() && !names.iter().any(|entry| is_ours(&entry.name)))
+}
+
+/// A keyspace that exists.
+///
+/// # Errors
+/// [`Failure::NotFound`] when there is none; what the engine answers.
+pub fn keyspace(database: &Database, name: &str) -> Result<Keyspace, Failure> {
+    match database.keyspace(name) {
+        Err(Error::NotFound { .. }) => Err(Failure::NotFound(format!(
+            "there is no keyspace '{name}'; `logwood keyspaces DIR` lists them"
+        ))),
+        found => Ok(found?),
+    }
+}
+
+fn options(create: bool) -> Options {
+    let shown: Mutex<Option<(RecoveryStep, Progress)>> = Mutex::new(None);
+    Options::new().create(create).progress(move |progress| show(&shown, progress))
+}
+
+/// Draws recovery's progress, with a bar of its own for each of its steps.
+fn show(shown: &Mutex<Option<(RecoveryStep, Progress)>>, at: RecoveryProgress) {
+    let Ok(mut shown) = shown.lock() else { return };
+    if shown.as_ref().is_none_or(|(step, _)| *step != at.step) {
+        let unit = if at.step == RecoveryStep::ScanLog { "bytes of log checked" } else { "entries replayed" };
+        let total = (at.total > 0).then_some(at.total);
+        *shown = Some((at.step, Progress::new(unit, total)));
+    }
+    if let Some((_, progress)) = shown.as_mut() {
+        progress.at(at.done);
+        if at.done >= at.total {
+            *shown = None;
+        }
+    }
+}

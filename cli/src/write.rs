@@ -1,0 +1,92 @@
+//! `put`, `delete`, `keyspaces`, `compact`: changes by hand. Each is durable when the command ends.
+
+use logwood::Durability;
+use logwood_base::Error;
+use serde_json::json;
+
+use crate::arguments::{self, Delete, Directory, Keyspaces, Put};
+use crate::escape::escape;
+use crate::exit::Failure;
+use crate::open;
+use crate::output::Output;
+
+/// `put`: one record. Creates the database and the keyspace when they are not there.
+///
+/// # Errors
+/// What the engine answers.
+pub fn put(arguments: &Put, output: &mut Output) -> Result<(), Failure> {
+    let database = open::or_create(&arguments.place.directory)?;
+    let keyspace = database.ensure_keyspace(&arguments.place.keyspace)?;
+    let mut batch = database.batch();
+    batch.put(&keyspace, &arguments::bytes(&arguments.key), &arguments::bytes(&arguments.value))?;
+    let lsn = database.commit(batch, Durability::Durable)?;
+    database.close()?;
+    if output.is_json() { output.object(&json!({ "lsn": lsn.get() })) } else { Ok(()) }
+}
+
+/// `delete`: one record. That it is absent is no error, and writes nothing.
+///
+/// # Errors
+/// What the engine answers.
+pub fn delete(arguments: &Delete, output: &mut Output) -> Result<(), Failure> {
+    let database = open::existing(&arguments.place.directory)?;
+    let keyspace = open::keyspace(&database, &arguments.place.keyspace)?;
+    let key = arguments::bytes(&arguments.key);
+    let mut lsn = None;
+    if keyspace.get(&key)?.is_some() {
+        let mut batch = database.batch();
+        batch.delete(&keyspace, &key)?;
+        lsn = Some(database.commit(batch, Durability::Durable)?.get());
+    }
+    database.close()?;
+    if output.is_json() { output.object(&json!({ "deleted": lsn.is_some(), "lsn": lsn })) } else { Ok(()) }
+}
+
+/// `keyspaces`: lists, creates or drops them. Creating what is there, and dropping what is absent, is done already.
+///
+/// # Errors
+/// What the engine answers.
+pub fn keyspaces(arguments: &Keyspaces, output: &mut Output) -> Result<(), Failure> {
+    if let Some(name) = &arguments.create {
+        let database = open::or_create(&arguments.directory)?;
+        let is_there = database.keyspaces().contains(name);
+        database.ensure_keyspace(name)?;
+        database.close()?;
+        return change(name, "created", !is_there, output);
+    }
+    let database = open::existing(&arguments.directory)?;
+    if let Some(name) = &arguments.drop {
+        let dropped = match database.drop_keyspace(name) {
+            Ok(_) => true,
+            Err(Error::NotFound { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        database.close()?;
+        return change(name, "dropped", dropped, output);
+    }
+    for name in database.keyspaces() {
+        let name = escape(name.as_bytes());
+        output.line(&name, &json!({ "keyspace": name }))?;
+    }
+    Ok(())
+}
+
+/// Says what became of a keyspace, to machines; people see that nothing is wrong.
+fn change(name: &str, what: &str, done: bool, output: &mut Output) -> Result<(), Failure> {
+    if output.is_json() {
+        output.object(&json!({ "keyspace": escape(name.as_bytes()), what: done }))
+    } else {
+        Ok(())
+    }
+}
+
+/// `compact`: packs the pages and gives the space back.
+///
+/// # Errors
+/// What the engine answers.
+pub fn compact(arguments: &Directory, output: &mut Output) -> Result<(), Failure> {
+    let database = open::existing(&arguments.directory)?;
+    database.compact()?;
+    database.close()?;
+    if output.is_json() { output.object(&json!({ "compacted": true })) } else { Ok(()) }
+}

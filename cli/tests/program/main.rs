@@ -1,0 +1,23 @@
+//! The program from outside: the real binary, real files, real signals.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`commands`] | every command and what it prints |
+//! | [`codes`] | every exit code |
+//! | [`inputs`] | files that are not what they should be |
+//! | [`unchanged`] | `stat`, `verify` and `log` change nothing |
+//! | [`damage`] | flipped bytes are named, and never read as something else |
+//! | [`kills`] | SIGKILL at random moments |
+//! | [`demonstration`] | the demo |
+//!
+//! `LOGWOOD_TEST_SCALE` multiplies the number of random rounds.
+#![allow(clippy::disallowed_methods, reason = "tests lay hands on files and processes")]
+
+mod codes;
+mod commands;
+mod damage;
+mod demonstration;
+mod inputs;
+mod kills;
+mod support;
+mod unchanged;
