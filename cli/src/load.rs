@@ -54,7 +54,7 @@ pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
     let mut progress = Progress::new("bytes", total);
     let outcome = records.and_then(|records| loader.load(records, || progress.at(read.get())));
     drop(progress);
-    let closed = loader.database.close().map_err(Failure::from);
+    let closed = open::close(&loader.database);
     let loaded = loader.loaded;
     outcome.and(closed).inspect_err(|_| {
         if loaded.records > 0 {

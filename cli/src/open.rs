@@ -13,6 +13,9 @@ use logwood_base::{Environment, Error};
 use crate::exit::{Failure, no_database};
 use crate::progress::Progress;
 
+/// From so many bytes of log to replay on, a command that writes leaves a checkpoint behind.
+const REPLAY_BYTES: u64 = 4 << 20;
+
 /// Opens a database that exists.
 ///
 /// # Errors
@@ -61,6 +64,24 @@ pub fn keyspace(database: &Database, name: &str) -> Result<Keyspace, Failure> {
         ))),
         found => Ok(found?),
     }
+}
+
+/// Closes a database that was written to.
+///
+/// When opening would have much of the log to replay, a checkpoint is written first, so that the commands that follow
+/// a load start at once. It is a convenience: everything acknowledged is in the log, and a disk that is too full for
+/// it is no failure of the command.
+///
+/// # Errors
+/// What the engine answers.
+pub fn close(database: &Database) -> Result<(), Failure> {
+    if database.statistics().replay_bytes >= REPLAY_BYTES {
+        match database.checkpoint() {
+            Ok(_) | Err(Error::DiskFull { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(database.close()?)
 }
 
 fn options(create: bool) -> Options {

@@ -20,7 +20,7 @@ pub fn put(arguments: &Put, output: &mut Output) -> Result<(), Failure> {
     let mut batch = database.batch();
     batch.put(&keyspace, &arguments::bytes(&arguments.key), &arguments::bytes(&arguments.value))?;
     let lsn = database.commit(batch, Durability::Durable)?;
-    database.close()?;
+    open::close(&database)?;
     if output.is_json() { output.object(&json!({ "lsn": lsn.get() })) } else { Ok(()) }
 }
 
@@ -38,7 +38,7 @@ pub fn delete(arguments: &Delete, output: &mut Output) -> Result<(), Failure> {
         batch.delete(&keyspace, &key)?;
         lsn = Some(database.commit(batch, Durability::Durable)?.get());
     }
-    database.close()?;
+    open::close(&database)?;
     if output.is_json() { output.object(&json!({ "deleted": lsn.is_some(), "lsn": lsn })) } else { Ok(()) }
 }
 
@@ -51,7 +51,7 @@ pub fn keyspaces(arguments: &Keyspaces, output: &mut Output) -> Result<(), Failu
         let database = open::or_create(&arguments.directory)?;
         let is_there = database.keyspaces().contains(name);
         database.ensure_keyspace(name)?;
-        database.close()?;
+        open::close(&database)?;
         return change(name, "created", !is_there, output);
     }
     let database = open::existing(&arguments.directory)?;
@@ -61,7 +61,7 @@ pub fn keyspaces(arguments: &Keyspaces, output: &mut Output) -> Result<(), Failu
             Err(Error::NotFound { .. }) => false,
             Err(error) => return Err(error.into()),
         };
-        database.close()?;
+        open::close(&database)?;
         return change(name, "dropped", dropped, output);
     }
     for name in database.keyspaces() {
