@@ -196,14 +196,15 @@ impl Options {
 
     /// What the log is opened with.
     pub(crate) fn log_options(&self) -> LogOptions {
-        let mut options = LogOptions::default();
-        options.segment_bytes = self.log_segment_bytes;
-        options.batches_in_flight_max = self.log_batches_in_flight_max;
-        options.batch_bytes_max = self.log_batch_bytes_max;
-        options.recent_bytes_max = self.log_recent_bytes_max;
-        options.pool_segments = self.log_pool_segments;
-        options.seal_delay = self.log_seal_delay;
-        options
+        LogOptions {
+            segment_bytes: self.log_segment_bytes,
+            batches_in_flight_max: self.log_batches_in_flight_max,
+            batch_bytes_max: self.log_batch_bytes_max,
+            recent_bytes_max: self.log_recent_bytes_max,
+            pool_segments: self.log_pool_segments,
+            seal_delay: self.log_seal_delay,
+            ..LogOptions::default()
+        }
     }
 
     /// What the trees are opened with.
