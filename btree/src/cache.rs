@@ -20,6 +20,8 @@ use crate::node::Cold;
 use crate::node::inner::Inner;
 use crate::node::leaf::Leaf;
 use crate::node::slot::Node;
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::shared::{Shared, Writer};
 use crate::version;
 use crate::version::registry::Needs;
@@ -132,10 +134,16 @@ impl Shared {
 
 /// The address that may take a leaf's place.
 fn may_go(leaf: &Leaf, needs: &Needs, guard: &Guard) -> Option<Cold> {
-    if !leaf.is_clean() || leaf.newest_lsn() > needs.oldest() || leaf.take_referenced() {
+    let oldest = needs.oldest();
+    #[cfg(test)]
+    let oldest = if planted(Bug::EvictionIgnoresSnapshots) { Lsn::MAX } else { oldest };
+    if !leaf.is_clean() || leaf.newest_lsn() > oldest || leaf.take_referenced() {
         return None;
     }
-    if version::prune(leaf, needs, guard) {
+    let held = version::prune(leaf, needs, guard);
+    #[cfg(test)]
+    let held = held && !planted(Bug::EvictionIgnoresSnapshots);
+    if held {
         return None;
     }
     Some(Cold { entry: leaf.image()?.entry, level: 0 })

@@ -56,6 +56,8 @@ pub mod format;
 mod load;
 pub mod manifest;
 mod node;
+#[cfg(test)]
+mod planted;
 mod shared;
 mod snapshot;
 pub mod store;

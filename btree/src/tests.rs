@@ -1,5 +1,6 @@
 //! Tests of the whole: against a model, beside other threads, over a disk that fails.
 
+mod bugs;
 mod concurrency;
 mod faults;
 #[cfg(logwood_shuttle)]

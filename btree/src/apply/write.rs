@@ -12,6 +12,8 @@ use crate::node::leaf::{Leaf, Record, record_cost};
 use crate::node::search;
 use crate::node::slot::Node;
 use crate::node::view::View;
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::shared::Place;
 use crate::version::{Part, Previous, Seek};
 use logwood_base::Lsn;
@@ -130,6 +132,10 @@ impl Applier<'_> {
 
     /// What a new leaf over `low..high` names as its past, when `leaf` held that range before.
     pub(super) fn past_of(&self, leaf: &Leaf, low: &[u8], high: Option<&[u8]>) -> Vec<Part> {
+        #[cfg(test)]
+        if planted(Bug::SplitForgetsThePast) && !low.is_empty() {
+            return Vec::new();
+        }
         if leaf.base_lsn() < self.lsn {
             return vec![Part { low: low.into(), leaf: leaf.clone(), valid_below: self.lsn }];
         }

@@ -10,6 +10,8 @@ use crate::format::child::ChildEntry;
 use crate::format::inner::InnerReader;
 use crate::load::{read_leaf, undecodable};
 use crate::node::slot::{Node, Slot};
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::shared::Shared;
 use crate::store::{PageKind, PageRef};
 
@@ -112,9 +114,14 @@ impl CheckpointJob {
         let store = &self.shared.store;
         let mut writer = self.shared.writer.lock();
         let (at, number) = (self.snapshot.lsn(), self.number);
-        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut writer.garbage)
-            .into_iter()
-            .partition(|garbage| garbage.from <= at && garbage.after_job < number);
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut writer.garbage).into_iter().partition(|garbage| {
+                #[cfg(test)]
+                if planted(Bug::RetiredWhileReached) {
+                    return true;
+                }
+                garbage.from <= at && garbage.after_job < number
+            });
         let unreached = kept
             .iter()
             .filter(|garbage| garbage.taken_up_by != number)

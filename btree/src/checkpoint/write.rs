@@ -11,6 +11,8 @@ use crate::format::leaf::{LeafBuilder, LeafValue};
 use crate::format::overflow::{OverflowRef, pieces};
 use crate::node::Image;
 use crate::node::view::View;
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::store::{Label, PageKind, PageRef, Root, Stream};
 use crate::sums::hash_of;
 
@@ -27,6 +29,8 @@ impl CheckpointJob {
     /// Writes a leaf as it was at C. `None` when it held no records.
     pub(super) fn write_leaf(&mut self, keyspace: KeyspaceId, at_c: &LeafAtC) -> Result<Option<Image>> {
         let at = self.lsn();
+        #[cfg(test)]
+        let at = if planted(Bug::CheckpointOfTheNewest) { Lsn::MAX } else { at };
         let view = View::new(&at_c.leaf, at);
         let start = view.place_of(&at_c.low);
         let end = at_c.high.as_ref().map_or_else(|| view.end(), |high| view.place_of(high));

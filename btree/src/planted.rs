@@ -1,0 +1,42 @@
+//! Bugs that tests plant in the trees, to prove that the tests would find them. Compiled into tests only.
+
+use std::cell::Cell;
+
+/// A mistake that the trees can be made to make, in this thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bug {
+    /// Versions are let go although a snapshot needs them.
+    PruneIgnoresSnapshots,
+    /// A checkpoint writes leaves as they are, not as they were at its LSN.
+    CheckpointOfTheNewest,
+    /// A leaf that changed while a checkpoint ran counts as clean when it ends.
+    ChangedLeafCountsAsClean,
+    /// A leaf goes although a snapshot is older than its newest change.
+    EvictionIgnoresSnapshots,
+    /// Pages are retired although the checkpoint that is written reaches them.
+    RetiredWhileReached,
+    /// A split leaf forgets what it was before.
+    SplitForgetsThePast,
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// Whether this thread is to make the mistake.
+pub(crate) fn planted(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// Runs `work` with the mistake planted.
+pub(crate) fn with<R>(bug: Option<Bug>, work: impl FnOnce() -> R) -> R {
+    struct Uproot;
+    impl Drop for Uproot {
+        fn drop(&mut self) {
+            PLANTED.set(None);
+        }
+    }
+    PLANTED.set(bug);
+    let _uproot = Uproot;
+    work()
+}
