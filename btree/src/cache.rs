@@ -28,7 +28,10 @@ use crate::version::registry::Needs;
 use std::sync::Arc;
 
 /// Inner nodes that the hand looks at in one go: bounds how long a writer or reader is held up.
-const VISITS: usize = 64;
+const VISITS: usize = 8;
+/// Calls that are skipped after the hand found nothing while most of memory is dirty: only a checkpoint helps then,
+/// and looking for the few clean leaves would slow every writer down.
+const PAUSE: u32 = 64;
 
 impl Shared {
     /// Evicts a little if memory is over its bound and no writer is at work; else the writer will.
@@ -48,11 +51,20 @@ impl Shared {
         if self.cached_bytes() <= self.options.cache_bytes || self.account.bytes(Class::Clean) == 0 {
             return;
         }
+        if writer.eviction_pause > 0 {
+            writer.eviction_pause -= 1;
+            return;
+        }
+        let before = self.account.evictions.load(Ordering::Relaxed);
         let needs = self.registry.needs();
         for _ in 0..VISITS {
             if !self.move_hand(writer, &needs, guard) || self.cached_bytes() <= self.options.cache_bytes {
                 break;
             }
+        }
+        let mostly_dirty = self.account.bytes(Class::Clean) < self.options.cache_bytes / 8;
+        if mostly_dirty && self.account.evictions.load(Ordering::Relaxed) == before {
+            writer.eviction_pause = PAUSE;
         }
         guard.flush();
     }

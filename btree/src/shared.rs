@@ -58,6 +58,8 @@ pub(crate) struct Writer {
     held_unseen: usize,
     /// Where the eviction's clock hand stands.
     pub(crate) hand: (KeyspaceId, Vec<u8>),
+    /// Calls of the eviction that are still to be skipped.
+    pub(crate) eviction_pause: u32,
     /// Whether the next entry's leaves were brought into memory, and must stay there until it is applied.
     pub(crate) prepared: bool,
     /// Segments whose pages wait to be moved by the next checkpoint.

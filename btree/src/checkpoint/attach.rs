@@ -25,6 +25,7 @@ impl CheckpointJob {
                 writer.discard_pages(std::mem::take(&mut self.written.loose), Lsn::ZERO);
                 writer.checkpoint = at;
                 writer.job_runs = false;
+                writer.eviction_pause = 0;
                 writer.marked.clear();
                 self.phase = Phase::Over;
                 break;
