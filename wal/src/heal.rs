@@ -5,17 +5,16 @@
 //!    entries are doubtful ([`crate::replay`]).
 //! 2. For each hole the caller gives the entries back, from a peer that holds its end in the same term, or, if they
 //!    are committed, from the archive. They must continue what is known and end where the log says.
-//! 3. All live entries are copied into new segments, under numbers greater than any in a file's name. Their batches
-//!    claim nothing about what was durable. All files and names are synced. *The first segment's header is not written
-//!    yet.*
-//! 4. The first segment's header is written, durably. It names no predecessor: with it, and not before, the new chain
-//!    is the log.
+//! 3. All live entries are copied into new segments in a folder aside, under numbers greater than any that a file, a seal
+//!    or a durable end names. Files and names are synced.
+//! 4. They are renamed into the log, the first one last. Their headers say that healing wrote them; the first one's
+//!    names no predecessor: with it, and not before, the new chain is the log.
 //! 5. The log is opened as always, which deletes what its chain does not name.
 //!
-//! A crash before 4 leaves the damaged log as it was: headers that healing wrote say so, and without the first of them
-//! they count for nothing. Healing begins anew. A crash after 4 leaves a whole log.
+//! A crash before the end of 4 leaves the damaged log as it was: segments of healing without the first of them count for
+//! nothing, not even as files that a seal names. Healing begins anew. A crash after 4 leaves a whole log.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use logwood_base::{AlignedBuffer, Environment, Error, GroupId, LogPosition, Lsn, Result, SegmentNo, Term};
 
@@ -27,7 +26,7 @@ use crate::options::{Entry, Expect, Hole, LogOptions, Progress, Recovered};
 use crate::recovery::{Identity, Records};
 use crate::roll::opening;
 use crate::scan::{Scan, ScanRequest, scan};
-use crate::segment::{Prepared, Segment, create_written};
+use crate::segment::{Prepared, Segment, create_written, path_of};
 
 impl Log {
     /// Opens a log as [`Log::open`] does, and mends damage: `fetch` is asked for the entries of each [`Hole`]. For a
@@ -78,10 +77,13 @@ fn rewrite(
         fetched.push((hole.group, entries));
     }
     let records: Vec<_> = found.groups.iter().map(|(id, replay)| (*id, replay.log.record.clone())).collect();
-    let number = found.files.last().map_or(SegmentNo(1), |(number, _)| number.next());
+    // Greater than what seals and durable ends name, too: a file that vanished must not seem to be there.
+    let named = found.chain.iter().filter_map(|link| link.sealed).chain([found.durable_end.segment]);
+    let number = named.chain(found.files.iter().map(|file| file.0)).max().unwrap_or_default().next();
+    let aside = clear_aside(env, dir)?;
     let identity = (found.log, found.database);
     let segments = segments_of(found.log, &found.chain);
-    let mut writer = Rewriter::new(env, dir, options, identity, &records, number)?;
+    let mut writer = Rewriter::new(env, &aside, options, identity, &records, number)?;
     for (id, replay) in &found.groups {
         let base = replay.log.record.base.0;
         let mut gifts =
@@ -101,7 +103,33 @@ fn rewrite(
         }
         writer.end_batch();
     }
-    writer.finish()
+    let (first, last) = writer.finish()?;
+    bring_in(env, dir, &aside, first, last)
+}
+
+/// The folder in which new segments are written: no file of it can pass for one of the damaged log. What an earlier
+/// healing left there goes.
+fn clear_aside(env: &Environment, dir: &Path) -> Result<PathBuf> {
+    let aside = dir.join("healing");
+    env.disk.create_dir(&aside)?;
+    for entry in env.disk.list(&aside)? {
+        env.disk.remove(&aside.join(entry.name))?;
+    }
+    env.disk.sync_dir(&aside)?;
+    Ok(aside)
+}
+
+/// Step 4: the first segment comes last, and makes it the log.
+fn bring_in(env: &Environment, dir: &Path, aside: &Path, first: SegmentNo, last: SegmentNo) -> Result<()> {
+    let disk = &*env.disk;
+    for number in (first.0 + 1..=last.0).map(SegmentNo) {
+        disk.rename(&path_of(aside, number), &path_of(dir, number))?;
+    }
+    disk.sync_dir(dir)?;
+    disk.rename(&path_of(aside, first), &path_of(dir, first))?;
+    disk.sync_dir(dir)?;
+    disk.remove_dir(aside)?;
+    disk.sync_dir(dir)
 }
 
 /// Whether fetched entries fill a hole and agree with what is around it.
@@ -269,12 +297,12 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    /// Step 4: the first header makes it the log.
-    fn finish(mut self) -> Result<()> {
+    /// Makes everything durable. Answers the first and the last segment.
+    fn finish(mut self) -> Result<(SegmentNo, SegmentNo)> {
         self.end_batch();
         self.write()?;
-        self.env.disk.sync_dir(self.dir)?;
-        self.root.file.write_durable(0, &self.root_header)
+        self.root.file.write_durable(0, &self.root_header)?;
+        Ok((self.root.number, self.last.segment))
     }
 }
 

@@ -137,7 +137,10 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
         durable_end: request.expect.durable_end,
         tail_source: ReadSource::Device,
         votes_doubtful: false,
-        greatest: candidates.last().map_or(SegmentNo(0), |candidate| candidate.number),
+        greatest: (0..candidates.len())
+            .rev()
+            .find(|at| !is_unfinished(&candidates, *at))
+            .map_or(SegmentNo(0), |at| candidates[at].number),
     };
     let mut files = Vec::new();
     for candidate in &candidates[newest + 1..] {
@@ -166,6 +169,9 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
 
 /// Whether a segment belongs to a healing that never came to its end: its first header is missing.
 fn is_unfinished(candidates: &[Candidate], newest: usize) -> bool {
+    if !matches!(&candidates[newest].header, Ok((header, _)) if header.rewriting) {
+        return false;
+    }
     let mut at = newest;
     while let Ok((header, _)) = &candidates[at].header {
         if !header.rewriting || header.predecessor == LogPosition::ZERO {
@@ -174,7 +180,7 @@ fn is_unfinished(candidates: &[Candidate], newest: usize) -> bool {
         let predecessor = header.predecessor.segment;
         match candidates.binary_search_by_key(&predecessor, |candidate| candidate.number) {
             Ok(found) => at = found,
-            Err(_) => return false,
+            Err(_) => return true,
         }
     }
     true

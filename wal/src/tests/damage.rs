@@ -420,3 +420,25 @@ fn entries_that_do_not_fit_a_hole_are_refused_and_nothing_changes() {
         assert!(world.disk.open(&before[0], Access::Read).is_ok());
     }
 }
+
+#[test]
+fn a_vanished_segment_stays_damage_while_healing_crashes() {
+    let (world, expected) = closed_log(150);
+    let second: Vec<_> = (1..=15).map(|lsn| (Lsn(lsn), Term(1))).collect();
+    // The newest segment with entries, which a seal names, and the prepared ones above it are gone.
+    let report = Log::inspect(&world.env, &world.dir, &mut |_| {}).unwrap();
+    for path in log_files(&world).into_iter().skip(report.segments.len() - 1) {
+        assert!(world.disk.remove_file(&path));
+    }
+    for n in 1..50 {
+        let damaged = World::over(world.disk.snapshot(), n);
+        damaged.disk.crash_at(n);
+        let give_back =
+            &mut |hole: &Hole| Ok(give(hole, if hole.group == GROUP { &expected } else { &second }));
+        drop(Log::heal(&damaged.env, &damaged.dir, Expect::default(), small(), &mut |_| {}, give_back));
+        damaged.spawner.kill_all();
+        damaged.disk.cancel_stop();
+        damaged.disk.crash(&mut Rng::with_seed(n));
+        right_or_named(&damaged, &expected, &format!("call {n}"));
+    }
+}
