@@ -51,7 +51,7 @@ impl Log {
         logwood_base::disk::create_dir_all(disk, dir)?;
         let lock = disk.lock(dir)?;
         let leftovers = leftovers(disk, dir)?;
-        let number = leftovers.last().map_or(SegmentNo(1), |number| number.next());
+        let number = SegmentNo(1);
         for leftover in leftovers {
             disk.remove(&path_of(dir, leftover))?;
         }
@@ -271,7 +271,12 @@ fn leftovers(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentNo>> {
 }
 
 /// Whether a file holds nothing that a finished creation would have left.
+///
+/// A creation makes number 1 and no other: a later segment without a header has lost it, and a base with it.
 pub(crate) fn is_leftover(disk: &dyn Disk, dir: &Path, number: SegmentNo) -> Result<bool> {
+    if number != SegmentNo(1) {
+        return Ok(false);
+    }
     let file = disk.open(&path_of(dir, number), logwood_base::Access::Read)?;
     let size = file.size()?;
     let mut bytes = AlignedBuffer::zeroed(size.min(1 << 20) as usize);
