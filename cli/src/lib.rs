@@ -7,7 +7,7 @@
 //! | [`escape`], [`input`] | bytes as text; records from files (called by fuzzers too) |
 //! | [`open`] | opening a database for a command |
 //! | [`demo`] | all of it, with a crash in the middle |
-//! | [`load`], [`read`], [`write`], [`inspect`] | the commands, by family |
+//! | [`load`], [`read`], [`mod@write`], [`inspect`] | the commands, by family |
 //! | [`output`], [`progress`], [`time`] | stdout as text or JSON lines; a bar on stderr; times |
 //!
 //! A command is a function from its arguments and an [`output::Output`] to nothing or an [`exit::Failure`]; [`run`]

@@ -1,7 +1,7 @@
 //! `load`: records from a file or stdin, in batches.
 //!
 //! 1. The input is opened before the database, so that a mistyped file name leaves nothing behind.
-//! 2. A batch is committed once it holds `--batch` records, or [`BATCH_BYTES`] so that memory stays bounded whatever
+//! 2. A batch is committed once it holds `--batch` records, or 8 MiB, so that memory stays bounded whatever
 //!    the records are. It is there whole or not at all.
 //! 3. With `--acks`, a line says so as soon as a batch is acknowledged, before the next one begins. What was
 //!    acknowledged is there after any crash. When nobody reads the acknowledgements any more the load goes on

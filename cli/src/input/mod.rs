@@ -7,9 +7,9 @@
 //!
 //! | module | format | key | value |
 //! |---|---|---|---|
-//! | [`tsv`] | `key TAB value` | before the first TAB | behind it |
-//! | [`csv`] | CSV with a header | a column | the whole record |
-//! | [`jsonl`] | one JSON object a line | a field | the whole line |
+//! | `tsv` | `key TAB value` | before the first TAB | behind it |
+//! | `csv` | CSV with a header | a column | the whole record |
+//! | `jsonl` | one JSON object a line | a field | the whole line |
 
 use std::borrow::Cow;
 use std::fmt;

@@ -172,6 +172,14 @@ fn the_log_shows_entries_in_order_and_from_where_it_was_asked() {
 }
 
 #[test]
+fn a_large_load_leaves_a_checkpoint_behind() {
+    let place = Place::with(&records(50_000));
+    let stat: Value = serde_json::from_str(&place.run("stat", &["--json"]).done()).unwrap();
+    assert_eq!(stat["checkpoint_lsn"], stat["last_lsn"]);
+    assert_eq!(stat["keyspaces_at_checkpoint"][0]["records"], 50_000);
+}
+
+#[test]
 fn stat_tells_what_there_is() {
     let place = Place::with(FRUIT);
     let text = place.run("stat", &[]).done();
