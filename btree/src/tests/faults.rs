@@ -267,3 +267,28 @@ fn clean_memory_stays_inside_the_cache() {
     assert!(most < options.cache_bytes + (16 << 10), "{most} bytes of {}", options.cache_bytes);
     assert!(forest.statistics().evictions > 100);
 }
+
+#[test]
+fn the_longest_keys_and_long_values_come_back_from_disk() {
+    let disk = SimulatedDisk::new(1);
+    let options = crate::ForestOptions::default();
+    let forest = create(&disk, options.clone());
+    forest.create_tree(Lsn(1), KEYSPACE).unwrap();
+    let mut model = Model::new();
+    for n in 0..24u8 {
+        let mut key = vec![b'k'; logwood_base::limits::KEY_BYTES_MAX];
+        *key.last_mut().unwrap() = n;
+        let value = vec![n; if n % 8 == 0 { 1 << 20 } else { 10 }];
+        commit(&forest, 2 + u64::from(n), &[(&key, Some(&value))]);
+        model.insert(key, value);
+    }
+    require(&forest.tree(KEYSPACE).unwrap(), &forest.snapshot(), &model);
+    checkpoint(&forest).unwrap();
+    forest.shared.evict_everything();
+    require(&forest.tree(KEYSPACE).unwrap(), &forest.snapshot(), &model);
+    disk.crash(&mut fastrand::Rng::with_seed(1));
+    let (forest, _) = open(&disk, options).unwrap();
+    require(&forest.tree(KEYSPACE).unwrap(), &forest.snapshot(), &model);
+    let report = forest.verify(&mut |damage| panic!("{damage:?}"), &mut |_| {}).unwrap();
+    assert!(report.space_errors.is_empty(), "{:?}", report.space_errors);
+}
