@@ -26,7 +26,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         db.commit(batch, Durability::Durable).map(drop)
     })?;
-    report("point read", 1_000_000, |n| ks.get_with(&key(n * 7919 % 200_000), |value| assert!(value.is_some())))?;
+    report("point read", 1_000_000, |n| {
+        ks.get_with(&key(n * 7919 % 200_000), |value| assert!(value.is_some()))
+    })?;
     let entries = db.statistics().watermarks.visible;
     println!("{:?}", db.statistics().trees);
     drop((ks, db));

@@ -232,6 +232,9 @@ impl Core {
             let durable = self.log.sync().and_then(|()| self.publisher.settle());
             durable.map_err(|error| self.write_failed(error))?;
         }
+        // Nothing here is replicated: what is durable is decided. It rides on the next batch, and tells a later
+        // opening which entries behind damage are beyond doubt.
+        self.group.set_committed(at);
         let job = self.forest.begin_checkpoint(&Checkpoint {
             at,
             replay_from,

@@ -5,6 +5,7 @@ mod concurrent;
 mod crash;
 mod faults;
 mod hostile;
+mod inspection;
 mod lock;
 mod log_only;
 mod model;

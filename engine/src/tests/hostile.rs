@@ -119,18 +119,24 @@ fn damage_to_a_page_takes_its_keys_and_no_others_and_verify_names_it() {
     let pages: Vec<_> =
         files(&world).into_iter().filter(|path| path.to_string_lossy().contains("pages/")).collect();
     assert!(!pages.is_empty());
+    let (mut named, mut others_readable) = (0, 0);
     for path in pages {
         let bytes = world.disk.read_file(&path).unwrap();
-        let place = bytes.len() / 3;
-        let mut fork = world.fork();
-        fork.disk.flip_bit(&path, place as u64, 0x10);
-        let found = fork.verify_damage();
-        assert!(
-            found.iter().any(|damage| damage.corruption.path.ends_with(path.file_name().unwrap())),
-            "{found:?}"
-        );
-        is_named(&mut fork, &path.display().to_string());
+        for place in (64..bytes.len()).step_by(bytes.len() / 12).filter(|&place| bytes[place] != 0) {
+            let mut fork = world.fork();
+            fork.disk.flip_bit(&path, place as u64, 0x10);
+            let found = fork.verify_damage();
+            assert!(
+                found.iter().any(|damage| damage.corruption.path.ends_with(path.file_name().unwrap())),
+                "{found:?}"
+            );
+            if is_named(&mut fork, &path.display().to_string()) {
+                named += 1;
+                others_readable += usize::from(fork.readable_keys() > 0);
+            }
+        }
     }
+    assert!(named > 0 && others_readable > 0, "{named} damaged files, {others_readable} times others go on");
 }
 
 #[test]
@@ -138,15 +144,22 @@ fn verify_finds_every_flipped_byte_that_is_not_padding() {
     let world = sample();
     let mut rng = fastrand::Rng::with_seed(9);
     let mut missed = Vec::new();
-    for path in files(&world) {
-        let bytes = world.disk.read_file(&path).unwrap();
+    let paths = files(&world);
+    let newest = paths.iter().filter(|path| path.to_string_lossy().contains("log/")).max();
+    for path in &paths {
+        let mut bytes = world.disk.read_file(path).unwrap();
+        if Some(path) == newest {
+            // The seal at the very end proves what is before it; without it nothing acknowledged is missing.
+            let end = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(0);
+            bytes.truncate(end / 4096 * 4096);
+        }
         for _ in 0..8 * scale() {
             let Some(place) = (0..1000).map(|_| rng.usize(0..bytes.len())).find(|&place| bytes[place] != 0)
             else {
                 continue;
             };
             let fork = world.fork();
-            fork.disk.flip_bit(&path, place as u64, 0x04);
+            fork.disk.flip_bit(path, place as u64, 0x04);
             if fork.verify_damage().is_empty() {
                 missed.push(format!("{} at {place}", path.display()));
             }

@@ -407,15 +407,31 @@ impl World {
         assert!(damage.is_empty(), "{damage:?}");
     }
 
-    /// What verification finds.
-    pub(crate) fn verify_damage(&self) -> Vec<crate::Damage> {
-        let mut damage = Vec::new();
-        let environment = Environment {
+    /// How many keys of the closed directory can be read, when it opens.
+    pub(crate) fn readable_keys(&self) -> usize {
+        let Ok(db) = Database::open(DIR, self.options.clone()) else { return 0 };
+        let mut readable = 0;
+        for (name, records) in &self.history[self.history.len() - 1] {
+            let Ok(ks) = db.keyspace(name) else { continue };
+            readable += records.keys().filter(|key| ks.get(key).is_ok()).count();
+        }
+        readable
+    }
+
+    /// The same disk, clock and spawner, for calls beside the database.
+    pub(crate) fn environment(&self) -> Environment {
+        Environment {
             disk: Arc::new(self.disk.clone()),
             clock: self.clock.clone(),
             random: Arc::new(SeededRandom::new(1)),
             spawner: Arc::new(self.spawner.clone()),
-        };
+        }
+    }
+
+    /// What verification finds.
+    pub(crate) fn verify_damage(&self) -> Vec<crate::Damage> {
+        let mut damage = Vec::new();
+        let environment = self.environment();
         let before = self.disk.operations();
         crate::inspect::verify_in(&environment, Path::new(DIR), &mut |found| damage.push(found), &mut |_| {})
             .unwrap();

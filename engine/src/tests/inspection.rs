@@ -1,0 +1,134 @@
+//! Looking at directories, closed, live and torn, and what snapshots hold back.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::world::{DIR, Step, World};
+use crate::{Durability, Error, Lsn, inspect};
+
+fn lsns(world: &World, from: u64, limit: u64) -> crate::Result<Vec<u64>> {
+    let mut lsns = Vec::new();
+    inspect::log_entries_in(&world.environment(), Path::new(DIR), Lsn(from), limit, &mut |entry| {
+        assert!(entry.entry.is_ok());
+        lsns.push(entry.lsn.get());
+        ControlFlow::Continue(())
+    })?;
+    Ok(lsns)
+}
+
+#[test]
+fn stat_tells_what_a_directory_holds_also_while_it_is_open() {
+    let mut world = World::new(1);
+    world.open(0).unwrap();
+    let ks = world.db().create_keyspace("words").unwrap();
+    for n in 0..50u8 {
+        ks.put(&[n], &[n; 300]).unwrap();
+    }
+    world.db().checkpoint().unwrap();
+    ks.put(b"later", b"1").unwrap();
+    for closed in [false, true] {
+        if closed {
+            world.db().close().unwrap();
+        }
+        let before = world.disk.operations();
+        let stat = inspect::stat_in(&world.environment(), Path::new(DIR)).unwrap();
+        assert_eq!(world.disk.operations(), before, "looking changes nothing");
+        assert_eq!((stat.checkpoint_lsn, stat.last_lsn, stat.replay_from), (Lsn(51), Lsn(52), Lsn(52)));
+        assert_eq!((stat.keyspaces.len(), stat.keyspaces[0].records), (1, 50));
+        assert_eq!((stat.keyspaces[0].name.as_str(), stat.is_log_only), ("words", false));
+        assert_eq!((stat.database, stat.last_time_ms), (world.db().id(), 1_000_000));
+        assert_eq!(lsns(&world, 1, u64::MAX).unwrap(), (1..=52).collect::<Vec<_>>());
+        assert_eq!(lsns(&world, 10, 3).unwrap(), [10, 11, 12]);
+        assert_eq!(lsns(&world, 60, 3).unwrap(), [0; 0]);
+        let report = inspect::verify_in(
+            &world.environment(),
+            Path::new(DIR),
+            &mut |damage| panic!("{damage:?}"),
+            &mut |_| {},
+        );
+        let report = report.unwrap();
+        assert_eq!((report.entries, report.records, report.damages), (52, 50, 0));
+    }
+}
+
+#[test]
+fn what_is_not_there_is_not_found_and_what_was_let_go_is_too_old() {
+    let mut world = World::new(1);
+    let missing = inspect::stat_in(&world.environment(), Path::new("nowhere")).unwrap_err();
+    assert!(matches!(missing, Error::NotFound { .. }), "{missing}");
+    world.open(0).unwrap();
+    world.step(&Step::Create { keyspace: 0 }).unwrap();
+    for round in 0..4 {
+        for key in 0..90 {
+            world.step(&Step::Put { keyspace: 0, key, bytes: 60 + round, durable: true }).unwrap();
+        }
+        world.step(&Step::Checkpoint).unwrap();
+        world.step(&Step::Background { steps: 100 }).unwrap();
+    }
+    let stat = inspect::stat_in(&world.environment(), Path::new(DIR)).unwrap();
+    assert!(stat.first_lsn > Lsn(1), "the log lets entries go");
+    assert!(stat.first_lsn <= stat.replay_from);
+    assert!(matches!(lsns(&world, 1, 5), Err(Error::TooOld { .. })));
+    assert_eq!(lsns(&world, stat.first_lsn.get(), 1).unwrap(), [stat.first_lsn.get()]);
+}
+
+#[test]
+fn a_torn_tail_is_no_damage_and_stays() {
+    for seed in 0..60 {
+        let mut world = World::new(seed);
+        world.open(0).unwrap();
+        let ks = world.db().create_keyspace("k").unwrap();
+        for n in 0..30u8 {
+            ks.put_with(&[n], &[n; 900], Durability::Buffered).unwrap();
+        }
+        world.disk.crash(&mut fastrand::Rng::with_seed(seed));
+        drop(ks);
+        world.drop_all();
+        let before =
+            world.disk.paths().into_iter().map(|path| world.disk.read_file(&path)).collect::<Vec<_>>();
+        for _ in 0..2 {
+            let verified = inspect::verify_in(
+                &world.environment(),
+                Path::new(DIR),
+                &mut |damage| panic!("{damage:?}"),
+                &mut |_| {},
+            );
+            verified.unwrap();
+        }
+        let after =
+            world.disk.paths().into_iter().map(|path| world.disk.read_file(&path)).collect::<Vec<_>>();
+        assert!(before == after, "not even the tail is cut off");
+    }
+}
+
+#[test]
+fn a_held_snapshot_costs_one_version_of_each_leaf_and_gives_it_back() {
+    let mut world = World::new(1);
+    world.options = world.options.clone().cache_bytes(4 << 20);
+    world.open(0).unwrap();
+    let ks = world.db().create_keyspace("k").unwrap();
+    let write = |round: u32| {
+        for key in 0..400u32 {
+            let value = [round as u8; 200];
+            ks.put_with(&key.to_be_bytes(), &value, Durability::Buffered).unwrap();
+        }
+        let now = logwood_base::Clock::monotonic(&*world.clock);
+        world.spawner.run_until_idle(now, 200);
+    };
+    write(0);
+    let snapshot = world.db().snapshot();
+    let mut most = 0;
+    for round in 1..40 {
+        write(round);
+        most = most.max(world.db().statistics().trees.version_bytes);
+        assert_eq!(snapshot.get(&ks, &7u32.to_be_bytes()).unwrap().as_deref(), Some(&[0u8; 200][..]));
+    }
+    let statistics = world.db().statistics();
+    assert_eq!((statistics.trees.snapshots, statistics.trees.oldest_snapshot), (1, Some(snapshot.lsn())));
+    assert!(most < 1 << 20, "{most} bytes for 80 KB of records: bounded whatever is written");
+    assert!(statistics.replay_bytes <= 256 << 10, "the log is let go beside it");
+    drop(snapshot);
+    write(41);
+    let after = world.db().statistics().trees;
+    assert!(after.version_bytes < most && after.snapshots == 0, "{after:?}");
+}
