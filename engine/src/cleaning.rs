@@ -63,9 +63,9 @@ impl Core {
         self.checkpointer.stop();
         self.cleaner.stop();
         let settled = self.log.sync().and_then(|()| self.publisher.settle());
-        let ended = settled.and_then(|()| self.log.close());
+        let ended = self.log.close();
         *self.lock.lock() = None;
-        ended.map_err(|error| self.write_failed(error))
+        settled.and(ended).map_err(|error| self.write_failed(error))
     }
 }
 

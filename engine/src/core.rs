@@ -11,6 +11,7 @@ use logwood_base::sync::{Arc, Mutex};
 use logwood_base::{DatabaseId, Environment, Error, Lsn, Result, Term};
 use logwood_btree::Forest;
 use logwood_wal::{Group, Log};
+use std::ops::Deref;
 use std::path::PathBuf;
 
 use crate::Options;
@@ -44,6 +45,26 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     /// Released last, when everything above is gone: fields are dropped in the order of their declaration.
     pub(crate) lock: Mutex<Option<Box<dyn DirLock>>>,
+}
+
+/// What users' handles share. Background work holds the core alone, so that the last handle ends it and frees the
+/// directory before it is gone.
+#[derive(Debug)]
+pub(crate) struct Handle(pub(crate) Arc<Core>);
+
+impl Deref for Handle {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // What could not be written is not promised; nobody is left to be told.
+        let _ = self.0.close();
+    }
 }
 
 /// What decides the order of commits.

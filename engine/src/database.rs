@@ -8,7 +8,7 @@ use logwood_btree::verify::Damage;
 use logwood_wal::Durability;
 
 use crate::batch::Batch;
-use crate::core::Core;
+use crate::core::Handle;
 use crate::keyspace::Keyspace;
 use crate::options::Options;
 use crate::recovery;
@@ -41,7 +41,7 @@ use crate::verification::{VerifyProgress, VerifyReport};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Database {
-    core: Arc<Core>,
+    core: Arc<Handle>,
 }
 
 impl Database {
@@ -57,7 +57,7 @@ impl Database {
     /// - `UnsupportedFormat`: written by a newer version.
     /// - `InvalidArgument` for options that contradict each other, `DiskFull`, `Io`.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
-        recovery::open(path.as_ref(), options).map(|core| Self { core })
+        recovery::open(path.as_ref(), options).map(|core| Self { core: Arc::new(Handle(core)) })
     }
 
     /// The identity that all copies of this database share.
@@ -207,14 +207,14 @@ impl Database {
     }
 
     #[cfg(test)]
-    pub(crate) const fn core(&self) -> &Arc<Core> {
+    pub(crate) const fn core(&self) -> &Arc<Handle> {
         &self.core
     }
 
     /// Makes all commits durable, ends background work and frees the directory. Other handles answer `Closed` to
     /// writes from here on; what they read may still be read.
     ///
-    /// Dropping the last handle frees the directory too, and promises nothing about buffered commits.
+    /// Dropping the last handle does the same, and tells nobody when it fails.
     ///
     /// # Errors
     /// `Poisoned` when a write failed: reopen. The directory is free in any case.

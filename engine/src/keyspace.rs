@@ -9,7 +9,7 @@ use logwood_btree::{At, Value};
 use logwood_wal::Durability;
 
 use crate::catalog::KeyspaceShared;
-use crate::core::Core;
+use crate::core::Handle;
 use crate::entry::{self, Operation};
 use crate::range::{Range, behind_prefix, bounds, prefix_bounds};
 
@@ -33,11 +33,11 @@ use crate::range::{Range, behind_prefix, bounds, prefix_bounds};
 #[derive(Clone, Debug)]
 pub struct Keyspace {
     shared: Arc<KeyspaceShared>,
-    core: Arc<Core>,
+    core: Arc<Handle>,
 }
 
 impl Keyspace {
-    pub(crate) const fn new(shared: Arc<KeyspaceShared>, core: Arc<Core>) -> Self {
+    pub(crate) const fn new(shared: Arc<KeyspaceShared>, core: Arc<Handle>) -> Self {
         Self { shared, core }
     }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use logwood_base::sync::Arc;
 use logwood_base::{Lsn, Result};
 
-use crate::core::Core;
+use crate::core::Handle;
 use crate::publish::PendingWrite;
 
 /// A commit that has its place in the log. It is answered when it has reached the durability that was asked for and
@@ -37,13 +37,13 @@ use crate::publish::PendingWrite;
 #[must_use = "a commit is promised only when its ticket says so"]
 #[derive(Debug)]
 pub struct Ticket {
-    core: Arc<Core>,
+    core: Arc<Handle>,
     lsn: Lsn,
     write: LogWrite,
 }
 
 impl Ticket {
-    pub(crate) const fn new(core: Arc<Core>, lsn: Lsn, write: LogWrite) -> Self {
+    pub(crate) const fn new(core: Arc<Handle>, lsn: Lsn, write: LogWrite) -> Self {
         Self { core, lsn, write }
     }
 
