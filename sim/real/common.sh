@@ -23,7 +23,7 @@ workload() {
 # `LSN TAB last key of the batch`; a last line that was cut short does not count.
 acknowledged() {
   awk -v keys="$KEYS" -v batch="$BATCH" '
-    END { print whole * batch > keys * 2 ? keys * 2 : whole * batch }
+    END { print (whole * batch > keys * 2 ? keys * 2 : whole * batch) }
     NF == 2 && $2 ~ /^key[0-9]+$/ && length($2) == 11 { whole++ }' "$1"
 }
 
@@ -47,7 +47,7 @@ judge() {
     $2 == second[$1] { if (old) { print "a newer record behind an older one: " $1; bad = 1; exit } seconds++; next }
     $2 == first[$1] { old = 1; next }
     { print "not a record of the workload: " $0; bad = 1; exit }
-    END { if (!bad) print seconds > 0 ? (FNR == keys ? keys + seconds : "records are missing") : FNR }' \
+    END { if (!bad) print (seconds > 0 ? (FNR == keys ? keys + seconds : "records are missing") : FNR) }' \
     "$workload" "$state")
   case $lines in *[!0-9]*|'') die "$lines" ;; esac
   # No record was skipped: the keys are the first ones of the workload.
