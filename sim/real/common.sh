@@ -23,13 +23,14 @@ workload() {
 # `LSN TAB last key of the batch`; a last line that was cut short does not count.
 acknowledged() {
   awk -v keys="$KEYS" -v batch="$BATCH" '
-    END { print (whole * batch > keys * 2 ? keys * 2 : whole * batch) }
+    END { lines = whole * batch; if (lines > keys * 2) lines = keys * 2; print lines }
     NF == 2 && $2 ~ /^key[0-9]+$/ && length($2) == 11 { whole++ }' "$1"
 }
 
-# judge DIR WORKLOAD ACKS: verifies the database and compares every record with the oracle.
+# judge DIR WORKLOAD ACKS [BEFORE]: verifies the database and compares every record with the oracle. BEFORE is how many
+# lines the database already had when the load began.
 judge() {
-  local dir=$1 workload=$2 acks=$3 acked state lines
+  local dir=$1 workload=$2 acks=$3 before=${4:-0} acked state lines code
   acked=$(acknowledged "$acks")
   state=$(mktemp)
   if [ ! -e "$dir/log" ] || [ -z "$(ls -A "$dir/log")" ]; then
@@ -43,16 +44,18 @@ judge() {
   }
   "$LOGWOOD" verify "$dir" >/dev/null || die "verify after recovery: exit $?"
   lines=$(awk -F'\t' -v keys="$KEYS" '
-    NR == FNR { if (FNR <= keys) first[$1] = $2; else second[$1] = $2; next }
+    FILENAME == ARGV[1] { if (FNR <= keys) first[$1] = $2; else second[$1] = $2; next }
+    { records++ }
     $2 == second[$1] { if (old) { print "a newer record behind an older one: " $1; bad = 1; exit } seconds++; next }
     $2 == first[$1] { old = 1; next }
     { print "not a record of the workload: " $0; bad = 1; exit }
-    END { if (!bad) print (seconds > 0 ? (FNR == keys ? keys + seconds : "records are missing") : FNR) }' \
+    END { if (!bad) print (seconds == 0 ? records + 0 : records == keys ? keys + seconds : "records are missing") }' \
     "$workload" "$state")
   case $lines in *[!0-9]*|'') die "$lines" ;; esac
   # No record was skipped: the keys are the first ones of the workload.
   head -n "$(wc -l < "$state")" "$workload" | cut -f1 | cmp -s - <(cut -f1 "$state") || die "a key is missing in the middle"
   [ "$lines" -ge "$acked" ] || die "$acked lines were acknowledged, the state is that after $lines"
+  [ "$lines" -ge "$before" ] || die "$before lines were there before, the state is that after $lines"
   rm -f "$state"
   echo "$acked lines acknowledged, state is that after $lines: nothing lost"
 }
