@@ -1,4 +1,5 @@
-//! What a commit, a read and a replay cost on this machine: `cargo run --release -p logwood --example commit_costs`.
+//! What a commit, a read and a replay cost on this machine: `cargo run --release -p logwood --example commit_costs`,
+//! with the parent of a new directory to work in, if not the system's.
 //!
 //! A quick look while working on the commit path; the measured comparison with the device and with other engines is
 //! in `benches/`.
@@ -18,6 +19,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let value = [7u8; 150];
 
     report("durable commit", 2_000, |n| ks.put(&key(n), &value).map(drop))?;
+    let raw = std::fs::File::create(home.path().join("raw"))?;
+    let bytes = [7u8; 230];
+    report("one pwrite of the same bytes", 200_000, |n| {
+        let written = std::os::unix::fs::FileExt::write_all_at(&raw, &bytes, n * bytes.len() as u64);
+        written.map_err(|error| logwood::Error::Internal(error.to_string()))
+    })?;
     report("buffered commit", 200_000, |n| ks.put_with(&key(n), &value, Durability::Buffered).map(drop))?;
     report("durable batch of 1,000", 200, |n| {
         let mut batch = db.batch();
@@ -30,7 +37,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ks.get_with(&key(n * 7919 % 200_000), |value| assert!(value.is_some()))
     })?;
     let entries = db.statistics().watermarks.visible;
-    println!("{:?}", db.statistics().trees);
     drop((ks, db));
 
     let started = Instant::now();

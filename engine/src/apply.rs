@@ -18,6 +18,9 @@ use crate::fragments::Fragments;
 use crate::planted::{Bug, planted};
 use crate::state::EngineState;
 
+/// Bytes of operations that replay applies together.
+const GATHERED_BYTES_MAX: usize = 1 << 20;
+
 /// Applies entries, in order.
 #[derive(Debug)]
 pub(crate) struct Applier {
@@ -31,6 +34,10 @@ pub(crate) struct Applier {
     applied: Lsn,
     /// Entries up to here are in the trees that were opened.
     in_trees: Lsn,
+    /// Operations of commits that replay has taken in and the trees have not; see [`Applier::replay`].
+    gathered: Vec<u8>,
+    /// Whether there are such commits, if only empty ones.
+    gathers: bool,
     /// Named in errors.
     log: PathBuf,
 }
@@ -60,6 +67,8 @@ impl Applier {
             time_ms: state.time_ms,
             applied: before_first,
             in_trees: checkpoint,
+            gathered: Vec::new(),
+            gathers: false,
             log: log.to_owned(),
         })
     }
@@ -95,6 +104,41 @@ impl Applier {
             return next;
         }
         self.fragments.oldest().map_or(next, |oldest| oldest.min(next))
+    }
+
+    /// Takes an encoded entry in while nobody reads yet: the operations of several commits are gathered and applied
+    /// together, at the LSN of the last one, in the order of their keys. That touches each leaf once, and is what makes
+    /// replay fast. Answers whether the trees have all of it; [`Applier::flush`] sees to it.
+    pub(crate) fn replay(&mut self, lsn: Lsn, payload: &[u8]) -> Result<bool> {
+        let entry = Entry::decode(payload).map_err(|error| error.at(&self.log, lsn))?;
+        match entry.body {
+            Body::Commit(operations) if lsn > self.in_trees => {
+                self.gathered.extend_from_slice(operations.as_bytes());
+                self.gathers = true;
+                self.took(lsn, entry.time_ms);
+                if self.gathered.len() < GATHERED_BYTES_MAX {
+                    return Ok(false);
+                }
+                self.flush()?;
+            }
+            _ => {
+                self.flush()?;
+                self.apply_entry(lsn, &entry)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Applies what replay has gathered.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.gathers) {
+            return Ok(());
+        }
+        let mut gathered = std::mem::take(&mut self.gathered);
+        self.apply_operations(self.applied, Operations::new(&gathered))?;
+        gathered.clear();
+        self.gathered = gathered;
+        Ok(())
     }
 
     /// Takes an encoded entry in.

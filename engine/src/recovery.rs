@@ -245,16 +245,17 @@ impl Replay<'_> {
         let mut done = 0;
         let mut cursor = group.cursor(from);
         while let Some(entry) = cursor.next()? {
-            self.applier.apply(entry.lsn, entry.payload)?;
+            let whole = self.applier.replay(entry.lsn, entry.payload)?;
             self.bytes += crate::statistics::logged_bytes(entry.payload.len());
             done += 1;
             if done % PROGRESS_ENTRIES == 0 {
                 report(self.options, RecoveryStep::Replay, done, total, entry.lsn);
             }
-            if self.forest.dirty_bytes() as u64 > self.options.dirty_bytes_bound() {
+            if whole && self.forest.dirty_bytes() as u64 > self.options.dirty_bytes_bound() {
                 self.checkpoint()?;
             }
         }
+        self.applier.flush()?;
         report(self.options, RecoveryStep::Replay, done, total, last);
         Ok(done)
     }
