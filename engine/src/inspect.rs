@@ -40,6 +40,7 @@ use crate::commit::GROUP;
 use crate::directory::{Kind, Layout};
 use crate::entry::{DecodeError, Entry};
 use crate::options::Options;
+use crate::recovery::is_unfinished;
 use crate::state::EngineState;
 
 /// How often a call looks again when files go away under it.
@@ -167,6 +168,10 @@ pub fn verify_in(
         };
         if !moved || looks == LOOKS_MAX {
             let report = outcome?;
+            // What a crash left of a directory's creation is no damage: opening makes it anew.
+            if report.damages > 0 && kind == Kind::Database && is_unfinished(environment, &layout)? {
+                return Err(no_database(path));
+            }
             found.into_iter().for_each(on_damage);
             return Ok(report);
         }
@@ -343,12 +348,14 @@ fn is_gone(environment: &Environment, corruption: &Corruption) -> bool {
 fn look(environment: &Environment, path: &Path) -> Result<(Layout, Kind)> {
     let layout = Layout::new(path);
     match layout.kind(&*environment.disk) {
-        Ok(Kind::Empty) | Err(Error::NotFound { .. }) => {
-            Err(Error::NotFound { what: "database", name: path.display().to_string() })
-        }
+        Ok(Kind::Empty) | Err(Error::NotFound { .. }) => Err(no_database(path)),
         Ok(kind) => Ok((layout, kind)),
         Err(error) => Err(error),
     }
+}
+
+fn no_database(path: &Path) -> Error {
+    Error::NotFound { what: "database", name: path.display().to_string() }
 }
 
 /// Looks again when a file that was listed is gone: a live database lets files go.

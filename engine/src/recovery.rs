@@ -168,7 +168,7 @@ fn open_or_create_trees(
 }
 
 /// Whether nothing was ever promised about this directory.
-fn is_unfinished(environment: &Environment, layout: &Layout) -> Result<bool> {
+pub(crate) fn is_unfinished(environment: &Environment, layout: &Layout) -> Result<bool> {
     let disk = &*environment.disk;
     if Layout::has_files(disk, &layout.pages())? {
         return Ok(false);

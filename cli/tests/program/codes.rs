@@ -76,6 +76,19 @@ fn reading_where_no_database_is_is_1_and_makes_none() {
 }
 
 #[test]
+fn a_directory_whose_creation_was_cut_off_is_no_database_and_no_damage() {
+    let place = Place::new();
+    for folder in ["db", "db/manifest", "db/pages", "db/log"] {
+        fs::create_dir(place.path(folder)).unwrap();
+    }
+    place.file("db/log/00000000000000000001.log", &[0; 8192]);
+    place.run("verify", &[]).fails(1, "no logwood database");
+    place.run("scan", &[]).fails(1, "no logwood database");
+    place.run("put", &["k", "v"]).done();
+    assert_eq!(place.run("get", &["k"]).done(), "v\n");
+}
+
+#[test]
 fn a_directory_with_other_things_in_it_is_not_made_a_database() {
     let place = Place::new();
     fs::create_dir(place.path("db")).unwrap();
