@@ -285,8 +285,8 @@ impl Task for Background {
         if !core.publisher.is_settled()
             && let Err(error) = core.publisher.settle()
         {
-            core.stop(&error);
-            return Step::Wait(None);
+            core.write_failed(error);
+            return Step::Wait(Some(Duration::from_secs(1)));
         }
         let pressure = core.pressure();
         let Some(mut work) = core.checkpointer.work.try_lock() else {

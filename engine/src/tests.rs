@@ -1,6 +1,7 @@
 //! The database as a whole, on simulated disks and real ones.
 
 mod basics;
+mod checks;
 mod concurrent;
 mod crash;
 mod faults;
