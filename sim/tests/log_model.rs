@@ -117,6 +117,7 @@ mutations! {
     cleaning_before_the_new_header_is_a_false_alarm: CleanBeforeHeader FALSE_ALARM,
     no_window_lets_one_rotten_batch_hide_more: UnboundedFlight TOO_MANY,
     a_vote_before_its_segments_header_is_forgotten: VoteBeforeHeader FORGOTTEN,
+    a_vote_that_an_open_found_is_not_yet_answered: AdoptedVoteIsAnswered FORGOTTEN,
     a_source_that_goes_before_its_copy_takes_entries: SourceGoesBeforeCopy FALSE_ALARM,
     entries_that_go_before_their_base_are_missing: EntriesGoBeforeBase FALSE_ALARM,
     a_segment_that_goes_with_its_votes_forgets_them: VotesGo FORGOTTEN,

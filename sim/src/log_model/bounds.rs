@@ -276,7 +276,10 @@ pub fn shows(mutation: Mutation) -> Option<Bounds> {
         | Mutation::RoundDurableEnd
         | Mutation::NoFreshBlock => ENDS,
         Mutation::OneCopyOfAVote | Mutation::VotesBeforeTheEnd => VOTES,
-        Mutation::VotesGo | Mutation::VotesInSkippedSegments | Mutation::VoteBeforeHeader => ROLLING_VOTES,
+        Mutation::VotesGo
+        | Mutation::AdoptedVoteIsAnswered
+        | Mutation::VotesInSkippedSegments
+        | Mutation::VoteBeforeHeader => ROLLING_VOTES,
         Mutation::HeaderBeforeSync | Mutation::SealBeforeName | Mutation::NoDirectorySync => ROLLS,
         Mutation::UnseededChecksum => RECYCLES,
         Mutation::CachedTail | Mutation::AcknowledgeOverBuffered => BUFFERED,

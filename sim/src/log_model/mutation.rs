@@ -54,6 +54,8 @@ pub enum Mutation {
     /// A vote is answered while its segment's header is in flight. The file has then no valid header, the open after
     /// the next deletes it, and the vote stands in one place.
     VoteBeforeHeader,
+    /// A vote that an open found is answered as it is. It may stand in one header only, which rots.
+    AdoptedVoteIsAnswered,
     /// A segment goes while the copy of its entries is in flight.
     SourceGoesBeforeCopy,
     /// A segment goes while the base that lets its entries go is in flight.
@@ -95,7 +97,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, the design first.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::None,
         Self::AnyLaterBatchProves,
         Self::GoOnInTheSegment,
@@ -117,6 +119,7 @@ impl Mutation {
         Self::CleanBeforeHeader,
         Self::UnboundedFlight,
         Self::VoteBeforeHeader,
+        Self::AdoptedVoteIsAnswered,
         Self::SourceGoesBeforeCopy,
         Self::EntriesGoBeforeBase,
         Self::VotesGo,

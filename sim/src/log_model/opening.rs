@@ -157,6 +157,7 @@ impl LogWorld {
         state.process.synced = Position { segment: plan.number, offset: state.process.next };
         let start = views(&plan.groups);
         state.promise.serve(start);
+        self.answer_votes(state);
     }
 
     /// The header of the new segment, and for healing a copy of everything alive.

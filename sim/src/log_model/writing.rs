@@ -5,7 +5,7 @@
 //!   a sync, so it never shares a block with what was buffered before it.
 //! - Rule **window**: at most W batches are submitted and not acknowledged; they are acknowledged in order.
 //! - Rule **votes twice**: a vote is two batches in two blocks. It is answered when both, and the header of their
-//!   segment, are durable.
+//!   segment, are durable. One that an open found is answered only when it stands in two places of the log.
 //! - Rule **roll**: create k + 1, sync the directory, close k with a seal that names k + 1, sync k wholly, and only
 //!   then submit the header of k + 1.
 //! - Rule **letting go**: a segment goes only when what replaces its entries (copy, base, override) is acknowledged,
@@ -162,15 +162,30 @@ impl LogWorld {
             }
         }
         promise.forget(state.budget.faults() || state.fault.is_some());
-        let header = |flight: &Flight| flight.carries == Carries::Header;
+        self.answer_votes(state);
+    }
+
+    /// Answers every vote that may be: no copy of it, nor the header of its segment, is in flight, and it stands in two
+    /// places of the log. A vote that an open found, and nobody had answered, may stand in one only: it is asked for
+    /// again before it is answered.
+    pub fn answer_votes(&self, state: &mut State) {
+        let State { process, promise, .. } = state;
+        let header = |flight: &Flight| !flight.done && flight.carries == Carries::Header;
         if process.flights.iter().any(header) && !self.without(Mutation::VoteBeforeHeader) {
             return;
         }
+        let reader = Reader::new(&state.disk, Mutation::None);
         for group in 0..self.bounds.groups {
             let open = |flight: &Flight| !flight.done && flight.carries == Carries::Vote { group };
-            if !process.flights.iter().any(open) {
-                let index = usize::from(group);
-                promise.votes[index] = promise.votes[index].max(process.groups[index].vote);
+            let index = usize::from(group);
+            let vote = process.groups[index].vote;
+            if vote == promise.votes[index] || process.flights.iter().any(open) {
+                continue;
+            }
+            let places = reader.vote_places(&process.chain, group, vote);
+            let careless = [Mutation::AdoptedVoteIsAnswered, Mutation::OneCopyOfAVote].contains(&self.mutation);
+            if places >= 2 || careless {
+                promise.votes[index] = promise.votes[index].max(vote);
             }
         }
     }
