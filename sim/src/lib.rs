@@ -1,6 +1,9 @@
 //! Models and deterministic simulation of logwood.
 //!
-//! [`log_model`] is the clearest statement of the log's rules in the project: a bounded model of them, searched whole.
+//! | module | what it is | run it |
+//! |---|---|---|
+//! | [`log_model`] | the log's rules, written down and searched whole: the clearest statement of them in the project | `--example log_model` |
+//! | [`simulation`] | the shipped engine through whole lives drawn from one seed, with power cuts, kills, faults and rot | `--example simulate` |
 
 pub mod log_model;
 pub mod simulation;

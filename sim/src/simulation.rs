@@ -87,7 +87,21 @@ impl fmt::Display for Failure {
 /// # Errors
 /// The first broken promise, a panic of the engine included.
 pub fn simulate(seed: u64, steps: u32) -> Result<Summary, Box<Failure>> {
+    run(World::new(seed), seed, steps)
+}
+
+/// As [`simulate`], on a disk that acknowledges durable writes of the log and never stores them. The promises cannot be
+/// kept there: a simulator that finds nothing wrong would find nothing at all.
+///
+/// # Errors
+/// As [`simulate`].
+pub fn simulate_lying_disk(seed: u64, steps: u32) -> Result<Summary, Box<Failure>> {
     let mut world = World::new(seed);
+    world.lying_disk = true;
+    run(world, seed, steps)
+}
+
+fn run(mut world: World, seed: u64, steps: u32) -> Result<Summary, Box<Failure>> {
     let outcome = catch_unwind(AssertUnwindSafe(|| world.live(steps)));
     let message = match outcome {
         Ok(Ok(())) => {

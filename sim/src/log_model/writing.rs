@@ -183,7 +183,8 @@ impl LogWorld {
                 continue;
             }
             let places = reader.vote_places(&process.chain, group, vote);
-            let careless = [Mutation::AdoptedVoteIsAnswered, Mutation::OneCopyOfAVote].contains(&self.mutation);
+            let careless =
+                [Mutation::AdoptedVoteIsAnswered, Mutation::OneCopyOfAVote].contains(&self.mutation);
             if places >= 2 || careless {
                 promise.votes[index] = promise.votes[index].max(vote);
             }

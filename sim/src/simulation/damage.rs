@@ -30,7 +30,8 @@ impl World {
         }
         let whole = self.oracle.newest().clone();
         let clean = self.disk.snapshot();
-        let told = self.open_copy(&clean, &whole).map_err(|error| format!("a closed, whole database: {error}"))?;
+        let told =
+            self.open_copy(&clean, &whole).map_err(|error| format!("a closed, whole database: {error}"))?;
         if told != Told::NotAtAll {
             return Err(format!("a closed, whole database is named damaged {told:?}"));
         }

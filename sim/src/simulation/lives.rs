@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use logwood::{Database, Error, Keyspace, Result, Snapshot};
 
+use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+
 use super::oracle::{Death, Records, State, difference, digest};
 use super::world::{DIRECTORY, World};
 
@@ -66,6 +68,10 @@ impl World {
                 Err(error) => return Err(format!("opening failed without a cause: {error}")),
             }
         }
+        if self.lying_disk {
+            let lie = [Operation::WriteDurable, Operation::Sync];
+            self.disk.set_fault(Fault::new(&lie, Outcome::Lost).on("log/").for_ever());
+        }
         self.check_recovered(death)
     }
 
@@ -73,9 +79,13 @@ impl World {
         let db = self.db();
         self.keyspaces = handles(&db).map_err(|error| format!("after opening: {error}"))?;
         let snapshot = db.snapshot();
-        let found = read_all(&self.keyspaces, &snapshot).map_err(|error| format!("reading after opening: {error}"))?;
+        let found = read_all(&self.keyspaces, &snapshot)
+            .map_err(|error| format!("reading after opening: {error}"))?;
         let visible = db.visible_lsn();
-        self.trace.note(&format!("opened after {death:?}, visible {visible}, disk calls {}", self.disk.operations()));
+        self.trace.note(&format!(
+            "opened after {death:?}, visible {visible}, disk calls {}",
+            self.disk.operations()
+        ));
         self.trace.count("lives");
         self.oracle.recovered(found, visible, death)?;
         if self.rng.u8(..3) == 0 {
@@ -190,7 +200,9 @@ impl World {
             match (counted, summed) {
                 (Ok(count), Ok(sum)) if count == expected.count && sum == expected => {}
                 (Ok(count), Ok(sum)) => {
-                    return Err(format!("{name}: count {count}, digest {sum:?}; its records give {expected:?}"));
+                    return Err(format!(
+                        "{name}: count {count}, digest {sum:?}; its records give {expected:?}"
+                    ));
                 }
                 (Err(error), _) | (_, Err(error)) => self.excuse("counting", &error)?,
             }

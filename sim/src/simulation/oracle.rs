@@ -65,9 +65,10 @@ impl Oracle {
         }
     }
 
-    /// Everything so far was made durable.
+    /// Everything that has its place in the log was made durable.
     pub fn synced(&mut self) {
-        self.acknowledged(self.versions.len() - 1, true);
+        let last = self.versions.iter().rposition(|version| version.lsn != Lsn::MAX);
+        self.acknowledged(last.unwrap_or(0), true);
     }
 
     /// The state of the newest commit up to `lsn`.
@@ -87,7 +88,8 @@ impl Oracle {
             Death::Process => self.written.max(self.durable),
         };
         // Several commits may leave the same state; one that is not visible is not there.
-        let there = |version: &Version| version.state == found && (version.lsn <= visible || version.lsn == Lsn::MAX);
+        let there =
+            |version: &Version| version.state == found && (version.lsn <= visible || version.lsn == Lsn::MAX);
         if !self.versions[least..].iter().any(there) {
             return Err(format!("visible_lsn is {visible}: {}", self.explain(&found, least)));
         }
@@ -100,7 +102,9 @@ impl Oracle {
         let older = (0..least).rev().find(|&at| self.versions[at].state == *found);
         if let Some(older) = older {
             let (have, need) = (self.versions[older].lsn, self.versions[least].lsn);
-            return format!("acknowledged commits are lost: the database ends at LSN {have}, promised was {need}");
+            return format!(
+                "acknowledged commits are lost: the database ends at LSN {have}, promised was {need}"
+            );
         }
         let promised = &self.versions[least].state;
         format!(
@@ -161,4 +165,48 @@ pub fn digest(records: &Records) -> Digest {
     let mut digest = Digest::EMPTY;
     records.iter().for_each(|(key, value)| digest.add(key, value));
     digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(value: u8) -> State {
+        let records = Records::from([(b"key".to_vec(), Arc::from([value].as_slice()))]);
+        State::from([("k".to_owned(), records)])
+    }
+
+    fn three_commits() -> Oracle {
+        let mut oracle = Oracle::new();
+        for value in 1..=3 {
+            oracle.begun(Lsn(u64::from(value)), state(value));
+        }
+        oracle.acknowledged(1, true);
+        oracle.acknowledged(2, false);
+        oracle
+    }
+
+    #[test]
+    fn a_power_cut_may_take_what_was_buffered_and_a_kill_may_not() {
+        three_commits().recovered(state(1), Lsn(1), Death::Power).unwrap();
+        three_commits().recovered(state(3), Lsn(3), Death::Power).unwrap();
+        three_commits().recovered(state(2), Lsn(2), Death::Process).unwrap();
+        let lost = three_commits().recovered(state(1), Lsn(1), Death::Process).unwrap_err();
+        assert!(lost.contains("lost"), "{lost}");
+    }
+
+    #[test]
+    fn a_lost_acknowledged_commit_and_an_unknown_state_are_failures() {
+        let lost = three_commits().recovered(State::new(), Lsn(0), Death::Power).unwrap_err();
+        assert!(lost.contains("acknowledged commits are lost"), "{lost}");
+        let unknown = three_commits().recovered(state(9), Lsn(3), Death::Power).unwrap_err();
+        assert!(unknown.contains("equals no state"), "{unknown}");
+    }
+
+    #[test]
+    fn what_was_dropped_once_may_not_return() {
+        let mut oracle = three_commits();
+        oracle.recovered(state(1), Lsn(1), Death::Power).unwrap();
+        oracle.recovered(state(2), Lsn(2), Death::Power).unwrap_err();
+    }
 }

@@ -63,6 +63,8 @@ pub struct World {
     pub full: bool,
     /// Whether what will stop the disk is a power cut; otherwise it is a kill.
     pub stopped_by_power: bool,
+    /// The disk acknowledges durable writes of the log and never stores them.
+    pub lying_disk: bool,
     pub(super) options: Options,
 }
 
@@ -99,6 +101,7 @@ impl World {
             faulty: false,
             full: false,
             stopped_by_power: false,
+            lying_disk: false,
             options,
         }
     }
