@@ -72,7 +72,10 @@ impl Shared {
                 count: 1,
             };
             let more = payload.len() + ENTRY_FIXED_BYTES + FIXED_BYTES;
-            let image = open_image(queue, spare, next_sequence, (more, limit, batches_max));
+            let has_place = |image: &Image| {
+                image.frames.len() < batches_max || image.is_continued_by(group.epoch, &fields)
+            };
+            let image = open_image(queue, spare, next_sequence, (more, limit), has_place);
             image.put_entry(group.epoch, fields, *term, payload);
             image.durable |= append.durability == Durability::Durable;
             sequence = image.sequence;

@@ -80,16 +80,20 @@ impl Image {
         room_for(self.bytes.len())
     }
 
-    /// Adds one entry to the last batch when it continues it, else to a new one.
-    pub(crate) fn put_entry(&mut self, epoch: u64, fields: BatchFields, term: Term, payload: &[u8]) {
-        let joins = self.frames.last().is_some_and(|frame| {
+    /// Whether an entry goes into the last batch, or needs one of its own.
+    pub(crate) fn is_continued_by(&self, epoch: u64, fields: &BatchFields) -> bool {
+        self.frames.last().is_some_and(|frame| {
             frame.epoch == epoch
                 && frame.fields.kind == fields.kind
                 && frame.fields.group == fields.group
                 && frame.fields.append_term == fields.append_term
                 && frame.fields.last_lsn().next() == fields.first_lsn
-        });
-        if !joins {
+        })
+    }
+
+    /// Adds one entry to the last batch when it continues it, else to a new one.
+    pub(crate) fn put_entry(&mut self, epoch: u64, fields: BatchFields, term: Term, payload: &[u8]) {
+        if !self.is_continued_by(epoch, &fields) {
             let start = self.bytes.len();
             batch::begin(&mut self.bytes);
             let body = Body::Entries;

@@ -228,16 +228,18 @@ fn no_group(id: GroupId) -> Error {
     Error::NotFound { what: "group", name: id.to_string() }
 }
 
-/// The image that takes entries now: the last queued one if it is open and small enough, else a new one.
+/// The image that takes an entry now: the last queued one if it is open, small enough and has a place for it, else a
+/// new one.
 pub(crate) fn open_image<'q>(
     queue: &'q mut VecDeque<Image>,
     spare: &mut Vec<AlignedBuffer>,
     next_sequence: &mut u64,
-    (more, limit, batches_max): (usize, usize, usize),
+    (more, limit): (usize, usize),
+    has_place: impl Fn(&Image) -> bool,
 ) -> &'q mut Image {
     let fits = queue.back().is_some_and(|image| {
         let small = image.bytes.is_empty() || image.bytes.len() + more <= limit;
-        image.open && small && image.frames.len() < batches_max
+        image.open && small && has_place(image)
     });
     if fits {
         let last = queue.len() - 1;
