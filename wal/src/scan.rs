@@ -356,7 +356,8 @@ impl Scanner<'_, '_> {
 
     fn replay_segment(&mut self, link: &mut Link, bound: Option<(u32, u32)>) -> Result<()> {
         let newest = bound.is_none();
-        let size = link.file.size()?.min(u64::from(link.header.segment_bytes));
+        let file_bytes = link.file.size()?;
+        let size = file_bytes.min(u64::from(link.header.segment_bytes));
         let bytes = self.read_whole(&*link.file, size, newest)?;
         let number = link.header.segment;
         let segment = self.bytes_of(number, &bytes);
@@ -391,9 +392,22 @@ impl Scanner<'_, '_> {
             tracing::debug!(segment = %number, end = link.end, ?decision, label, "end rule");
             let limit = bound.map_or(u32::MAX, |(end, _)| end);
             if !self.settle(link, decision, &segment, limit) {
+                if newest && decision == Decision::End && file_bytes < u64::from(link.header.segment_bytes) {
+                    self.cut_short(link, file_bytes);
+                }
                 return Ok(());
             }
         }
+    }
+
+    /// The newest segment is shorter than its header says. A file has its whole length, durably, before it gets a
+    /// header, so no crash does that; and what stood behind the cut is evidence that is gone with it.
+    fn cut_short(&mut self, link: &Link, file_bytes: u64) {
+        let (path, expected) = (link.file.path(), format!("{} bytes", link.header.segment_bytes));
+        let damage =
+            Corruption::new(path, file_bytes, "segment length", expected, format!("{file_bytes} bytes"));
+        self.damage.push(damage.affecting("whatever stood behind"));
+        self.enter_hole(true);
     }
 
     /// Does what the end rule decided. Answers whether to go on behind a hole.

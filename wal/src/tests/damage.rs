@@ -69,6 +69,19 @@ fn a_torn_last_batch_is_dropped_but_a_torn_middle_batch_is_refused() {
 }
 
 #[test]
+fn the_newest_segment_cut_short_behind_its_header_is_named() {
+    let (world, expected) = closed_log(20);
+    let files = log_files(&world);
+    let path = files.last().unwrap();
+    let bytes = world.disk.read_file(path).unwrap().len() as u64;
+    for size in [4096, 5 * 4096, 9 * 4096 + 200, 12 * 4096, bytes - 4096, bytes - 1] {
+        let damaged = World::over(world.disk.snapshot(), 1);
+        damaged.disk.truncate(path, size);
+        assert!(!right_or_named(&damaged, &expected, &format!("cut to {size} bytes")), "{size} bytes opened");
+    }
+}
+
+#[test]
 fn every_damaged_or_zeroed_acknowledged_batch_is_named() {
     let (world, expected) = closed_log(150);
     let mut rng = Rng::with_seed(4);
