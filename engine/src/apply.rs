@@ -18,9 +18,6 @@ use crate::fragments::Fragments;
 use crate::planted::{Bug, planted};
 use crate::state::EngineState;
 
-/// Bytes of operations that replay applies together.
-const GATHERED_BYTES_MAX: usize = 1 << 20;
-
 /// Applies entries, in order.
 #[derive(Debug)]
 pub(crate) struct Applier {
@@ -109,14 +106,14 @@ impl Applier {
     /// Takes an encoded entry in while nobody reads yet: the operations of several commits are gathered and applied
     /// together, at the LSN of the last one, in the order of their keys. That touches each leaf once, and is what makes
     /// replay fast. Answers whether the trees have all of it; [`Applier::flush`] sees to it.
-    pub(crate) fn replay(&mut self, lsn: Lsn, payload: &[u8]) -> Result<bool> {
+    pub(crate) fn replay(&mut self, lsn: Lsn, payload: &[u8], gathered_bytes_max: usize) -> Result<bool> {
         let entry = Entry::decode(payload).map_err(|error| error.at(&self.log, lsn))?;
         match entry.body {
             Body::Commit(operations) if lsn > self.in_trees => {
                 self.gathered.extend_from_slice(operations.as_bytes());
                 self.gathers = true;
                 self.took(lsn, entry.time_ms);
-                if self.gathered.len() < GATHERED_BYTES_MAX {
+                if self.gathered.len() < gathered_bytes_max {
                     return Ok(false);
                 }
                 self.flush()?;

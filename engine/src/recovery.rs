@@ -39,6 +39,9 @@ use crate::statistics::{Counters, RecoveryReport};
 /// Entries between two calls of the progress callback.
 const PROGRESS_ENTRIES: u64 = 16 << 10;
 
+/// Most bytes of operations that replay applies together.
+const GATHERED_BYTES_MAX: usize = 1 << 20;
+
 /// Tells databases of this process apart.
 static INSTANCES: AtomicU64 = AtomicU64::new(1);
 
@@ -243,9 +246,10 @@ impl Replay<'_> {
         let (from, last) = (self.opened.replay_from, group.last().0);
         let total = last.next().entries_since(from);
         let mut done = 0;
+        let gathered_bytes_max = GATHERED_BYTES_MAX.min(self.options.dirty_bytes_bound() as usize / 4);
         let mut cursor = group.cursor(from);
         while let Some(entry) = cursor.next()? {
-            let whole = self.applier.replay(entry.lsn, entry.payload)?;
+            let whole = self.applier.replay(entry.lsn, entry.payload, gathered_bytes_max)?;
             self.bytes += crate::statistics::logged_bytes(entry.payload.len());
             done += 1;
             if done % PROGRESS_ENTRIES == 0 {
