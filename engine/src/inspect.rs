@@ -359,7 +359,7 @@ fn no_database(path: &Path) -> Error {
 }
 
 /// Looks again when a file that was listed is gone: a live database lets files go.
-fn patiently<T>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn patiently<T>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let mut looks = 0;
     loop {
         looks += 1;

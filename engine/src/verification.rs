@@ -10,6 +10,7 @@ use logwood_wal::Log;
 
 use crate::core::Core;
 use crate::directory::Layout;
+use crate::inspect::patiently;
 
 /// How far a verification has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -51,9 +52,21 @@ impl Core {
     ) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         let layout = Layout::new(&self.path);
-        let inspection = Log::inspect(&self.environment, &layout.log(), &mut |scan| {
-            progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
-        })?;
+        // Held, so that no segment goes while it is read; files prepared ahead may still come and go.
+        let _held = self.group.hold("verification", self.group.first_lsn());
+        let mut look = || {
+            patiently(|| {
+                Log::inspect(&self.environment, &layout.log(), &mut |scan| {
+                    progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
+                })
+            })
+        };
+        let mut inspection = look()?;
+        if !inspection.damage.is_empty() {
+            // The log was written meanwhile: what is really damaged is damaged twice.
+            let before = std::mem::replace(&mut inspection, look()?).damage;
+            inspection.damage.retain(|damage| before.contains(damage));
+        }
         report.add_log(&inspection, on_damage);
         let before = report.bytes;
         let trees = self.forest.verify(on_damage, &mut |tree| {
