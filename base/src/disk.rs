@@ -228,7 +228,8 @@ pub trait File: Send + Sync + Debug {
     fn set_size(&self, size: u64) -> Result<()>;
 }
 
-/// Makes `path` and every missing parent, and syncs each directory that gained a name.
+/// Makes `path` and every missing parent, and syncs each directory that gained a name. The name of the directory that
+/// was there already is synced too: whoever made it may have crashed, or never synced it.
 ///
 /// # Errors
 /// As [`Disk::create_dir`] and [`Disk::sync_dir`].
@@ -242,12 +243,21 @@ pub fn create_dir_all(disk: &dyn Disk, path: &Path) -> Result<()> {
             _ => break,
         }
     }
+    if missing.last() != Some(&current) {
+        sync_parent(disk, &current)?;
+    }
     for directory in missing.iter().rev() {
         disk.create_dir(directory)?;
-        if let Some(parent) = directory.parent() {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            disk.sync_dir(parent)?;
-        }
+        sync_parent(disk, directory)?;
     }
     Ok(())
+}
+
+/// Makes the name of a directory durable. The root has none.
+fn sync_parent(disk: &dyn Disk, directory: &Path) -> Result<()> {
+    match directory.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => disk.sync_dir(Path::new(".")),
+        Some(parent) => disk.sync_dir(parent),
+        None => Ok(()),
+    }
 }

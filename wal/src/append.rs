@@ -230,10 +230,11 @@ impl Shared {
         if lsn > LSN_MAX || lsn < group.log.record.base.0 || (lsn > Lsn::ZERO) != (term >= Term::FIRST) {
             return Err(Error::InvalidArgument(format!("base {lsn} in term {term}")));
         }
-        if lsn <= group.log.record.committed && !group.log.keeps_entries_above(lsn, term) {
+        let keeps_entries = group.log.keeps_entries_above(lsn, term);
+        if lsn <= group.log.record.committed && !keeps_entries {
             return Err(Error::InvalidArgument(format!("base {lsn} in term {term} contradicts the log")));
         }
-        let keeps_entries = group.log.set_base(lsn, term, membership.clone());
+        group.log.set_base(lsn, term, membership.clone(), keeps_entries);
         let mut freed = 0;
         if keeps_entries {
             while let Some(bytes) = group.recent.evict(lsn) {

@@ -23,7 +23,7 @@ use logwood_base::sync::{Arc, MutexGuard};
 use logwood_base::{LogPosition, Result};
 
 use crate::format::batch::{self, Kind, Placement};
-use crate::format::block_up;
+use crate::format::{BLOCK, block_up};
 use crate::image::{Body, Frame, Image};
 use crate::index::Run;
 use crate::mutants::planted;
@@ -143,6 +143,12 @@ impl Shared {
     ) -> MutexGuard<'a, State> {
         let (segment, offset, flight) = self.place(&mut state, &mut image);
         state.dirty = true;
+        // The first bytes in a block are written with the rest of it: of a block that is not in the page cache, a part
+        // cannot be written before the disk has been read. The tail stays exact, and what follows goes over the zeros.
+        let end = offset + image.bytes.len() as u32;
+        if end - end % BLOCK >= offset {
+            image.bytes.pad_to((block_up(end) - offset) as usize);
+        }
         let written = segment.file.write_at(u64::from(offset), &image.bytes);
         state.give_back(image.bytes, self.options.batch_limit());
         let wakers = match written {

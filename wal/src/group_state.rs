@@ -103,9 +103,9 @@ impl GroupLog {
         self.term_of(lsn).is_some_and(|held| held == term || held == Term::NONE)
     }
 
-    /// Moves the base. Answers whether entries above it stayed.
-    pub(crate) fn set_base(&mut self, lsn: Lsn, term: Term, membership: (Lsn, Vec<u8>)) -> bool {
-        let keeps = self.keeps_entries_above(lsn, term);
+    /// Moves the base. `keeps` says whether the entries above it stay: whoever writes a base decides it by
+    /// [`keeps_entries_above`](Self::keeps_entries_above), whoever reads one is told.
+    pub(crate) fn set_base(&mut self, lsn: Lsn, term: Term, membership: (Lsn, Vec<u8>), keeps: bool) {
         let record = &mut self.record;
         record.base = (lsn, term);
         record.committed = record.committed.max(lsn);
@@ -122,7 +122,6 @@ impl GroupLog {
         } else {
             self.terms = TermIndex::default();
         }
-        keeps
     }
 
     /// Remembers what is committed; never more than the group has.

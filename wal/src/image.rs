@@ -118,7 +118,9 @@ impl Image {
         let start = self.bytes.len();
         batch::begin(&mut self.bytes);
         match &body {
-            Body::Base { membership, .. } => batch::put_membership(&mut self.bytes, membership),
+            Body::Base { membership, keeps_entries } => {
+                batch::put_base(&mut self.bytes, *keeps_entries, membership);
+            }
             Body::State { vote, membership } => batch::put_state(&mut self.bytes, *vote, membership),
             Body::Seal | Body::Entries => {}
         }

@@ -169,7 +169,7 @@ impl Log {
         limits::check("groups", state.groups.len() + 1, GROUPS_MAX)?;
         self.shared.check_table(&state, base.membership.len() + 128)?;
         let mut log = GroupLog::default();
-        log.set_base(base.lsn, base.term, (base.lsn, base.membership));
+        log.set_base(base.lsn, base.term, (base.lsn, base.membership), false);
         log.record.last = log.record.base;
         let group = GroupState {
             stored: base.lsn,

@@ -4,11 +4,15 @@
 //! that may have replaced entries, so that everything above the last known commit LSN is doubtful until something
 //! later confirms it: a header's table, a base, a copy, or the `prev_term` of an append that names (LSN, term). Two
 //! logs that hold the same (LSN, term) agree in everything before it; so one match settles all. Where the match
-//! fails, the doubtful entries become a gap whose end is known, to be fetched.
+//! fails, the doubtful entries become a gap whose end is known, to be fetched. They do so at once, and an entry that is
+//! read behind the hole ends the doubt: so none of those ever vouches for what the hole may have replaced.
+//!
+//! A base that a batch moves says itself whether the entries above it stay. What was replaced by a snapshot's may have
+//! gone with its segment, and then nothing here could tell.
 
 use logwood_base::{LogPosition, Lsn, NodeId, Term};
 
-use crate::format::batch::{Batch, Kind, StateBody};
+use crate::format::batch::{BaseBody, Batch, Kind, StateBody};
 use crate::format::header::GroupRecord;
 use crate::group_state::{GroupLog, Violation};
 use crate::index::Run;
@@ -44,7 +48,7 @@ impl Replay {
         match batch.fields.kind {
             Kind::Append => self.append(batch, start, end)?,
             Kind::Copy => self.copy(batch, start, end)?,
-            Kind::Base => self.base(batch),
+            Kind::Base => self.base(batch)?,
             Kind::State => {
                 if let Ok(StateBody { vote, membership }) = batch.state() {
                     self.adopt_vote(vote);
@@ -79,9 +83,9 @@ impl Replay {
         let fields = &batch.fields;
         let last_term = batch.entries().last().map_or(Term::NONE, |entry| entry.term);
         if self.doubt.is_some_and(|doubt| fields.last_lsn() >= doubt) {
-            let above = self.log.record.last.0 > fields.last_lsn();
             self.confirm(fields.last_lsn(), last_term);
-            self.doubt = above.then(|| fields.last_lsn().next());
+            // A copy tells nothing of what is above it, nor where the group ends.
+            self.doubt = Some(fields.last_lsn().next());
         }
         let record = &self.log.record;
         if fields.first_lsn <= record.base.0 && fields.last_lsn() <= record.base.0 {
@@ -104,26 +108,51 @@ impl Replay {
         Ok(())
     }
 
-    fn base(&mut self, batch: &Batch<'_>) {
+    fn base(&mut self, batch: &Batch<'_>) -> Result<(), Violation> {
         let (lsn, term) = (batch.fields.first_lsn, batch.fields.prev_term);
-        let Ok((membership_lsn, membership)) = batch.base_membership() else { return };
-        let keeps = self.log.set_base(lsn, term, (membership_lsn, membership.to_vec()));
-        if keeps {
+        let Ok(BaseBody { keeps_entries, membership }) = batch.base() else { return Ok(()) };
+        if lsn < self.log.record.base.0 {
+            return Err(violation("base", format!(">= {}", self.log.record.base.0), lsn));
+        }
+        if keeps_entries {
+            // The group held the base's entry in its term.
+            self.confirm_base(lsn, term);
+            if !self.log.keeps_entries_above(lsn, term) {
+                let held = self.log.term_of(lsn).unwrap_or_default();
+                return Err(violation("base", say((lsn, held)), say((lsn, term))));
+            }
+        }
+        self.move_base((lsn, term), (membership.0, membership.1.to_vec()), keeps_entries);
+        Ok(())
+    }
+
+    /// Entries up to a base are of no interest any more; those above it go too, or are as doubtful as they were.
+    fn move_base(&mut self, (lsn, term): (Lsn, Term), membership: (Lsn, Vec<u8>), keeps_entries: bool) {
+        self.log.set_base(lsn, term, membership, keeps_entries);
+        if keeps_entries {
             self.log.index.drop_to(lsn);
+            self.doubt = self.doubt.map(|doubt| doubt.max(lsn.next()));
         } else {
             self.log.index.clear();
-        }
-        if let Some(doubt) = self.doubt {
-            self.doubt = Some(doubt.max(lsn.next()));
+            self.doubt = None;
         }
     }
 
-    /// Compares with a later header's table, or, behind a hole, learns from it.
+    /// Compares with a later header's table, or, behind a hole, learns from it. A table that does not fit is a hole
+    /// too: batches are missing, and nobody knows which.
     pub(crate) fn check_table(&mut self, table: &GroupRecord) -> Result<(), Violation> {
+        let mut fits = Ok(());
+        if self.doubt.is_none() {
+            fits = self.compare(table);
+            if fits.is_err() {
+                self.enter_hole();
+            }
+        }
         if self.doubt.is_some() {
             if table.base.0 > self.log.record.base.0 {
-                let keeps = self.log.set_base(table.base.0, table.base.1, table.membership.clone());
-                if keeps { self.log.index.drop_to(table.base.0) } else { self.log.index.clear() }
+                // Whether what is above it stayed is for the last entry to tell.
+                self.confirm_base(table.base.0, table.base.1);
+                self.move_base(table.base, table.membership.clone(), true);
             }
             self.confirm(table.last.0, table.last.1);
             self.doubt = None;
@@ -134,6 +163,10 @@ impl Replay {
             self.log.set_committed(table.committed);
         }
         self.adopt_vote(table.vote);
+        fits.and_then(|()| self.compare(table))
+    }
+
+    fn compare(&self, table: &GroupRecord) -> Result<(), Violation> {
         let record = &self.log.record;
         if record.last != table.last {
             return Err(violation("last entry in table", say(record.last), say(table.last)));
@@ -142,6 +175,14 @@ impl Replay {
             return Err(violation("base in table", say(record.base), say(table.base)));
         }
         Ok(())
+    }
+
+    /// As [`confirm`](Self::confirm), for a base that keeps what is above it. A term that is not known here is no
+    /// contradiction, and what is below the base goes anyway.
+    fn confirm_base(&mut self, lsn: Lsn, term: Term) {
+        if self.log.term_of(lsn) != Some(Term::NONE) {
+            self.confirm(lsn, term);
+        }
     }
 
     /// Something later says that the group held `lsn` in `term`. Either it does, and all before is confirmed, or what

@@ -50,10 +50,12 @@ impl Shared {
         }
         let Some(next) = state.prepared.pop_front() else { return Ok(state) };
         state.exclusive = true;
-        state = self.write_closing_seal(state, &next);
-        while !state.in_flight.is_empty() && state.poison.is_none() {
-            self.drained.wait(&mut state);
+        // The seal is a batch in flight like any other.
+        if state.batches_in_flight >= self.options.batches_in_flight_max {
+            state = self.drain(state);
         }
+        state = self.write_closing_seal(state, &next);
+        state = self.drain(state);
         if state.poison.is_none() {
             state = self.begin_segment(state, next);
         }
@@ -61,6 +63,14 @@ impl Shared {
         self.drained.notify_all();
         self.wake_after_exclusive(&mut state);
         Ok(state)
+    }
+
+    /// Waits until nothing is in flight. The caller has made the log exclusive.
+    fn drain<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        while !state.in_flight.is_empty() && state.poison.is_none() {
+            self.drained.wait(&mut state);
+        }
+        state
     }
 
     /// Step 3: the seal is numbered in front of what is queued, because it is placed before it.

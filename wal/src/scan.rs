@@ -29,7 +29,7 @@ use logwood_base::{
 use crate::end_rule::{Decision, Facts, decide};
 use crate::format::batch::Kind;
 use crate::format::header::{GroupRecord, HEADER_BYTES_MAX, HeaderRead, SegmentHeader};
-use crate::format::{parse_file_name, segment_seed};
+use crate::format::{block_up, parse_file_name, segment_seed};
 use crate::log::is_leftover;
 use crate::mutants::planted;
 use crate::options::{Expect, Hole, LogOptions, Progress};
@@ -135,6 +135,7 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
         damage: Vec::new(),
         beyond: Evidence::default(),
         durable_end: request.expect.durable_end,
+        durable_in: BTreeMap::from([(request.expect.durable_end.segment, request.expect.durable_end.offset)]),
         tail_source: ReadSource::Device,
         votes_doubtful: false,
         greatest: (0..candidates.len())
@@ -265,6 +266,8 @@ struct Scanner<'r, 'p> {
     damage: Vec<Corruption>,
     beyond: Evidence,
     durable_end: LogPosition,
+    /// Per segment, the greatest end in it that was ever named as durable.
+    durable_in: BTreeMap<SegmentNo, u32>,
     tail_source: ReadSource,
     votes_doubtful: bool,
     greatest: SegmentNo,
@@ -350,6 +353,14 @@ impl Scanner<'_, '_> {
                 );
             }
         }
+        for id in self.groups.keys().filter(|id| table.binary_search_by_key(id, |(known, _)| known).is_err())
+        {
+            let path = link.file.path();
+            self.damage.push(
+                Corruption::new(path, 0, "group in table", "every group", "not this one")
+                    .affecting(format!("group {id}")),
+            );
+        }
         // The table is complete: with it the hole, if there was one, lies behind us.
         self.votes_doubtful = false;
     }
@@ -367,14 +378,15 @@ impl Scanner<'_, '_> {
             let stop = bound.map(|(end, _)| end).or(until).is_some_and(|end| link.end >= end);
             let next = if stop { None } else { segment.next(link.end, link.end_crc) };
             if let Some((at, batch)) = next {
-                self.durable_end = self.durable_end.max(batch.placement.durable_end);
+                self.note_durable(batch.placement.durable_end);
                 self.apply(link, at, &batch);
                 continue;
             }
             if newest && !looked_beyond {
                 looked_beyond = true;
                 self.beyond.merge(segment.evidence(link.end));
-                self.durable_end = self.durable_end.max(self.beyond.durable_end);
+                let ends: Vec<_> = self.beyond.durable_ends().collect();
+                ends.into_iter().for_each(|end| self.note_durable(end));
             }
             let here = LogPosition::new(number, link.end);
             let behind = here < self.durable_end
@@ -390,7 +402,9 @@ impl Scanner<'_, '_> {
             };
             let (decision, label) = decide(&facts);
             tracing::debug!(segment = %number, end = link.end, ?decision, label, "end rule");
-            let limit = bound.map_or(u32::MAX, |(end, _)| end);
+            // Where no header bounds the segment, what lies beyond the greatest position known to be durable in it was
+            // perhaps dropped by an opening whose header is rotten now.
+            let limit = bound.map_or_else(|| self.durable_within(number), |(end, _)| end);
             if !self.settle(link, decision, &segment, limit) {
                 if newest && decision == Decision::End && file_bytes < u64::from(link.header.segment_bytes) {
                     self.cut_short(link, file_bytes);
@@ -439,8 +453,16 @@ impl Scanner<'_, '_> {
                 return false;
             }
         };
-        let resume =
-            segment.seek(link.end + 1).filter(|(at, _)| *at < limit && decision != Decision::Swapped);
+        let resume = match decision {
+            Decision::Swapped => None,
+            Decision::HoleBelowHeader => segment.seek(link.end + 1).filter(|(at, _)| *at < limit),
+            // What stands right behind the durable bytes goes on with them.
+            _ if link.end < limit => segment.seek(link.end + 1).filter(|(at, _)| *at < limit).or_else(|| {
+                let places = [limit, block_up(limit)];
+                places.into_iter().find_map(|at| segment.batch_at(at).map(|batch| (at, batch)))
+            }),
+            _ => None,
+        };
         let hole_end = resume
             .as_ref()
             .map_or(u64::from(limit).min(segment.bytes.len() as u64), |(at, _)| u64::from(*at));
@@ -464,6 +486,17 @@ impl Scanner<'_, '_> {
         }
     }
 
+    fn note_durable(&mut self, end: LogPosition) {
+        self.durable_end = self.durable_end.max(end);
+        let known = self.durable_in.entry(end.segment).or_default();
+        *known = end.offset.max(*known);
+    }
+
+    /// The greatest position known to be durable inside a segment.
+    fn durable_within(&self, segment: SegmentNo) -> u32 {
+        self.durable_in.get(&segment).copied().unwrap_or(0)
+    }
+
     fn enter_hole(&mut self, wide: bool) {
         self.votes_doubtful |= wide;
         self.groups.values_mut().for_each(Replay::enter_hole);
@@ -481,8 +514,9 @@ impl Scanner<'_, '_> {
         if fields.kind == Kind::Seal {
             return;
         }
-        let known = self.groups.contains_key(&fields.group);
-        let broken = if known || fields.kind == Kind::Base {
+        // A group begins with a base above which there is nothing.
+        let begins = fields.kind == Kind::Base && batch.base().is_ok_and(|base| !base.keeps_entries);
+        let broken = if begins || self.groups.contains_key(&fields.group) {
             self.groups.entry(fields.group).or_default().apply(batch, start, end).err()
         } else if self.damage.is_empty() {
             let (expected, found) = ("a group that began".to_owned(), fields.group.to_string());

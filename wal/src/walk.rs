@@ -1,7 +1,9 @@
 //! Finding batches in the bytes of a segment: one after the other, or anywhere behind a place that is damaged.
 
+use std::collections::BTreeMap;
+
 use logwood_base::checksum::Seed;
-use logwood_base::{LogPosition, NodeId, Term};
+use logwood_base::{LogPosition, NodeId, SegmentNo, Term};
 
 use crate::format::batch::{Batch, Kind};
 use crate::format::{BLOCK, block_up};
@@ -63,6 +65,8 @@ impl<'a> SegmentBytes<'a> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
     pub(crate) durable_end: LogPosition,
+    /// The greatest in each segment.
+    durable_in: BTreeMap<SegmentNo, u32>,
     pub(crate) batches: u64,
     pub(crate) bytes: u64,
     /// Votes: keeping one that was not answered is safe.
@@ -71,7 +75,7 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     fn note(&mut self, batch: &Batch<'_>) {
-        self.durable_end = self.durable_end.max(batch.placement.durable_end);
+        self.note_durable(batch.placement.durable_end);
         self.batches += 1;
         self.bytes += batch.bytes.len() as u64;
         if batch.fields.kind == Kind::State
@@ -81,8 +85,19 @@ impl Evidence {
         }
     }
 
+    fn note_durable(&mut self, end: LogPosition) {
+        self.durable_end = self.durable_end.max(end);
+        let known = self.durable_in.entry(end.segment).or_default();
+        *known = end.offset.max(*known);
+    }
+
+    /// The greatest durable end named in each segment.
+    pub(crate) fn durable_ends(&self) -> impl Iterator<Item = LogPosition> {
+        self.durable_in.iter().map(|(segment, offset)| LogPosition::new(*segment, *offset))
+    }
+
     pub(crate) fn merge(&mut self, other: Self) {
-        self.durable_end = self.durable_end.max(other.durable_end);
+        other.durable_ends().for_each(|end| self.note_durable(end));
         self.batches += other.batches;
         self.bytes += other.bytes;
         self.votes.extend(other.votes);

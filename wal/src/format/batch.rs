@@ -20,7 +20,7 @@
 //! | kind | body |
 //! |---|---|
 //! | append, copy | `count` times: term u64, payload length u32, payload |
-//! | base | membership LSN u64, length u32, membership |
+//! | base | keeps_entries u8: 1 when the entries above it stay, 0 when all go; membership LSN u64, length u32, membership |
 //! | state | vote term u64, vote u64, membership LSN u64, length u32, membership |
 //! | seal | number of the next segment u64 when this batch closes the segment; 0 when it only closes a quiet moment |
 //!
@@ -107,8 +107,14 @@ pub(crate) fn put_entry(out: &mut impl Writer, term: Term, payload: &[u8]) {
     out.put_bytes(payload);
 }
 
-/// Appends the body of a base batch.
-pub(crate) fn put_membership(out: &mut impl Writer, membership: &(Lsn, Vec<u8>)) {
+/// Appends the body of a base batch. Whether the entries above it stay is for its writer to say: a reader may not have
+/// what that hangs on any more.
+pub(crate) fn put_base(out: &mut impl Writer, keeps_entries: bool, membership: &(Lsn, Vec<u8>)) {
+    out.put_bytes(&[u8::from(keeps_entries)]);
+    put_membership(out, membership);
+}
+
+fn put_membership(out: &mut impl Writer, membership: &(Lsn, Vec<u8>)) {
     out.put_u64(membership.0.0);
     out.put_u32(membership.1.len() as u32);
     out.put_bytes(&membership.1);
@@ -186,12 +192,16 @@ impl<'a> Batch<'a> {
         Entries { body, next: self.fields.first_lsn }
     }
 
-    /// The membership of a base.
-    pub(crate) fn base_membership(&self) -> Result<(Lsn, &'a [u8]), CodecError> {
+    /// What a base says besides its entry.
+    pub(crate) fn base(&self) -> Result<BaseBody<'a>, CodecError> {
         let mut reader = Reader::new(&self.bytes[FIXED_BYTES..]);
+        let keeps_entries = match reader.u8("keeps entries")? {
+            flag @ 0..=1 => flag == 1,
+            _ => return Err(reader.error("keeps entries")),
+        };
         let membership = read_membership(&mut reader)?;
         reader.finish("base")?;
-        Ok(membership)
+        Ok(BaseBody { keeps_entries, membership })
     }
 
     /// Vote and membership of a state.
@@ -218,7 +228,7 @@ impl<'a> Batch<'a> {
         }
         match self.fields.kind {
             Kind::Append | Kind::Copy => self.check_entries(),
-            Kind::Base if self.fields.count == 0 => self.base_membership().map(|_| ()),
+            Kind::Base if self.fields.count == 0 => self.base().map(|_| ()),
             Kind::State if self.fields.count == 0 => self.state().map(|_| ()),
             Kind::Seal if self.fields.count == 0 && self.bytes.len() == FIXED_BYTES + 8 => Ok(()),
             _ => Err(error("batch body")),
@@ -247,6 +257,14 @@ impl<'a> Batch<'a> {
         }
         reader.finish("entries")
     }
+}
+
+/// The body of a base batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BaseBody<'a> {
+    /// Whether the entries above the base stay.
+    pub(crate) keeps_entries: bool,
+    pub(crate) membership: (Lsn, &'a [u8]),
 }
 
 /// The body of a state batch.

@@ -75,7 +75,7 @@ fn the_bytes_of_a_header_and_of_each_kind_of_batch_are_pinned() {
         golden_header(),
         golden_batch(Kind::Append, 2, entries),
         golden_batch(Kind::Copy, 2, entries),
-        golden_batch(Kind::Base, 0, |bytes| batch::put_membership(bytes, &membership)),
+        golden_batch(Kind::Base, 0, |bytes| batch::put_base(bytes, true, &membership)),
         golden_batch(Kind::State, 0, |bytes| batch::put_state(bytes, (Term(9), NodeId(3)), &membership)),
         golden_batch(Kind::Seal, 0, |bytes| bytes.extend_from_slice(&4u64.to_le_bytes())),
     ]

@@ -279,3 +279,41 @@ fn every_subset_of_the_last_writes_keeps_what_was_acknowledged() {
     }
     assert!(lengths.len() > 4, "tears at many places: {lengths:?}");
 }
+
+#[test]
+fn a_base_says_itself_whether_the_entries_above_it_stay() {
+    const IDLE: GroupId = GroupId(2);
+    for (term, kept) in [(1, 5), (3, 0)] {
+        let world = World::new(1);
+        let (log, group) = world.create(small()).unwrap();
+        let idle = log.create_group(IDLE, BaseState::default()).unwrap();
+        append_at(&idle, Lsn(1), Term(1), 10, 300, Durability::Durable).unwrap().wait().unwrap();
+        let home = log.shared.state.lock().segments[0].number;
+        let grow = |enough: &dyn Fn() -> bool| {
+            for _ in 0..400 {
+                let lsn = commit(&group, 1, 3_000).unwrap();
+                group.release(lsn);
+                log.maintain().unwrap();
+                if enough() {
+                    return;
+                }
+            }
+            panic!("the log never came so far");
+        };
+        let oldest_is_home = || log.shared.state.lock().segments[0].number == home;
+        // The base stands in a segment that came later; then the segment of the base's entry goes, and with it the
+        // only place that told its term. Where entries stay, their copies come last.
+        grow(&|| log.shared.state.lock().segments.len() > 1);
+        assert!(oldest_is_home());
+        idle.set_base(Lsn(5), Term(term), b"").unwrap();
+        grow(&|| !oldest_is_home());
+        drop((log, group, idle));
+        world.spawner.kill_all();
+        world.disk.crash(&mut Rng::with_seed(1));
+        let opened = reopen(&World::over(world.disk.clone(), 2), small());
+        let (log, _) = opened.unwrap_or_else(|error| panic!("base in term {term}: {error}"));
+        let idle = log.group(IDLE).unwrap();
+        assert_eq!(idle.base(), (Lsn(5), Term(term)));
+        assert_eq!(contents(&idle, 300).len(), kept, "base in term {term}");
+    }
+}

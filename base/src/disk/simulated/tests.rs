@@ -499,3 +499,15 @@ fn a_failed_directory_sync_promises_nothing() {
     disk.sync_dir(path("/")).unwrap_err();
     assert_eq!(after_crashes(&disk, |disk| content(disk).is_some()), BTreeSet::from([false, true]));
 }
+
+#[test]
+fn a_directory_that_was_there_already_has_a_durable_name_afterwards() {
+    for wanted in ["d", "d/e", "d/e/f"] {
+        let disk = SimulatedDisk::new(1);
+        // Somebody made it and never synced its name.
+        disk.create_dir(path("d")).unwrap();
+        create_dir_all(&disk, path(wanted)).unwrap();
+        let there = |disk: &SimulatedDisk| disk.list(path(wanted)).is_ok();
+        assert_eq!(after_crashes(&disk, there), BTreeSet::from([true]), "{wanted}");
+    }
+}
