@@ -27,7 +27,14 @@ fn operations(criterion: &mut Criterion) {
     };
     criterion.bench_function("get", |bench| bench.iter(|| keyspace.get(&next()).expect("reads")));
     criterion.bench_function("range of 10", |bench| {
-        bench.iter(|| keyspace.range(&next()[..]..).expect("opens").take(10).map(|record| record.expect("reads").1.len()).sum::<usize>());
+        bench.iter(|| {
+            keyspace
+                .range(&next()[..]..)
+                .expect("opens")
+                .take(10)
+                .map(|record| record.expect("reads").1.len())
+                .sum::<usize>()
+        });
     });
     criterion.bench_function("put, buffered", |bench| {
         bench.iter(|| keyspace.put_with(&next(), &[1; 150], Durability::Buffered).expect("commits"));
