@@ -103,10 +103,10 @@ impl World {
             self.disk.crash(&mut rng);
             return Death::Power;
         }
+        // What a killed process was writing lands, sector by sector or not, before the lock is free: the engine writes
+        // with blocking calls only.
         self.disk.kill_process();
-        if self.rng.bool() {
-            self.disk.land_late_writes(&mut rng);
-        }
+        self.disk.land_late_writes(&mut rng);
         before
     }
 
