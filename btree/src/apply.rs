@@ -19,6 +19,7 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 use logwood_base::limits::{self, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use logwood_base::{Error, KeyspaceId, Lsn, Result};
+use smallvec::SmallVec;
 
 use crate::descent::TreeCore;
 use crate::node::view::View;
@@ -73,6 +74,9 @@ struct Point<'a> {
     value: Option<&'a [u8]>,
 }
 
+/// The trees that an entry changes: mostly one.
+type Trees = SmallVec<[Arc<TreeCore>; 1]>;
+
 /// One application of one LSN.
 struct Applier<'s> {
     shared: &'s Shared,
@@ -82,16 +86,21 @@ struct Applier<'s> {
 }
 
 /// Applies the changes of one entry.
-pub(crate) fn apply(shared: &Shared, writer: &mut Writer, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
+pub(crate) fn apply(
+    shared: &Shared,
+    writer: &mut Writer,
+    lsn: Lsn,
+    changes: &[Change<'_>],
+    guard: &Guard,
+) -> Result<()> {
     if lsn <= writer.applied {
         let found = writer.applied;
         return Err(Error::InvalidArgument(format!("entry {lsn} applied behind entry {found}")));
     }
     let trees = prepare(shared, changes)?;
     let core_of = |change: &Change<'_>| tree_of(&trees, change.keyspace);
-    let guard = crossbeam_epoch::pin();
     writer.prepared = false;
-    let mut applier = Applier { shared, writer, guard: &guard, lsn };
+    let mut applier = Applier { shared, writer, guard, lsn };
     let mut from = 0;
     for (at, change) in changes.iter().enumerate() {
         if let ChangeKind::DeleteRange { from: low, to } = change.kind {
@@ -102,12 +111,12 @@ pub(crate) fn apply(shared: &Shared, writer: &mut Writer, lsn: Lsn, changes: &[C
     }
     applier.points(&changes[from..], &trees)?;
     writer.applied = lsn;
-    writer.tidy(&shared.registry, &guard);
+    writer.tidy(&shared.registry, guard);
     Ok(())
 }
 
 /// Does everything that can fail before anything is changed. Answers the trees that are changed.
-pub(crate) fn prepare(shared: &Shared, changes: &[Change<'_>]) -> Result<Vec<Arc<TreeCore>>> {
+pub(crate) fn prepare(shared: &Shared, changes: &[Change<'_>]) -> Result<Trees> {
     let trees = look_up(shared, changes)?;
     if shared.has_cold() {
         let guard = crossbeam_epoch::pin();
@@ -125,9 +134,9 @@ fn tree_of(trees: &[Arc<TreeCore>], keyspace: KeyspaceId) -> Result<&TreeCore> {
 }
 
 /// The trees that are changed, each once. Refuses what passes a limit.
-fn look_up(shared: &Shared, changes: &[Change<'_>]) -> Result<Vec<Arc<TreeCore>>> {
+fn look_up(shared: &Shared, changes: &[Change<'_>]) -> Result<Trees> {
     let all = shared.trees.read();
-    let mut trees: Vec<Arc<TreeCore>> = Vec::new();
+    let mut trees = Trees::new();
     for change in changes {
         if let ChangeKind::Put { key, value } = change.kind {
             limits::check("key bytes", key.len(), KEY_BYTES_MAX)?;
@@ -163,7 +172,7 @@ fn preload(shared: &Shared, core: &TreeCore, change: &Change<'_>, guard: &Guard)
 impl Applier<'_> {
     /// Applies puts and deletes: sorted, the last one of each key.
     fn points(&mut self, changes: &[Change<'_>], trees: &[Arc<TreeCore>]) -> Result<()> {
-        let mut points: Vec<Point<'_>> = Vec::with_capacity(changes.len());
+        let mut points: SmallVec<[Point<'_>; 2]> = SmallVec::with_capacity(changes.len());
         for change in changes {
             let core = tree_of(trees, change.keyspace)?;
             let (key, value) = match change.kind {

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use crossbeam_epoch::Guard;
 use logwood_base::sync::atomic::{self, AtomicU64};
 use logwood_base::{KeyspaceId, Lsn, Result};
+use smallvec::SmallVec;
 
 use crate::node::inner::Inner;
 use crate::node::slot::{Node, Seen, Slot};
@@ -26,7 +27,8 @@ pub(crate) struct TreeCore {
 }
 
 /// The inner nodes above a leaf, from the root down, with the number of the child that the way goes through.
-pub(crate) type Steps<'g> = Vec<(&'g Inner, usize)>;
+/// Few trees are higher than there is room in place.
+pub(crate) type Steps<'g> = SmallVec<[(&'g Inner, usize); 4]>;
 
 /// A way from the root to a node.
 pub(crate) struct Way<'g> {
@@ -117,7 +119,7 @@ impl TreeCore {
     /// The way to the leaf, in memory, that a seek falls into.
     pub(crate) fn way<'g>(&self, shared: &Shared, seek: Seek<'_>, guard: &'g Guard) -> Result<Way<'g>> {
         'restart: loop {
-            let mut steps: Steps<'g> = Vec::with_capacity(4);
+            let mut steps: Steps<'g> = Steps::new();
             let mut slot = &self.root;
             loop {
                 let mut seen = slot.load(guard);
@@ -148,7 +150,7 @@ impl TreeCore {
         guard: &'g Guard,
     ) -> Result<Way<'g>> {
         'restart: loop {
-            let mut steps: Steps<'g> = Vec::with_capacity(4);
+            let mut steps: Steps<'g> = Steps::new();
             let mut slot = &self.root;
             loop {
                 let mut seen = slot.load(guard);
@@ -171,7 +173,7 @@ impl TreeCore {
     /// The lowest inner node above `key` whose way down is in memory, if it stands right above leaves; the way to it;
     /// and where the part of the tree behind it begins. Loads nothing.
     pub(crate) fn resident_parent<'g>(&self, key: &[u8], guard: &'g Guard) -> Resident<'g> {
-        let mut steps: Steps<'g> = Vec::with_capacity(4);
+        let mut steps: Steps<'g> = Steps::new();
         let mut high = None;
         let mut seen = self.root.load(guard);
         while let Some(inner) = seen.inner() {

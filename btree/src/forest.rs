@@ -244,8 +244,9 @@ impl Forest {
     /// `Corruption`, `Io` when a page that is changed cannot be read. Nothing was changed then.
     pub fn apply(&self, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
         let mut writer = self.shared.writer.lock();
-        apply::apply(&self.shared, &mut writer, lsn, changes)?;
-        self.shared.evict(&mut writer, &crossbeam_epoch::pin());
+        let guard = crossbeam_epoch::pin();
+        apply::apply(&self.shared, &mut writer, lsn, changes, &guard)?;
+        self.shared.evict(&mut writer, &guard);
         Ok(())
     }
 

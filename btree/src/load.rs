@@ -16,8 +16,9 @@ use crate::format::inner::InnerReader;
 use crate::format::leaf::{LeafReader, LeafValue};
 use crate::format::overflow::OverflowRef;
 use crate::node::inner::{Inner, Keys};
-use crate::node::leaf::{Leaf, Record};
+use crate::node::leaf::Leaf;
 use crate::node::slot::{Node, Seen, Slot};
+use crate::node::view::ViewRecord;
 use crate::node::{Cold, Image};
 use crate::shared::Shared;
 use crate::store::{Page, PageKind, PageRef, Store};
@@ -62,8 +63,8 @@ impl Shared {
         match page.kind() {
             PageKind::Leaf if level == 0 => {
                 let loaded = read_leaf(&self.store, &page, entry)?;
-                let records: Vec<Record<'_>> =
-                    loaded.records.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
+                let records: Vec<ViewRecord<'_>> =
+                    loaded.records.iter().map(|(key, value)| ViewRecord::whole(key, value)).collect();
                 let newest = entry.deltas.last().map_or(entry.lsn, |delta| delta.last_lsn);
                 let leaf = Leaf::build(&records, newest, None, &self.account);
                 leaf.set_image(Image { entry: entry.clone(), overflow: loaded.overflow }, true);

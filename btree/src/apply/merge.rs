@@ -27,8 +27,7 @@ impl Applier<'_> {
             let Some(slot) = parent.slots().get(number) else { continue };
             let seen = slot.load(self.guard);
             let Some(neighbour) = seen.leaf() else { continue };
-            let mut theirs = Gathered::default();
-            theirs.push_leaf(neighbour);
+            let theirs = Gathered::of_leaf(neighbour);
             if theirs.cost > room {
                 continue;
             }
@@ -41,11 +40,11 @@ impl Applier<'_> {
             let (records, past) = if left {
                 let mut past = self.past_of(neighbour, &their_low, Some(&border));
                 past.extend(self.past_of(leaf, &border, None));
-                ([theirs.records(), gathered.records()].concat(), past)
+                ([&theirs.records[..], &gathered.records].concat(), past)
             } else {
                 let mut past = self.past_of(leaf, low, Some(&border));
                 past.extend(self.past_of(neighbour, &border, None));
-                ([gathered.records(), theirs.records()].concat(), past)
+                ([&gathered.records[..], &theirs.records].concat(), past)
             };
             let joined = self.new_leaf(&records, past);
             self.supersede(leaf);

@@ -8,42 +8,41 @@ use crate::account::Class;
 use crate::descent::{TreeCore, Way};
 use crate::node::delta::{DELTA_SLOTS, DeltaEntry};
 use crate::node::inner::Keys;
-use crate::node::leaf::{Leaf, Record, record_cost};
+use crate::node::leaf::{Leaf, record_cost};
 use crate::node::search;
 use crate::node::slot::Node;
-use crate::node::view::View;
+use crate::node::view::{View, ViewRecord};
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::shared::Place;
 use crate::version::{Part, Previous, Seek};
 use logwood_base::Lsn;
 
-/// The records of a leaf that is about to be built.
+/// The records of a leaf that is about to be built. They stay where they are: nothing is copied before the building.
 #[derive(Default)]
 pub(super) struct Gathered<'v> {
-    keys: Keys,
-    values: Vec<&'v [u8]>,
+    pub(super) records: Vec<ViewRecord<'v>>,
     /// What they will cost in memory.
     pub(super) cost: usize,
 }
 
 impl<'v> Gathered<'v> {
-    pub(super) fn push(&mut self, prefix: &[u8], suffix: &[u8], value: &'v [u8]) {
-        self.keys.push_parts(prefix, suffix);
-        self.values.push(value);
-        self.cost += record_cost(prefix, value) + suffix.len();
+    /// With room for every record of a leaf and for some more.
+    fn with_room(leaf: &Leaf, more: usize) -> Self {
+        Self { records: Vec::with_capacity(leaf.len() + DELTA_SLOTS + more), cost: 0 }
     }
 
-    /// Appends every record of a leaf as it is now.
-    pub(super) fn push_leaf(&mut self, leaf: &'v Leaf) {
+    fn push(&mut self, record: ViewRecord<'v>) {
+        self.cost += record_cost(&record);
+        self.records.push(record);
+    }
+
+    /// Every record of a leaf as it is now.
+    pub(super) fn of_leaf(leaf: &'v Leaf) -> Self {
         let view = View::new(leaf, Lsn::MAX);
-        for record in view.records(View::start(), view.end()) {
-            self.push(record.prefix, record.suffix, record.value);
-        }
-    }
-
-    pub(super) fn records(&self) -> Vec<Record<'_>> {
-        self.keys.iter().zip(self.values.iter().copied()).collect()
+        let mut gathered = Self::with_room(leaf, 0);
+        view.records(View::start(), view.end()).for_each(|record| gathered.push(record));
+        gathered
     }
 }
 
@@ -101,22 +100,24 @@ impl Applier<'_> {
     /// Puts new leaves in the place of one, its changes and `points` folded in.
     fn rebuild(&mut self, core: &TreeCore, way: &Way<'_>, leaf: &Leaf, points: &[Point<'_>]) {
         let gathered = fold(leaf, points);
-        let records = gathered.records();
+        let records = &gathered.records;
         let low = way.low().unwrap_or_default();
         let budget = self.shared.options.leaf_bytes;
         if gathered.cost < budget / 4 && self.join_neighbour(core, way, leaf, &low, &gathered) {
             return;
         }
-        let at_end =
-            leaf.len() > 0 && records.last().is_some_and(|(key, _)| leaf.find(key) == Err(leaf.len()));
-        let cuts = cut(&records, gathered.cost, budget, at_end);
+        let at_end = gathered.cost > budget
+            && leaf.len() > 0
+            && records.last().is_some_and(|last| leaf.find(&last.key()) == Err(leaf.len()));
+        let cuts = cut(records, gathered.cost, budget, at_end);
         let mut nodes = Vec::with_capacity(cuts.len());
         let mut separators = Keys::default();
         let mut from = 0;
         let mut low = low;
         let high = if cuts.len() > 1 { way.high() } else { None };
         for to in cuts {
-            let next_low = (to < records.len()).then(|| search::separator(records[to - 1].0, records[to].0));
+            let next_low =
+                (to < records.len()).then(|| search::separator(&records[to - 1].key(), &records[to].key()));
             let end = next_low.as_deref().or(high.as_deref());
             let parts = self.past_of(leaf, &low, end);
             nodes.push(Node::Leaf(self.new_leaf(&records[from..to], parts)));
@@ -158,8 +159,9 @@ impl Applier<'_> {
     }
 
     /// A leaf of this entry.
-    pub(super) fn new_leaf(&mut self, records: &[Record<'_>], past: Vec<Part>) -> Leaf {
-        let leaf = Leaf::build(records, self.lsn, Previous::new(past), &self.shared.account);
+    pub(super) fn new_leaf(&mut self, records: &[ViewRecord<'_>], past: Vec<Part>) -> Leaf {
+        let (buffer, account) = (&mut self.writer.buffer, &self.shared.account);
+        let leaf = Leaf::build_in(buffer, records, self.lsn, Previous::new(past), account);
         self.writer.made(self.lsn, &leaf);
         leaf
     }
@@ -175,15 +177,15 @@ impl Applier<'_> {
 /// The records of a leaf with changes folded in.
 fn fold<'v>(leaf: &'v Leaf, points: &[Point<'v>]) -> Gathered<'v> {
     let view = View::new(leaf, Lsn::MAX);
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::with_room(leaf, points.len());
     let (mut place, end) = (View::start(), view.end());
     for point in points {
         let until = view.place_of(point.key);
         while let Some(record) = view.next(&mut place, until) {
-            gathered.push(record.prefix, record.suffix, record.value);
+            gathered.push(record);
         }
         if let Some(value) = point.value {
-            gathered.push(point.key, &[], value);
+            gathered.push(ViewRecord::whole(point.key, value));
         }
         let mut behind = until;
         let replaced = view.next(&mut behind, end);
@@ -192,7 +194,7 @@ fn fold<'v>(leaf: &'v Leaf, points: &[Point<'v>]) -> Gathered<'v> {
         }
     }
     while let Some(record) = view.next(&mut place, end) {
-        gathered.push(record.prefix, record.suffix, record.value);
+        gathered.push(record);
     }
     gathered
 }

@@ -28,6 +28,7 @@ use triomphe::ThinArc;
 use super::Image;
 use super::delta::{DeltaArea, DeltaEntry};
 use super::search::{self, Head};
+use super::view::ViewRecord;
 use crate::account::{Account, Class, Share};
 use crate::version::Previous;
 use crate::version::cell::EpochCell;
@@ -53,8 +54,8 @@ pub(crate) struct Header {
     pub(crate) prev: EpochCell<Previous>,
     /// From which LSN on another version serves; `u64::MAX` while this one does.
     superseded_at: AtomicU64,
-    image: Mutex<Option<Image>>,
     pub(crate) share: Share,
+    image: Mutex<Option<Image>>,
 }
 
 /// How records are laid out.
@@ -69,24 +70,35 @@ enum Shape {
 /// Bytes of the header and the allocation's own words.
 pub(crate) const HEADER_BYTES: usize = size_of::<Header>() + 16;
 
-/// A record to build a base from.
+/// Key, or suffix of a key, and value.
 pub(crate) type Record<'a> = (&'a [u8], &'a [u8]);
 
 /// Memory that a base takes for one record, about: what decides where leaves are split.
-pub(crate) const fn record_cost(key: &[u8], value: &[u8]) -> usize {
-    4 + 4 + key.len() + value.len()
+pub(crate) fn record_cost(record: &ViewRecord<'_>) -> usize {
+    4 + 4 + record.key_bytes() + record.value.len()
 }
 
 impl Leaf {
     /// Builds a leaf from records sorted by key, each key once.
     pub(crate) fn build(
-        records: &[Record<'_>],
+        records: &[ViewRecord<'_>],
+        base_lsn: Lsn,
+        prev: Option<Previous>,
+        account: &Arc<Account>,
+    ) -> Self {
+        Self::build_in(&mut Vec::new(), records, base_lsn, prev, account)
+    }
+
+    /// As [`Leaf::build`], with a buffer that is kept between calls.
+    pub(crate) fn build_in(
+        tail: &mut Vec<u8>,
+        records: &[ViewRecord<'_>],
         base_lsn: Lsn,
         prev: Option<Previous>,
         account: &Arc<Account>,
     ) -> Self {
         let (prefix, shape) = shape_of(records);
-        let tail = layout(records, prefix, shape);
+        layout(records, &prefix, shape, tail);
         let header = Header {
             base_lsn,
             records: records.len() as u32,
@@ -100,7 +112,7 @@ impl Leaf {
             image: Mutex::new(None),
             share: Share::new(account, HEADER_BYTES + tail.len()),
         };
-        Self(ThinArc::from_header_and_slice(header, &tail))
+        Self(ThinArc::from_header_and_slice(header, tail))
     }
 
     /// The pointer for a child word; [`Leaf::from_raw_arc`]'s inverse.
@@ -275,45 +287,60 @@ impl Leaf {
 }
 
 /// The prefix that all keys share, and whether all records have one length.
-fn shape_of<'a>(records: &[Record<'a>]) -> (&'a [u8], Shape) {
-    let (Some((first, value)), Some((last, _))) = (records.first(), records.last()) else {
-        return (&[], Shape::Fixed { suffix: 0, value: 0 });
+fn shape_of(records: &[ViewRecord<'_>]) -> (Vec<u8>, Shape) {
+    let (Some(first), Some(last)) = (records.first(), records.last()) else {
+        return (Vec::new(), Shape::Fixed { suffix: 0, value: 0 });
     };
-    let prefix = &first[..search::common_prefix(first, last)];
-    let fixed = records.iter().all(|(key, other)| key.len() == first.len() && other.len() == value.len());
+    let prefix = common_prefix(first, last);
+    let (key, value) = (first.key_bytes(), first.value.len());
+    let fixed = records.iter().all(|record| record.key_bytes() == key && record.value.len() == value);
     let shape = if fixed {
-        Shape::Fixed { suffix: (first.len() - prefix.len()) as u32, value: value.len() as u32 }
+        Shape::Fixed { suffix: (key - prefix.len()) as u32, value: value as u32 }
     } else {
         Shape::Variable
     };
     (prefix, shape)
 }
 
-/// The bytes of a base.
-fn layout(records: &[Record<'_>], prefix: &[u8], shape: Shape) -> Vec<u8> {
+/// What two keys that come in parts both begin with.
+fn common_prefix(first: &ViewRecord<'_>, last: &ViewRecord<'_>) -> Vec<u8> {
+    let mut prefix = first.key();
+    let of_last = last.prefix.iter().chain(last.suffix);
+    let common = prefix.iter().zip(of_last).take_while(|(a, b)| a == b).count();
+    prefix.truncate(common);
+    prefix
+}
+
+/// Writes the bytes of a base into an empty or used buffer.
+fn layout(records: &[ViewRecord<'_>], prefix: &[u8], shape: Shape, tail: &mut Vec<u8>) {
     let cut = prefix.len();
-    let body: usize = records.iter().map(|(key, value)| 2 + key.len() - cut + value.len()).sum();
-    let mut tail = Vec::with_capacity(cut + records.len() * 8 + 4 + body);
+    let bytes_of = |record: &ViewRecord<'_>| record.key_bytes() - cut + record.value.len();
+    let body: usize = records.iter().map(|record| 2 + bytes_of(record)).sum();
+    tail.clear();
+    tail.reserve(cut + records.len() * 8 + 4 + body);
     tail.extend_from_slice(prefix);
-    for (key, _) in records {
-        tail.extend_from_slice(&search::head_of(&key[cut..]).to_ne_bytes());
+    for record in records {
+        tail.extend_from_slice(&search::head_of_parts(record.behind(cut)).to_ne_bytes());
     }
     if shape == Shape::Variable {
         let mut offset = 0u32;
         tail.extend_from_slice(&offset.to_ne_bytes());
-        for (key, value) in records {
-            offset += (2 + key.len() - cut + value.len()) as u32;
+        for record in records {
+            offset += 2 + bytes_of(record) as u32;
             tail.extend_from_slice(&offset.to_ne_bytes());
         }
     }
-    for (key, value) in records {
+    for record in records {
+        let (first, second) = record.behind(cut);
         if shape == Shape::Variable {
-            tail.extend_from_slice(&((key.len() - cut) as u16).to_ne_bytes());
+            tail.extend_from_slice(&((first.len() + second.len()) as u16).to_ne_bytes());
         }
-        tail.extend_from_slice(&key[cut..]);
-        tail.extend_from_slice(value);
+        if !first.is_empty() {
+            tail.extend_from_slice(first);
+        }
+        tail.extend_from_slice(second);
+        tail.extend_from_slice(record.value);
     }
-    tail
 }
 
 #[cfg(test)]
@@ -321,8 +348,8 @@ mod tests {
     use super::*;
 
     fn build(records: &[(Vec<u8>, Vec<u8>)]) -> Leaf {
-        let borrowed: Vec<Record<'_>> =
-            records.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
+        let borrowed: Vec<ViewRecord<'_>> =
+            records.iter().map(|(key, value)| ViewRecord::whole(key, value)).collect();
         Leaf::build(&borrowed, Lsn(1), None, &Arc::default())
     }
 

@@ -6,6 +6,7 @@
 //! heads are equal.
 
 use std::cmp::Ordering;
+use std::hint::select_unpredictable;
 
 /// A head as it stands in memory.
 pub(crate) type Head = [u8; 4];
@@ -22,18 +23,29 @@ pub(crate) fn head_of(suffix: &[u8]) -> u32 {
     }
 }
 
+/// The head of a suffix that comes in two parts.
+pub(crate) fn head_of_parts((first, second): (&[u8], &[u8])) -> u32 {
+    if first.is_empty() {
+        return head_of(second);
+    }
+    let mut padded = [0u8; 4];
+    padded.iter_mut().zip(first.iter().chain(second)).for_each(|(to, from)| *to = *from);
+    u32::from_be_bytes(padded)
+}
+
 /// The number of heads for which `before` holds; it must hold for a prefix of them. Branch-free inside the loop.
 fn partition(heads: &[Head], before: impl Fn(u32) -> bool) -> usize {
-    let (mut base, mut size) = (0, heads.len());
-    if size == 0 {
-        return 0;
+    let holds = |head: &[u8; 4]| before(u32::from_ne_bytes(*head));
+    let mut rest = heads;
+    let mut passed = 0;
+    // The slice shrinks instead of an index moving: so no step checks a bound.
+    while rest.len() > 1 {
+        let (left, right) = rest.split_at(rest.len() / 2);
+        let whole_left = left.last().is_some_and(holds);
+        passed += usize::from(whole_left) * left.len();
+        rest = select_unpredictable(whole_left, right, &rest[..right.len()]);
     }
-    while size > 1 {
-        let half = size / 2;
-        base += usize::from(before(u32::from_ne_bytes(heads[base + half - 1]))) * half;
-        size -= half;
-    }
-    base + usize::from(before(u32::from_ne_bytes(heads[base])))
+    passed + usize::from(rest.first().is_some_and(holds))
 }
 
 /// Where `suffix` stands among sorted suffixes whose heads are given: found at, or would be inserted at.

@@ -44,7 +44,20 @@ pub(crate) struct ViewRecord<'l> {
     pub(crate) value: &'l [u8],
 }
 
-impl ViewRecord<'_> {
+impl<'l> ViewRecord<'l> {
+    /// A record whose key comes in one part.
+    pub(crate) const fn whole(key: &'l [u8], value: &'l [u8]) -> Self {
+        Self { prefix: &[], suffix: key, value }
+    }
+
+    /// What of the key follows its first `cut` bytes, in two parts.
+    pub(crate) fn behind(&self, cut: usize) -> (&'l [u8], &'l [u8]) {
+        match cut.checked_sub(self.prefix.len()) {
+            Some(cut) => (&[], &self.suffix[cut..]),
+            None => (&self.prefix[cut..], self.suffix),
+        }
+    }
+
     /// Bytes of the key.
     pub(crate) fn key_bytes(&self) -> usize {
         self.prefix.len() + self.suffix.len()
@@ -132,7 +145,7 @@ impl<'l> View<'l> {
                 place.base = stands + 1;
             }
             if let Some(value) = change.entry.value() {
-                return Some(ViewRecord { prefix: &[], suffix: change.entry.key(), value });
+                return Some(ViewRecord::whole(change.entry.key(), value));
             }
         }
     }
@@ -162,7 +175,7 @@ impl<'l> View<'l> {
                 place.base = stands;
             }
             if let Some(value) = change.entry.value() {
-                return Some(ViewRecord { prefix: &[], suffix: change.entry.key(), value });
+                return Some(ViewRecord::whole(change.entry.key(), value));
             }
         }
     }
@@ -190,7 +203,7 @@ mod tests {
             for _ in 0..rng.usize(0..12) {
                 model.insert(key(&mut rng), vec![rng.u8(..)]);
             }
-            let records: Vec<_> = model.iter().map(|(k, v)| (k.as_slice(), v.as_slice())).collect();
+            let records: Vec<_> = model.iter().map(|(k, v)| ViewRecord::whole(k, v)).collect();
             let leaf = Leaf::build(&records, Lsn(1), None, &Arc::default());
             let at = rng.u64(1..20);
             for lsn in 2..2 + rng.u64(0..=16) {

@@ -14,6 +14,7 @@ use crate::node::Cold;
 use crate::node::delta::{DeltaArea, DeltaEntry};
 use crate::node::leaf::Leaf;
 use crate::node::slot::{Node, Slot};
+use crate::node::view::ViewRecord;
 use crate::store::PageRef;
 use crate::version::registry::Registry;
 use crate::version::{Part, Previous, Seek, prune, version_at};
@@ -27,7 +28,8 @@ fn cold() -> Node {
 }
 
 fn leaf(lsn: u64, prev: Option<Previous>) -> Leaf {
-    Leaf::build(&[(b"key", &lsn.to_be_bytes())], Lsn(lsn), prev, &Arc::new(Account::default()))
+    let value = lsn.to_be_bytes();
+    Leaf::build(&[ViewRecord::whole(b"key", &value)], Lsn(lsn), prev, &Arc::new(Account::default()))
 }
 
 #[test]
