@@ -68,6 +68,17 @@ pub const LATE_LOOPS: Bounds = Bounds {
     ..PLAIN
 };
 
+/// Recycling among late writes.
+pub const LATE_RECYCLES: Bounds = Bounds {
+    name: "late recycles",
+    about: "segments let go while a dead process' write to them may still land",
+    waits: false,
+    recycles: true,
+    window: 2,
+    budget: Budget { appends: 3, bases: 1, purges: 1, rolls: 1, kills: 1, cuts: 1, ..QUIET },
+    ..PLAIN
+};
+
 /// Process kills where an open waits.
 pub const WAITED: Bounds = Bounds {
     name: "waited",
@@ -244,10 +255,11 @@ pub const HEALS_FILES: Bounds = Bounds {
 };
 
 /// All explorations of the design as it is.
-pub const ALL: [Bounds; 19] = [
+pub const ALL: [Bounds; 20] = [
     ENDS,
     LATE,
     LATE_LOOPS,
+    LATE_RECYCLES,
     WAITED,
     BUFFERED,
     VOTES,
@@ -287,6 +299,7 @@ pub fn shows(mutation: Mutation) -> Option<Bounds> {
         Mutation::HeadlessIsEmpty => ROLLING_FAULTS,
         Mutation::NoWaitForLateWrites => WAITED,
         Mutation::CleanBeforeHeader => LATE_LOOPS,
+        Mutation::RecycleUnderLateWrites => LATE_RECYCLES,
         Mutation::SourceGoesBeforeCopy
         | Mutation::CopyTruncates
         | Mutation::CopyComposedEarly

@@ -133,13 +133,15 @@ impl Disk {
         self.file_mut(number).pending.push(Pending { owner, block, content });
     }
 
-    /// A write of `owner` ends well. What was written to the same blocks before it is covered by it.
+    /// A write of `owner` ends well. What its process wrote to the same blocks before is covered by it.
     pub fn land(&mut self, owner: Owner) {
         for file in &mut self.files {
             while let Some(index) = file.pending.iter().position(|pending| pending.owner == owner) {
                 let Pending { block, content, .. } = file.pending.remove(index);
                 let mut before = 0..index;
-                file.pending.retain(|other| before.next().is_none() || other.block != block);
+                file.pending.retain(|other| {
+                    before.next().is_none() || other.block != block || other.owner == Owner::Late
+                });
                 file.set(block, content);
             }
         }

@@ -49,6 +49,9 @@ pub enum Mutation {
     /// Where an open cannot wait for late writes, it removes what the chain does not name before its own header is
     /// durable. The header of an earlier open lands, and names what is gone: a false alarm.
     CleanBeforeHeader,
+    /// Where an open cannot wait for late writes, it recycles a segment that a dead process may still write to. The
+    /// write lands on what the segment holds in its next life.
+    RecycleUnderLateWrites,
     /// More batches are submitted than W beyond the oldest unacknowledged one. One rotten batch hides them all.
     UnboundedFlight,
     /// A vote is answered while its segment's header is in flight. The file has then no valid header, the open after
@@ -97,7 +100,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, the design first.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::None,
         Self::AnyLaterBatchProves,
         Self::GoOnInTheSegment,
@@ -117,6 +120,7 @@ impl Mutation {
         Self::HeadlessIsEmpty,
         Self::NoWaitForLateWrites,
         Self::CleanBeforeHeader,
+        Self::RecycleUnderLateWrites,
         Self::UnboundedFlight,
         Self::VoteBeforeHeader,
         Self::AdoptedVoteIsAnswered,

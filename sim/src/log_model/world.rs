@@ -183,7 +183,9 @@ impl LogWorld {
             steps.push(Step::LetGo);
         }
         if budget.rolls > 0 && process.roll == Roll::None && !process.flights.iter().any(is_header) {
-            if self.bounds.recycles && self.can_let_go(state) {
+            // Where late writes may land, an old segment is removed: what lands in it then harms nobody.
+            let settled = self.bounds.waits || self.without(Mutation::RecycleUnderLateWrites);
+            if self.bounds.recycles && settled && self.can_let_go(state) {
                 steps.push(Step::Roll { recycle: true });
             }
             steps.push(Step::Roll { recycle: false });
