@@ -404,7 +404,8 @@ impl Scanner<'_, '_> {
             tracing::debug!(segment = %number, end = link.end, ?decision, label, "end rule");
             // Where no header bounds the segment, what lies beyond the greatest position known to be durable in it was
             // perhaps dropped by an opening whose header is rotten now.
-            let limit = bound.map_or_else(|| self.durable_within(number), |(end, _)| end);
+            let limit =
+                bound.map_or_else(|| self.durable_within(number), |(end, _)| end).min(bytes.len() as u32);
             if !self.settle(link, decision, &segment, limit) {
                 if newest && decision == Decision::End && file_bytes < u64::from(link.header.segment_bytes) {
                     self.cut_short(link, file_bytes);

@@ -114,6 +114,42 @@ fn every_acknowledged_entry_survives_a_power_cut_at_every_call() {
 }
 
 #[test]
+fn two_thousand_crashes_inside_of_recovery_lose_nothing() {
+    let wanted = 2_000 * scale();
+    let mut cut = 0;
+    for seed in 300.. {
+        let mut rng = Rng::with_seed(seed);
+        let (world, model, _) = cut_off(seed, rng.u64(20..120), 60, false, &small());
+        world.disk.crash(&mut rng);
+        // Every changing call of this recovery, and several futures of each.
+        for call in 1.. {
+            let before = cut;
+            for future in 0..4 {
+                let disk = world.disk.snapshot();
+                let recovering = World::over(disk.clone(), seed);
+                disk.crash_at(call);
+                drop(reopen(&recovering, small()));
+                recovering.spawner.kill_all();
+                if !disk.is_stopped() {
+                    break;
+                }
+                disk.cancel_stop();
+                disk.crash(&mut Rng::with_seed(seed * 1_000 + call * 10 + future));
+                cut += 1;
+                let context = format!("seed {seed}, recovery cut off at {call}, future {future}");
+                survive(&disk, &model, &mut rng, 0, true, &small(), &context);
+            }
+            if cut == before {
+                break;
+            }
+        }
+        if cut >= wanted {
+            return;
+        }
+    }
+}
+
+#[test]
 fn long_runs_with_rolls_survive_power_cuts() {
     power_cuts(100..102 + 2 * scale(), 400, 2, 9, &small());
 }

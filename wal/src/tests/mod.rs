@@ -4,6 +4,7 @@ mod basic;
 mod crashes;
 mod damage;
 mod golden;
+mod holes;
 mod model;
 mod mutants;
 mod upkeep;
