@@ -18,7 +18,7 @@
 //! | `checkpoint` | the state at one LSN, written bottom-up beside the writer |
 //! | `clean` | giving back the space of page segments that are mostly dead |
 //! | `audit`, [`verify`] | every tree re-derived, every byte of every file |
-//! | [`format`], [`manifest`], [`store`] | the bytes of pages, segments and manifests; the page store |
+//! | [`mod@format`], [`manifest`], [`store`] | the bytes of pages, segments and manifests; the page store |
 //!
 //! ```
 //! use std::sync::Arc;

@@ -5,7 +5,7 @@
 //! | varint | first LSN | the oldest change |
 //! | varint | last LSN − first LSN | |
 //! | varint | count | changes; at least one |
-//! | … | records | [`super::records`]: key, and value, overflow reference or deletion |
+//! | … | records | `records`: key, and value, overflow reference or deletion |
 //!
 //! # Validity
 //! 1. One change a key: the newest at the block's last LSN. Keys ascend strictly.

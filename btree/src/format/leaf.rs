@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 1 | mode | 0 variable, 1 dense |
 //! | varint | count | records |
-//! | … | variable | [`super::records`]: front-coded with restart points |
+//! | … | variable | `records`: front-coded with restart points |
 //! | … | dense | prefix length varint, prefix, rest length varint, value length varint, then (rest ‖ value) × count |
 //!
 //! Dense mode is for keys of one length with inline values of one length: no slots, no lengths, no restart table;
