@@ -36,7 +36,7 @@ use crate::segment::{Segment, create_written, path_of};
 use crate::walk::SegmentBytes;
 
 impl Log {
-    /// Opens a log for writing. See the [module](self) for what is changed on disk, and when.
+    /// Opens a log for writing. What it changes on disk, and when, is told step by step in `docs/format/log.md`.
     ///
     /// # Errors
     /// `NotFound` when there is no log; `AlreadyOpen`; `Corruption` with the damage that lies below what was durable:
