@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`leaf`] | immutable sorted base, with a delta area beside it |
 //! | [`delta`] | the newest changes of one leaf |
+//! | [`entries`] | the entries of a delta area, and the memory of their bytes |
 //! | [`inner`] | separators and child words |
 //! | [`slot`] | one child word: leaf, inner node, or the address of a page on disk |
 //! | [`view`] | a leaf as of one LSN |
 //! | [`search`] | searching by key heads |
 
 pub(crate) mod delta;
+pub(crate) mod entries;
 pub(crate) mod inner;
 pub(crate) mod leaf;
 pub(crate) mod search;

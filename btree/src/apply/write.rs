@@ -1,22 +1,25 @@
 //! Point changes of one leaf.
 
-use logwood_base::{Error, Result};
+use logwood_base::{Error, Lsn, Result};
+use smallvec::SmallVec;
 
 use super::split::cut;
 use super::{Applier, Point};
 use crate::account::Class;
 use crate::descent::{TreeCore, Way};
-use crate::node::delta::{DELTA_SLOTS, DeltaEntry};
+use crate::node::delta::{DELTA_SLOTS, DeltaArea};
 use crate::node::inner::Keys;
 use crate::node::leaf::{Leaf, record_cost};
 use crate::node::search;
-use crate::node::slot::Node;
+use crate::node::slot::{Node, Seen};
 use crate::node::view::{View, ViewRecord};
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::shared::Place;
 use crate::version::{Part, Previous, Seek};
-use logwood_base::Lsn;
+
+/// Points whose leaves are looked at together.
+const WARM_POINTS: usize = 16;
 
 /// The records of a leaf that is about to be built. They stay where they are: nothing is copied before the building.
 #[derive(Default)]
@@ -51,7 +54,13 @@ impl Applier<'_> {
     pub(super) fn write(&mut self, core: &TreeCore, points: &[Point<'_>]) -> Result<()> {
         let guard = self.guard;
         let mut rest = points;
+        let (mut warm, mut leaves, mut written) = (0, 0, 0);
         while let Some(first) = rest.first() {
+            // Points that lie thinly: each waits for memory of its own.
+            if warm <= written && rest.len() > 1 && written < leaves * 4 {
+                self.warm(core, &rest[..rest.len().min(WARM_POINTS)])?;
+                warm = written + WARM_POINTS;
+            }
             let way = core.way(self.shared, Seek::From(first.key), guard)?;
             let Some(leaf) = way.node.leaf() else {
                 return Err(Error::Internal("a way did not end in a leaf".into()));
@@ -60,12 +69,27 @@ impl Applier<'_> {
             let (here, behind) = rest.split_at(count);
             self.make_dirty(&way, leaf, Place { keyspace: core.id, key: first.key });
             if self.fits(leaf, here) {
-                here.iter().for_each(|point| leaf.push(DeltaEntry::new(self.lsn, point.key, point.value)));
+                here.iter().for_each(|point| leaf.push(self.lsn, point.key, point.value));
             } else {
                 self.rebuild(core, &way, leaf, here);
             }
             rest = behind;
+            written += count;
+            leaves += 1;
         }
+        Ok(())
+    }
+
+    /// Looks at what the writing of each point will look at first: one round per step that a look takes, so that the
+    /// memory of all leaves is waited for at once.
+    fn warm(&self, core: &TreeCore, points: &[Point<'_>]) -> Result<()> {
+        let mut ends: SmallVec<[Seen<'_>; WARM_POINTS]> = SmallVec::new();
+        for point in points {
+            ends.push(core.leaf_of(self.shared, point.key, self.guard)?);
+        }
+        let leaves = || ends.iter().filter_map(Seen::leaf);
+        let areas: SmallVec<[&DeltaArea; WARM_POINTS]> = leaves().filter_map(Leaf::delta).collect();
+        areas.iter().for_each(|area| area.warm());
         Ok(())
     }
 

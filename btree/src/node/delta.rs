@@ -7,10 +7,10 @@
 //! Each entry has a fingerprint of one byte. A reader compares all of them at once and touches only entries that are
 //! probably its own.
 
-use std::sync::OnceLock;
-
 use logwood_base::Lsn;
 use logwood_base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use super::entries::{DeltaEntry, Entries};
 
 /// Entries of one area. More would make reads search longer, fewer would make leaves be rebuilt more often.
 pub(crate) const DELTA_SLOTS: usize = 16;
@@ -24,55 +24,7 @@ pub(crate) struct DeltaArea {
     fingerprints: [AtomicU64; DELTA_SLOTS / 8],
     /// Bytes of keys and values, for the writer.
     bytes: AtomicUsize,
-    slots: [OnceLock<DeltaEntry>; DELTA_SLOTS],
-}
-
-/// One change.
-#[derive(Debug)]
-pub(crate) struct DeltaEntry {
-    pub(crate) lsn: Lsn,
-    /// The first eight bytes of the key, padded with zeros: orders most keys without a look at them.
-    head: u64,
-    key_bytes: u32,
-    deleted: bool,
-    /// Key, then value.
-    bytes: Box<[u8]>,
-}
-
-impl DeltaEntry {
-    /// A put, or a delete when there is no value.
-    pub(crate) fn new(lsn: Lsn, key: &[u8], value: Option<&[u8]>) -> Self {
-        let body = value.unwrap_or_default();
-        let mut bytes = Vec::with_capacity(key.len() + body.len());
-        bytes.extend_from_slice(key);
-        bytes.extend_from_slice(body);
-        let mut head = [0u8; 8];
-        let short = key.len().min(8);
-        head[..short].copy_from_slice(&key[..short]);
-        let head = u64::from_be_bytes(head);
-        Self {
-            lsn,
-            head,
-            key_bytes: key.len() as u32,
-            deleted: value.is_none(),
-            bytes: bytes.into_boxed_slice(),
-        }
-    }
-
-    /// The changed key.
-    pub(crate) fn key(&self) -> &[u8] {
-        &self.bytes[..self.key_bytes as usize]
-    }
-
-    /// How its key stands to another entry's.
-    pub(crate) fn order(&self, other: &Self) -> std::cmp::Ordering {
-        self.head.cmp(&other.head).then_with(|| self.key().cmp(other.key()))
-    }
-
-    /// Its new value; `None` when it was deleted.
-    pub(crate) fn value(&self) -> Option<&[u8]> {
-        (!self.deleted).then(|| &self.bytes[self.key_bytes as usize..])
-    }
+    entries: Entries,
 }
 
 /// One byte that differs for most different keys.
@@ -95,7 +47,7 @@ impl DeltaArea {
             count: AtomicU32::new(0),
             fingerprints: [const { AtomicU64::new(0) }; DELTA_SLOTS / 8],
             bytes: AtomicUsize::new(0),
-            slots: [const { OnceLock::new() }; DELTA_SLOTS],
+            entries: Entries::new(),
         }
     }
 
@@ -109,17 +61,23 @@ impl DeltaArea {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Appends an entry. Only the holder of the writer's lock calls this, and only when there is room.
-    pub(crate) fn push(&self, entry: DeltaEntry) {
+    /// Appends a put, or a delete when there is no value. Answers how much memory that took. Only the holder of the
+    /// writer's lock calls this, and only when there is room.
+    pub(crate) fn push(&self, lsn: Lsn, key: &[u8], value: Option<&[u8]>) -> usize {
         let at = self.len();
         let (word, shift) = (at / 8, (at % 8) * 8);
-        let mark = u64::from(fingerprint(entry.key())) << shift;
-        self.bytes.fetch_add(entry.bytes.len(), Ordering::Relaxed);
-        let before = self.slots[at].set(entry);
-        assert!(before.is_ok(), "a published delta slot is never written again");
+        let mark = u64::from(fingerprint(key)) << shift;
+        self.bytes.fetch_add(key.len() + value.map_or(0, <[u8]>::len), Ordering::Relaxed);
+        let taken = self.entries.set(at, lsn, key, value);
         let marks = self.fingerprints[word].load(Ordering::Relaxed);
         self.fingerprints[word].store(marks | mark, Ordering::Relaxed);
         self.count.store(at as u32 + 1, Ordering::Release);
+        taken
+    }
+
+    /// Looks at the slot that the next entry goes to, for nothing but to have its memory near.
+    pub(crate) fn warm(&self) {
+        std::hint::black_box(self.entries.get((self.len()).min(DELTA_SLOTS - 1)).is_some());
     }
 
     /// The newest entry of `key` that is visible at `at`.
@@ -137,7 +95,7 @@ impl DeltaArea {
                 if slot >= count {
                     continue;
                 }
-                if let Some(entry) = self.slots[slot].get()
+                if let Some(entry) = self.entries.get(slot)
                     && entry.lsn <= at
                     && entry.key() == key
                 {
@@ -150,12 +108,12 @@ impl DeltaArea {
 
     /// The entries visible at `at`, oldest first.
     pub(crate) fn visible(&self, at: Lsn) -> impl DoubleEndedIterator<Item = &DeltaEntry> {
-        self.slots[..self.len()].iter().filter_map(OnceLock::get).filter(move |entry| entry.lsn <= at)
+        self.entries.first(self.len()).filter(move |entry| entry.lsn <= at)
     }
 
     /// The LSN of the newest entry.
     pub(crate) fn newest(&self) -> Option<Lsn> {
-        self.slots[..self.len()].last().and_then(OnceLock::get).map(|entry| entry.lsn)
+        self.entries.first(self.len()).next_back().map(|entry| entry.lsn)
     }
 }
 
@@ -171,7 +129,7 @@ mod tests {
             let mut entries: Vec<(u64, Vec<u8>)> = Vec::new();
             for lsn in 0..rng.u64(0..=16) {
                 let key: Vec<u8> = (0..rng.usize(0..20)).map(|_| rng.u8(0..2)).collect();
-                area.push(DeltaEntry::new(Lsn(lsn), &key, Some(&lsn.to_le_bytes())));
+                area.push(Lsn(lsn), &key, Some(&lsn.to_le_bytes()));
                 entries.push((lsn, key));
             }
             for (_, key) in &entries {

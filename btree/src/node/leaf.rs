@@ -26,7 +26,7 @@ use logwood_base::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use triomphe::ThinArc;
 
 use super::Image;
-use super::delta::{DeltaArea, DeltaEntry};
+use super::delta::DeltaArea;
 use super::search::{self, Head};
 use super::view::ViewRecord;
 use crate::account::{Account, Class, Share};
@@ -202,15 +202,17 @@ impl Leaf {
     }
 
     /// Appends a change. Only the holder of the writer's lock, when [`Leaf::has_room`].
-    pub(crate) fn push(&self, entry: DeltaEntry) {
+    pub(crate) fn push(&self, lsn: Lsn, key: &[u8], value: Option<&[u8]>) {
         let header = self.header();
-        let mut grown = entry.key().len() + entry.value().map_or(0, <[u8]>::len) + 16;
+        let mut grown = 0;
         let area = header.delta.get_or_init(|| {
-            grown += size_of::<DeltaArea>();
+            grown = size_of::<DeltaArea>();
             Box::new(DeltaArea::new())
         });
-        header.share.grow(grown);
-        area.push(entry);
+        grown += area.push(lsn, key, value);
+        if grown > 0 {
+            header.share.grow(grown);
+        }
     }
 
     /// The LSN of the newest change.
@@ -386,8 +388,8 @@ mod tests {
     #[test]
     fn a_change_hides_the_base_from_its_lsn_on() {
         let leaf = build(&[(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())]);
-        leaf.push(DeltaEntry::new(Lsn(5), b"a", None));
-        leaf.push(DeltaEntry::new(Lsn(7), b"c", Some(b"3")));
+        leaf.push(Lsn(5), b"a", None);
+        leaf.push(Lsn(7), b"c", Some(b"3"));
         assert_eq!((leaf.get(b"a", Lsn(4)), leaf.get(b"a", Lsn(5))), (Some(&b"1"[..]), None));
         assert_eq!((leaf.get(b"c", Lsn(6)), leaf.get(b"c", Lsn(7))), (None, Some(&b"3"[..])));
         assert_eq!((leaf.newest_lsn(), leaf.first_change_above(Lsn(5))), (Lsn(7), Some(Lsn(7))));

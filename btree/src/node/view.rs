@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 
 use logwood_base::Lsn;
 
-use super::delta::{DELTA_SLOTS, DeltaEntry};
+use super::delta::DELTA_SLOTS;
+use super::entries::DeltaEntry;
 use super::leaf::Leaf;
 
 /// The records of a leaf at an LSN, in key order.
@@ -209,7 +210,7 @@ mod tests {
             for lsn in 2..2 + rng.u64(0..=16) {
                 let key = key(&mut rng);
                 let value = rng.bool().then(|| vec![rng.u8(..); 2]);
-                leaf.push(DeltaEntry::new(Lsn(lsn), &key, value.as_deref()));
+                leaf.push(Lsn(lsn), &key, value.as_deref());
                 if lsn <= at {
                     match value {
                         Some(value) => drop(model.insert(key, value)),

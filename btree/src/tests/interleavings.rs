@@ -11,7 +11,7 @@ use shuttle::thread;
 use crate::account::Account;
 use crate::format::child::ChildEntry;
 use crate::node::Cold;
-use crate::node::delta::{DeltaArea, DeltaEntry};
+use crate::node::delta::DeltaArea;
 use crate::node::leaf::Leaf;
 use crate::node::slot::{Node, Slot};
 use crate::node::view::ViewRecord;
@@ -51,7 +51,7 @@ fn a_reader_sees_whole_changes_in_order_or_not_at_all() {
                 }
             });
             for lsn in 1..4u64 {
-                area.push(DeltaEntry::new(Lsn(lsn), b"key", Some(&lsn.to_be_bytes())));
+                area.push(Lsn(lsn), b"key", Some(&lsn.to_be_bytes()));
             }
             reading.join().unwrap();
         },
