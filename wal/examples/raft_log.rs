@@ -62,8 +62,10 @@ fn main() -> Result<()> {
     member.vote(term, NodeId(2))?;
     let last = member.group.last();
     member.append(term, last, &[(term, b"set x 1"), (term, b"set y 2")])?;
-    // The next leader never saw the second entry and replaces it.
+    // The next leader never saw the second entry and replaces it. Its term is kept first: this member votes for nobody
+    // else in it, nor takes entries from a leader of an older one.
     let newer = term.next();
+    member.vote(newer, NodeId::NOBODY)?;
     let kept = (last.0.next(), term);
     member.append(newer, kept, &[(newer, b"set y 3")])?;
     member.group.set_committed(kept.0.next());

@@ -5,9 +5,9 @@
 //! disk does not have, and the next sync says OK.
 //!
 //! # Steps
-//! 1. The header of every segment file is read. The newest valid one is where the log's chain begins; each header
+//! 1. The header of every segment file is read ([`files`]). The newest valid one is where the log's chain begins; each header
 //!    names its predecessor and that one's exact end.
-//! 2. From the oldest segment of the chain to the newest, batches are replayed one by one up to that end.
+//! 2. From the oldest segment of the chain to the newest, batches are replayed one by one up to that end ([`segment`]).
 //! 3. In the newest segment the end rule decides ([`crate::end_rule`]), with what is found beyond the end, in later
 //!    files without a header, and in a manifest.
 //! 4. Every entry above a group's base must have been found.
@@ -15,22 +15,22 @@
 //! Damage is collected with its evidence, and the scan goes on behind it, so that a report is complete and healing
 //! knows what to fetch. Memory: the bytes of one segment at a time, and the index.
 
+mod files;
+mod segment;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use logwood_base::checksum::Seed;
 use logwood_base::disk::ReadSource;
-use logwood_base::limits::BLOCK_BYTES;
 use logwood_base::{
-    Access, AlignedBuffer, Corruption, DatabaseId, Disk, Error, File, GroupId, LogId, LogPosition, Lsn,
-    Result, SegmentNo, Term,
+    AlignedBuffer, Corruption, DatabaseId, Disk, Error, File, GroupId, LogId, LogPosition, Lsn, Result,
+    SegmentNo, Term,
 };
 
-use crate::end_rule::{Decision, Facts, decide};
-use crate::format::batch::Kind;
-use crate::format::header::{GroupRecord, HEADER_BYTES_MAX, HeaderRead, SegmentHeader};
-use crate::format::{block_up, parse_file_name, segment_seed};
-use crate::log::is_leftover;
+use self::files::{Candidate, identify, is_unfinished, read_candidates};
+use crate::format::header::{GroupRecord, SegmentHeader};
+use crate::format::segment_seed;
 use crate::mutants::planted;
 use crate::options::{Expect, Hole, LogOptions, Progress};
 use crate::replay::Replay;
@@ -77,14 +77,6 @@ pub(crate) struct Scan {
     pub(crate) tail_source: ReadSource,
     /// Whether a hole in the newest segment may have held both copies of a vote.
     pub(crate) votes_doubtful: bool,
-}
-
-/// A file with what its first bytes are.
-struct Candidate {
-    number: SegmentNo,
-    file: std::sync::Arc<dyn File>,
-    bytes: u64,
-    header: Result<(SegmentHeader, u32), &'static str>,
 }
 
 impl Scan {
@@ -166,94 +158,6 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
         tail_source: scanner.tail_source,
         votes_doubtful: scanner.votes_doubtful,
     })
-}
-
-/// Whether a segment belongs to a healing that never came to its end: its first header is missing.
-fn is_unfinished(candidates: &[Candidate], newest: usize) -> bool {
-    if !matches!(&candidates[newest].header, Ok((header, _)) if header.rewriting) {
-        return false;
-    }
-    let mut at = newest;
-    while let Ok((header, _)) = &candidates[at].header {
-        if !header.rewriting || header.predecessor == LogPosition::ZERO {
-            return false;
-        }
-        let predecessor = header.predecessor.segment;
-        match candidates.binary_search_by_key(&predecessor, |candidate| candidate.number) {
-            Ok(found) => at = found,
-            Err(_) => return true,
-        }
-    }
-    true
-}
-
-fn read_candidates(request: &ScanRequest<'_>) -> Result<Vec<Candidate>> {
-    let mut numbers: Vec<SegmentNo> =
-        request.disk.list(request.dir)?.iter().filter_map(|entry| parse_file_name(&entry.name)).collect();
-    numbers.sort_unstable();
-    numbers
-        .into_iter()
-        .map(|number| {
-            let file = request.disk.open(&path_of(request.dir, number), Access::Read)?;
-            let bytes = file.size()?;
-            let header = read_header(&*file, number, bytes)?;
-            Ok(Candidate { number, file, bytes, header })
-        })
-        .collect()
-}
-
-/// Reads the header of a segment file.
-fn read_header(
-    file: &dyn File,
-    number: SegmentNo,
-    bytes: u64,
-) -> Result<Result<(SegmentHeader, u32), &'static str>> {
-    let mut head = vec![0; bytes.min(BLOCK_BYTES as u64) as usize];
-    file.read_at(0, &mut head)?;
-    let wanted =
-        head.get(4..8).map_or(0, |length| length.iter().rev().fold(0, |n, byte| n << 8 | usize::from(*byte)));
-    if wanted > head.len() && wanted <= HEADER_BYTES_MAX && wanted as u64 <= bytes {
-        head.resize(wanted, 0);
-        file.read_at(0, &mut head)?;
-    }
-    match SegmentHeader::decode(&head, number) {
-        HeaderRead::Valid(header, crc) if header.predecessor.segment < number => Ok(Ok((header, crc))),
-        HeaderRead::Valid(..) => Ok(Err("order of segments")),
-        HeaderRead::Newer(needed) => {
-            let supported = crate::format::READ_VERSION;
-            Err(Error::UnsupportedFormat { path: file.path().to_owned(), needed, supported })
-        }
-        HeaderRead::Invalid(what) => Ok(Err(what)),
-    }
-}
-
-/// Which log the directory holds.
-fn identify(request: &ScanRequest<'_>, candidates: &[Candidate]) -> Result<LogId> {
-    let headers = || candidates.iter().rev().filter_map(|candidate| candidate.header.as_ref().ok());
-    let newest = match request.expect.log {
-        Some(log) => headers().find(|(header, _)| header.log == log).or_else(|| headers().next()),
-        None => headers().next(),
-    };
-    let Some((header, _)) = newest else {
-        for candidate in candidates {
-            if !is_leftover(request.disk, request.dir, candidate.number)? {
-                let path = path_of(request.dir, candidate.number);
-                let found = candidate.header.as_ref().err().copied().unwrap_or("nothing");
-                return Err(Corruption::new(&path, 0, "segment header", "a valid header", found).into());
-            }
-        }
-        return Err(Error::NotFound { what: "log", name: request.dir.display().to_string() });
-    };
-    let wrong = |what: &str, found: String| {
-        Err(Error::InvalidArgument(format!("{} is the log of {what} {found}", request.dir.display())))
-    };
-    if request.expect.log.is_some_and(|log| log != header.log) {
-        return wrong("another log id,", header.log.to_string());
-    }
-    if request.expect.database.is_some_and(|database| database != header.database) {
-        return wrong("database", header.database.to_string());
-    }
-    Ok(header.log)
 }
 
 /// The state of a scan.
@@ -363,189 +267,6 @@ impl Scanner<'_, '_> {
         }
         // The table is complete: with it the hole, if there was one, lies behind us.
         self.votes_doubtful = false;
-    }
-
-    fn replay_segment(&mut self, link: &mut Link, bound: Option<(u32, u32)>) -> Result<()> {
-        let newest = bound.is_none();
-        let file_bytes = link.file.size()?;
-        let size = file_bytes.min(u64::from(link.header.segment_bytes));
-        let bytes = self.read_whole(&*link.file, size, newest)?;
-        let number = link.header.segment;
-        let segment = self.bytes_of(number, &bytes);
-        let mut looked_beyond = false;
-        let until = self.request.until.filter(|until| until.segment == number).map(|until| until.offset);
-        loop {
-            let stop = bound.map(|(end, _)| end).or(until).is_some_and(|end| link.end >= end);
-            let next = if stop { None } else { segment.next(link.end, link.end_crc) };
-            if let Some((at, batch)) = next {
-                self.note_durable(batch.placement.durable_end);
-                self.apply(link, at, &batch);
-                continue;
-            }
-            if newest && !looked_beyond {
-                looked_beyond = true;
-                self.beyond.merge(segment.evidence(link.end));
-                let ends: Vec<_> = self.beyond.durable_ends().collect();
-                ends.into_iter().for_each(|end| self.note_durable(end));
-            }
-            let here = LogPosition::new(number, link.end);
-            let behind = here < self.durable_end
-                && until.is_none()
-                && !planted!(self.request.options, StopAtFirstBadBatch);
-            let facts = Facts {
-                bounded: !newest,
-                reached: bound.is_some_and(|(end, _)| end == link.end),
-                chained: bound.is_some_and(|(_, crc)| crc == link.end_crc),
-                behind,
-                closed: link.sealed.is_some(),
-                successor: link.sealed.is_some_and(|next| self.greatest >= next),
-            };
-            let (decision, label) = decide(&facts);
-            tracing::debug!(segment = %number, end = link.end, ?decision, label, "end rule");
-            // Where no header bounds the segment, what lies beyond the greatest position known to be durable in it was
-            // perhaps dropped by an opening whose header is rotten now.
-            let limit =
-                bound.map_or_else(|| self.durable_within(number), |(end, _)| end).min(bytes.len() as u32);
-            if !self.settle(link, decision, &segment, limit) {
-                if newest && decision == Decision::End && file_bytes < u64::from(link.header.segment_bytes) {
-                    self.cut_short(link, file_bytes);
-                }
-                return Ok(());
-            }
-        }
-    }
-
-    /// The newest segment is shorter than its header says. A file has its whole length, durably, before it gets a
-    /// header, so no crash does that; and what stood behind the cut is evidence that is gone with it.
-    fn cut_short(&mut self, link: &Link, file_bytes: u64) {
-        let (path, expected) = (link.file.path(), format!("{} bytes", link.header.segment_bytes));
-        let damage =
-            Corruption::new(path, file_bytes, "segment length", expected, format!("{file_bytes} bytes"));
-        self.damage.push(damage.affecting("whatever stood behind"));
-        self.enter_hole(true);
-    }
-
-    /// Does what the end rule decided. Answers whether to go on behind a hole.
-    fn settle(
-        &mut self,
-        link: &mut Link,
-        decision: Decision,
-        segment: &SegmentBytes<'_>,
-        limit: u32,
-    ) -> bool {
-        let offset = u64::from(link.end);
-        let path = link.file.path().to_owned();
-        let (check, expected) = match decision {
-            Decision::Continue | Decision::End => return false,
-            Decision::Swapped => ("segment chain", "the end that the next header names".to_owned()),
-            Decision::HoleBelowHeader => ("batch", format!("a valid batch before {limit}")),
-            Decision::HoleBelowDurableEnd => ("batch", format!("a valid batch before {}", self.durable_end)),
-            Decision::SuccessorMissing => {
-                let next = link.sealed.unwrap_or_default();
-                let path = path_of(self.request.dir, next);
-                self.damage.push(Corruption::new(
-                    &path,
-                    0,
-                    "segment chain",
-                    "the file that a seal names",
-                    "none",
-                ));
-                self.enter_hole(true);
-                return false;
-            }
-        };
-        let resume = match decision {
-            Decision::Swapped => None,
-            Decision::HoleBelowHeader => segment.seek(link.end + 1).filter(|(at, _)| *at < limit),
-            // What stands right behind the durable bytes goes on with them.
-            _ if link.end < limit => segment.seek(link.end + 1).filter(|(at, _)| *at < limit).or_else(|| {
-                let places = [limit, block_up(limit)];
-                places.into_iter().find_map(|at| segment.batch_at(at).map(|batch| (at, batch)))
-            }),
-            _ => None,
-        };
-        let hole_end = resume
-            .as_ref()
-            .map_or(u64::from(limit).min(segment.bytes.len() as u64), |(at, _)| u64::from(*at));
-        let known: Vec<String> = self
-            .groups
-            .iter()
-            .map(|(id, replay)| format!("group {id} above lsn {}", replay.log.record.committed))
-            .collect();
-        self.damage.push(
-            Corruption::new(&path, offset, check, expected, format!("none until {hole_end}"))
-                .affecting(known.join(", ")),
-        );
-        self.enter_hole(hole_end.saturating_sub(offset) > BLOCK_BYTES as u64);
-        match resume {
-            Some((at, batch)) => {
-                link.end = at;
-                link.end_crc = batch.placement.previous_crc;
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn note_durable(&mut self, end: LogPosition) {
-        self.durable_end = self.durable_end.max(end);
-        let known = self.durable_in.entry(end.segment).or_default();
-        *known = end.offset.max(*known);
-    }
-
-    /// The greatest position known to be durable inside a segment.
-    fn durable_within(&self, segment: SegmentNo) -> u32 {
-        self.durable_in.get(&segment).copied().unwrap_or(0)
-    }
-
-    fn enter_hole(&mut self, wide: bool) {
-        self.votes_doubtful |= wide;
-        self.groups.values_mut().for_each(Replay::enter_hole);
-    }
-
-    /// Applies one batch; a broken rule is damage.
-    fn apply(&mut self, link: &mut Link, at: u32, batch: &crate::format::batch::Batch<'_>) {
-        let fields = &batch.fields;
-        let end = at + batch.bytes.len() as u32;
-        let start = LogPosition::new(link.header.segment, at);
-        link.end = end;
-        link.end_crc = batch.crc;
-        link.sealed = batch.sealed_successor();
-        link.holds_entries |= !matches!(fields.kind, Kind::State | Kind::Seal);
-        if fields.kind == Kind::Seal {
-            return;
-        }
-        // A group begins with a base above which there is nothing.
-        let begins = fields.kind == Kind::Base && batch.base().is_ok_and(|base| !base.keeps_entries);
-        let broken = if begins || self.groups.contains_key(&fields.group) {
-            self.groups.entry(fields.group).or_default().apply(batch, start, end).err()
-        } else if self.damage.is_empty() {
-            let (expected, found) = ("a group that began".to_owned(), fields.group.to_string());
-            Some(crate::group_state::Violation { check: "group", expected, found })
-        } else {
-            self.adopt_unknown(batch, start, end)
-        };
-        if let Some(violation) = broken {
-            let offset = u64::from(at);
-            let affects = format!("group {} lsn {}..={}", fields.group, fields.first_lsn, fields.last_lsn());
-            let path = link.file.path();
-            self.damage.push(
-                Corruption::new(path, offset, violation.check, violation.expected, violation.found)
-                    .affecting(affects),
-            );
-        }
-    }
-
-    /// Behind a hole a group may appear whose beginning was lost.
-    fn adopt_unknown(
-        &mut self,
-        batch: &crate::format::batch::Batch<'_>,
-        start: LogPosition,
-        end: u32,
-    ) -> Option<crate::group_state::Violation> {
-        let replay = self.groups.entry(batch.fields.group).or_default();
-        replay.doubt = Some(Lsn::FIRST);
-        replay.apply(batch, start, end).err()
     }
 
     /// Every entry above a base must have been found.

@@ -1,0 +1,108 @@
+//! Which files there are, which log they hold, and what their first bytes say.
+
+use logwood_base::disk::File;
+use logwood_base::limits::BLOCK_BYTES;
+use logwood_base::{Access, Corruption, Error, LogId, LogPosition, Result, SegmentNo};
+
+use super::ScanRequest;
+use crate::format::header::{HEADER_BYTES_MAX, HeaderRead, SegmentHeader};
+use crate::format::parse_file_name;
+use crate::log::is_leftover;
+use crate::segment::path_of;
+
+/// A file with what its first bytes are.
+pub(super) struct Candidate {
+    pub(super) number: SegmentNo,
+    pub(super) file: std::sync::Arc<dyn File>,
+    pub(super) bytes: u64,
+    pub(super) header: Result<(SegmentHeader, u32), &'static str>,
+}
+
+/// Every segment file, ascending.
+pub(super) fn read_candidates(request: &ScanRequest<'_>) -> Result<Vec<Candidate>> {
+    let mut numbers: Vec<SegmentNo> =
+        request.disk.list(request.dir)?.iter().filter_map(|entry| parse_file_name(&entry.name)).collect();
+    numbers.sort_unstable();
+    numbers
+        .into_iter()
+        .map(|number| {
+            let file = request.disk.open(&path_of(request.dir, number), Access::Read)?;
+            let bytes = file.size()?;
+            let header = read_header(&*file, number, bytes)?;
+            Ok(Candidate { number, file, bytes, header })
+        })
+        .collect()
+}
+
+/// Reads the header of a segment file.
+fn read_header(
+    file: &dyn File,
+    number: SegmentNo,
+    bytes: u64,
+) -> Result<Result<(SegmentHeader, u32), &'static str>> {
+    let mut head = vec![0; bytes.min(BLOCK_BYTES as u64) as usize];
+    file.read_at(0, &mut head)?;
+    let wanted =
+        head.get(4..8).map_or(0, |length| length.iter().rev().fold(0, |n, byte| n << 8 | usize::from(*byte)));
+    if wanted > head.len() && wanted <= HEADER_BYTES_MAX && wanted as u64 <= bytes {
+        head.resize(wanted, 0);
+        file.read_at(0, &mut head)?;
+    }
+    match SegmentHeader::decode(&head, number) {
+        HeaderRead::Valid(header, crc) if header.predecessor.segment < number => Ok(Ok((header, crc))),
+        HeaderRead::Valid(..) => Ok(Err("order of segments")),
+        HeaderRead::Newer(needed) => {
+            let supported = crate::format::READ_VERSION;
+            Err(Error::UnsupportedFormat { path: file.path().to_owned(), needed, supported })
+        }
+        HeaderRead::Invalid(what) => Ok(Err(what)),
+    }
+}
+
+/// Which log the directory holds.
+pub(super) fn identify(request: &ScanRequest<'_>, candidates: &[Candidate]) -> Result<LogId> {
+    let headers = || candidates.iter().rev().filter_map(|candidate| candidate.header.as_ref().ok());
+    let newest = match request.expect.log {
+        Some(log) => headers().find(|(header, _)| header.log == log).or_else(|| headers().next()),
+        None => headers().next(),
+    };
+    let Some((header, _)) = newest else {
+        for candidate in candidates {
+            if !is_leftover(request.disk, request.dir, candidate.number)? {
+                let path = path_of(request.dir, candidate.number);
+                let found = candidate.header.as_ref().err().copied().unwrap_or("nothing");
+                return Err(Corruption::new(&path, 0, "segment header", "a valid header", found).into());
+            }
+        }
+        return Err(Error::NotFound { what: "log", name: request.dir.display().to_string() });
+    };
+    let wrong = |what: &str, found: String| {
+        Err(Error::InvalidArgument(format!("{} is the log of {what} {found}", request.dir.display())))
+    };
+    if request.expect.log.is_some_and(|log| log != header.log) {
+        return wrong("another log id,", header.log.to_string());
+    }
+    if request.expect.database.is_some_and(|database| database != header.database) {
+        return wrong("database", header.database.to_string());
+    }
+    Ok(header.log)
+}
+
+/// Whether a segment belongs to a healing that never came to its end: its first header is missing.
+pub(super) fn is_unfinished(candidates: &[Candidate], newest: usize) -> bool {
+    if !matches!(&candidates[newest].header, Ok((header, _)) if header.rewriting) {
+        return false;
+    }
+    let mut at = newest;
+    while let Ok((header, _)) = &candidates[at].header {
+        if !header.rewriting || header.predecessor == LogPosition::ZERO {
+            return false;
+        }
+        let predecessor = header.predecessor.segment;
+        match candidates.binary_search_by_key(&predecessor, |candidate| candidate.number) {
+            Ok(found) => at = found,
+            Err(_) => return true,
+        }
+    }
+    true
+}
