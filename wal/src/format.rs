@@ -18,6 +18,9 @@
 //! - A batch *continues* the log when it also names the checksum of what stands before it: the preceding batch, or
 //!   the segment's header for the first one. A header names the last checksum of its predecessor.
 //!
+//! Segment numbers are at most 2^62: a file with a greater one in its name is not of the log, a batch that names one is not
+//! valid.
+//!
 //! # Versions
 //! | version | written by | change |
 //! |---|---|---|
@@ -41,6 +44,9 @@ pub(crate) const BLOCK: u32 = BLOCK_BYTES as u32;
 
 const _: () = assert!(BLOCK as usize == BLOCK_BYTES && READ_VERSION.0 <= WRITE_VERSION.0);
 
+/// Greatest segment number that a name, batch or seal may hold: there is always a next one.
+pub(crate) const SEGMENT_MAX: SegmentNo = SegmentNo(1 << 62);
+
 /// The first block boundary at or after `offset`. Segments are at most 1 GiB, so this cannot overflow for offsets
 /// within one.
 pub(crate) const fn block_up(offset: u32) -> u32 {
@@ -61,7 +67,8 @@ pub(crate) fn file_name(segment: SegmentNo) -> String {
 pub(crate) fn parse_file_name(name: &str) -> Option<SegmentNo> {
     let digits = name.strip_suffix(".log")?;
     let canonical = digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit());
-    canonical.then(|| digits.parse().ok().map(SegmentNo)).flatten()
+    let number = digits.parse().ok().map(SegmentNo).filter(|number| *number <= SEGMENT_MAX);
+    number.filter(|_| canonical)
 }
 
 #[cfg(test)]
@@ -71,7 +78,8 @@ mod tests {
     #[test]
     fn file_names_come_back_and_others_are_ignored() {
         assert_eq!(parse_file_name(&file_name(SegmentNo(42))), Some(SegmentNo(42)));
-        for other in ["LOCK", "42.log", "0000000000000000004x.log", "99999999999999999999.log"] {
+        let endless = file_name(SegmentNo(u64::MAX));
+        for other in ["LOCK", "42.log", "0000000000000000004x.log", "99999999999999999999.log", &endless] {
             assert_eq!(parse_file_name(other), None, "{other}");
         }
     }

@@ -31,6 +31,8 @@ use logwood_base::codec::{CodecError, Reader, Writer};
 use logwood_base::limits::MEMBERSHIP_BYTES_MAX;
 use logwood_base::{GroupId, LogPosition, Lsn, NodeId, SegmentNo, Term};
 
+use super::SEGMENT_MAX;
+
 /// Bytes in front of a batch's body.
 pub(crate) const FIXED_BYTES: usize = 72;
 
@@ -225,6 +227,10 @@ impl<'a> Batch<'a> {
         let error = |what| CodecError { offset: FIXED_BYTES, what };
         if self.fields.last_lsn() > LSN_MAX || self.fields.commit_lsn > LSN_MAX {
             return Err(error("lsn"));
+        }
+        let segment = self.placement.durable_end.segment.max(self.sealed_successor().unwrap_or_default());
+        if segment > SEGMENT_MAX {
+            return Err(error("segment number"));
         }
         match self.fields.kind {
             Kind::Append | Kind::Copy => self.check_entries(),
