@@ -200,6 +200,7 @@ impl Applier<'_> {
 
 /// The records of a leaf with changes folded in.
 fn fold<'v>(leaf: &'v Leaf, points: &[Point<'v>]) -> Gathered<'v> {
+    leaf.warm();
     let view = View::new(leaf, Lsn::MAX);
     let mut gathered = Gathered::with_room(leaf, points.len());
     let (mut place, end) = (View::start(), view.end());

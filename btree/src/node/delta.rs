@@ -5,10 +5,13 @@
 //! slot to slot, so what a reader must not see yet stands at the end.
 //!
 //! Each entry has a fingerprint of one byte. A reader compares all of them at once and touches only entries that are
-//! probably its own.
+//! probably its own. Count and fingerprints stand in the leaf's header, which every reader has before it; the entries
+//! are elsewhere, made at the first change.
+
+use std::sync::OnceLock;
 
 use logwood_base::Lsn;
-use logwood_base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use logwood_base::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::entries::{DeltaEntry, Entries};
 
@@ -23,8 +26,8 @@ pub(crate) struct DeltaArea {
     count: AtomicU32,
     fingerprints: [AtomicU64; DELTA_SLOTS / 8],
     /// Bytes of keys and values, for the writer.
-    bytes: AtomicUsize,
-    entries: Entries,
+    bytes: AtomicU32,
+    entries: OnceLock<Box<Entries>>,
 }
 
 /// One byte that differs for most different keys.
@@ -46,8 +49,8 @@ impl DeltaArea {
         Self {
             count: AtomicU32::new(0),
             fingerprints: [const { AtomicU64::new(0) }; DELTA_SLOTS / 8],
-            bytes: AtomicUsize::new(0),
-            entries: Entries::new(),
+            bytes: AtomicU32::new(0),
+            entries: OnceLock::new(),
         }
     }
 
@@ -58,7 +61,7 @@ impl DeltaArea {
 
     /// Bytes of keys and values.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed) as usize
     }
 
     /// Appends a put, or a delete when there is no value. Answers how much memory that took. Only the holder of the
@@ -67,8 +70,14 @@ impl DeltaArea {
         let at = self.len();
         let (word, shift) = (at / 8, (at % 8) * 8);
         let mark = u64::from(fingerprint(key)) << shift;
-        self.bytes.fetch_add(key.len() + value.map_or(0, <[u8]>::len), Ordering::Relaxed);
-        let taken = self.entries.set(at, lsn, key, value);
+        let bytes = self.bytes() + key.len() + value.map_or(0, <[u8]>::len);
+        self.bytes.store(bytes as u32, Ordering::Relaxed);
+        let mut taken = 0;
+        let entries = self.entries.get_or_init(|| {
+            taken = size_of::<Entries>();
+            Box::new(Entries::new())
+        });
+        taken += entries.set(at, lsn, key, value);
         let marks = self.fingerprints[word].load(Ordering::Relaxed);
         self.fingerprints[word].store(marks | mark, Ordering::Relaxed);
         self.count.store(at as u32 + 1, Ordering::Release);
@@ -77,12 +86,16 @@ impl DeltaArea {
 
     /// Looks at the slot that the next entry goes to, for nothing but to have its memory near.
     pub(crate) fn warm(&self) {
-        std::hint::black_box(self.entries.get((self.len()).min(DELTA_SLOTS - 1)).is_some());
+        let entries = self.entries.get();
+        std::hint::black_box(entries.and_then(|entries| entries.get(self.len().min(DELTA_SLOTS - 1))));
     }
 
     /// The newest entry of `key` that is visible at `at`.
     pub(crate) fn find(&self, key: &[u8], at: Lsn) -> Option<&DeltaEntry> {
         let count = self.len();
+        if count == 0 {
+            return None;
+        }
         let sought = LANES.wrapping_mul(u64::from(fingerprint(key)));
         for word in (0..count.div_ceil(8)).rev() {
             let difference = self.fingerprints[word].load(Ordering::Relaxed) ^ sought;
@@ -95,7 +108,7 @@ impl DeltaArea {
                 if slot >= count {
                     continue;
                 }
-                if let Some(entry) = self.entries.get(slot)
+                if let Some(entry) = self.entries.get()?.get(slot)
                     && entry.lsn <= at
                     && entry.key() == key
                 {
@@ -106,14 +119,20 @@ impl DeltaArea {
         None
     }
 
+    /// The entries that are counted, oldest first.
+    fn first(&self) -> impl DoubleEndedIterator<Item = &DeltaEntry> {
+        let count = self.len();
+        self.entries.get().into_iter().flat_map(move |entries| entries.first(count))
+    }
+
     /// The entries visible at `at`, oldest first.
     pub(crate) fn visible(&self, at: Lsn) -> impl DoubleEndedIterator<Item = &DeltaEntry> {
-        self.entries.first(self.len()).filter(move |entry| entry.lsn <= at)
+        self.first().filter(move |entry| entry.lsn <= at)
     }
 
     /// The LSN of the newest entry.
     pub(crate) fn newest(&self) -> Option<Lsn> {
-        self.entries.first(self.len()).next_back().map(|entry| entry.lsn)
+        self.first().next_back().map(|entry| entry.lsn)
     }
 }
 

@@ -38,7 +38,8 @@ unsafe impl Send for DeltaEntry {}
 unsafe impl Sync for DeltaEntry {}
 
 impl DeltaEntry {
-    fn all(&self) -> &[u8] {
+    /// Key, then value.
+    pub(super) fn all(&self) -> &[u8] {
         let length = self.key_bytes as usize + self.value_bytes as usize;
         // SAFETY: `Entries::set` wrote so many bytes there before it made the entry. An entry never leaves its
         // `Entries`, which frees the bytes when it is dropped and not before.
