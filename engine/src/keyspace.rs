@@ -198,6 +198,14 @@ impl Keyspace {
         self.shared.tree.digest(bounds(&range), &self.core.forest.snapshot())
     }
 
+    /// The digest of all records.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn digest_all(&self) -> Result<Digest> {
+        self.digest::<&[u8]>(..)
+    }
+
     pub(crate) fn shared(&self) -> &Arc<KeyspaceShared> {
         &self.shared
     }

@@ -81,3 +81,8 @@ pub use logwood_base::{
 pub use logwood_btree::verify::Damage;
 pub use logwood_btree::{ForestStatistics, Value};
 pub use logwood_wal::{Append, BaseState, Durability, Hold, Statistics as LogStatistics, Tail};
+
+/// The README's example compiles with this crate, or this fails.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct ReadmeExample;

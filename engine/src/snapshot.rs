@@ -9,7 +9,7 @@ use logwood_btree::{At, Value};
 use crate::keyspace::Keyspace;
 use crate::range::{Range, behind_prefix, bounds, prefix_bounds};
 
-/// A view of all keyspaces at one LSN. It changes never, costs nothing to take and holds back what it still needs
+/// A view of all keyspaces at one LSN. It never changes, costs nothing to take and holds back what it still needs
 /// until it is dropped; how much that is stands in the [statistics](crate::Statistics). A keyspace that is dropped is
 /// gone from snapshots too.
 ///
@@ -99,13 +99,21 @@ impl Snapshot {
         self.range::<&[u8]>(keyspace, ..)
     }
 
-    /// How many records a range has.
+    /// How many records a range has. Takes time by the depth of the tree, not by the length of the range.
     ///
     /// # Errors
     /// As [`Snapshot::get`].
     pub fn count<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<u64> {
         self.check(keyspace)?;
         keyspace.shared().tree.count(bounds(&range), &self.trees)
+    }
+
+    /// How many records there are.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn count_all(&self, keyspace: &Keyspace) -> Result<u64> {
+        self.count::<&[u8]>(keyspace, ..)
     }
 
     /// The digest of a range; see [`Keyspace::digest`].
@@ -115,6 +123,14 @@ impl Snapshot {
     pub fn digest<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Digest> {
         self.check(keyspace)?;
         keyspace.shared().tree.digest(bounds(&range), &self.trees)
+    }
+
+    /// The digest of all records.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn digest_all(&self, keyspace: &Keyspace) -> Result<Digest> {
+        self.digest::<&[u8]>(keyspace, ..)
     }
 
     fn check(&self, keyspace: &Keyspace) -> Result<()> {
