@@ -20,7 +20,7 @@
 
 use std::time::Duration;
 
-use logwood_base::sync::atomic::{AtomicU64, Ordering};
+use logwood_base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use logwood_base::sync::{Arc, Mutex, Weak};
 use logwood_base::{Error, Lsn, Result, Step, Task, TaskHandle};
 use logwood_btree::{Checkpoint, CheckpointJob, Progress, Snapshot};
@@ -47,6 +47,8 @@ pub(crate) struct Checkpointer {
     /// LSN of the newest checkpoint.
     newest: AtomicU64,
     finished: AtomicU64,
+    /// The directory may soon belong to another process: no step begins any more.
+    stopping: AtomicBool,
     task: Mutex<Option<TaskHandle>>,
 }
 
@@ -82,6 +84,7 @@ impl Checkpointer {
             unhelped: AtomicU64::new(0),
             newest: AtomicU64::new(checkpoint.get()),
             finished: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
             task: Mutex::new(None),
         }
     }
@@ -113,10 +116,13 @@ impl Checkpointer {
         }
     }
 
-    /// Stops the background task; no step is running afterwards.
+    /// Stops the background task and gives up the checkpoint that runs, whoever steps it. Afterwards no step is running
+    /// and none begins: what a later one wrote could land in a directory that another process has opened.
     pub(crate) fn stop(&self) {
         let task = self.task.lock().take();
         drop(task);
+        self.stopping.store(true, Ordering::Release);
+        self.work.lock().running = None;
     }
 }
 
@@ -185,6 +191,9 @@ impl Core {
     /// One bounded piece of work: pins a new LSN, or goes on with the checkpoint that runs.
     fn step_checkpoint(&self, work: &mut Work) -> Result<Outcome> {
         self.check_writable()?;
+        if self.checkpointer.stopping.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
         let stepped = match &mut work.running {
             None => return self.begin_checkpoint(work, false),
             Some(running) => running.job.step(),
@@ -214,6 +223,14 @@ impl Core {
         self.begin_checkpoint(&mut work, true)?;
         while self.step_checkpoint(&mut work)? == Outcome::Unfinished {}
         Ok(())
+    }
+
+    /// Begins a checkpoint and leaves it unfinished.
+    #[cfg(test)]
+    pub(crate) fn begin_part_of_checkpoint(&self) -> Result<Outcome> {
+        let mut work = self.checkpointer.work.lock();
+        self.step_checkpoint(&mut work)?;
+        self.step_checkpoint(&mut work)
     }
 
     fn begin_checkpoint(&self, work: &mut Work, always: bool) -> Result<Outcome> {

@@ -65,7 +65,9 @@ impl Core {
         let settled = self.log.sync().and_then(|()| self.publisher.settle());
         let ended = self.log.close();
         *self.lock.lock() = None;
-        settled.and(ended).map_err(|error| self.write_failed(error))
+        settled.and(ended).map_err(|error| self.write_failed(error))?;
+        // A failure outside of the log stopped the writes, too, and whoever closes is the last to be told.
+        self.check_writable()
     }
 }
 

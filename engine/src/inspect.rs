@@ -40,7 +40,7 @@ use crate::commit::GROUP;
 use crate::directory::{Kind, Layout};
 use crate::entry::{DecodeError, Entry};
 use crate::options::Options;
-use crate::recovery::is_unfinished;
+use crate::recovery::{is_unfinished, missed_log};
 use crate::state::EngineState;
 
 /// How often a call looks again when files go away under it.
@@ -169,7 +169,8 @@ pub fn verify_in(
         if !moved || looks == LOOKS_MAX {
             let report = outcome?;
             // What a crash left of a directory's creation is no damage: opening makes it anew.
-            if report.damages > 0 && kind == Kind::Database && is_unfinished(environment, &layout)? {
+            let unfinished = || matches!(is_unfinished(environment, &layout), Ok(true));
+            if report.damages > 0 && kind == Kind::Database && unfinished() {
                 return Err(no_database(path));
             }
             found.into_iter().for_each(on_damage);
@@ -203,11 +204,11 @@ pub fn log_entries_in(
     limit: u64,
     each: &mut dyn FnMut(&LogEntry<'_>) -> ControlFlow<()>,
 ) -> Result<()> {
-    let (layout, _) = look(environment, path)?;
+    let (layout, kind) = look(environment, path)?;
     let mut next = from;
     let end = from.checked_add(limit).unwrap_or(Lsn::MAX);
     patiently(|| {
-        let inspection = Log::inspect(environment, &layout.log(), &mut |_| {})?;
+        let inspection = inspect_log(environment, &layout, kind)?;
         let base = inspection.groups.get(&GROUP).map_or(Lsn::ZERO, |group| group.base.0);
         if next <= base {
             return Err(Error::TooOld { what: "entry", asked: next, oldest: base.next() });
@@ -234,7 +235,7 @@ pub fn log_entries_in(
 
 fn stat_once(environment: &Environment, path: &Path) -> Result<Stat> {
     let (layout, kind) = look(environment, path)?;
-    let inspection = Log::inspect(environment, &layout.log(), &mut |_| {})?;
+    let inspection = inspect_log(environment, &layout, kind)?;
     if let Some(damage) = inspection.damage.first() {
         return Err(damage.clone().into());
     }
@@ -270,6 +271,14 @@ fn stat_once(environment: &Environment, path: &Path) -> Result<Stat> {
         add_trees(environment, &layout, &mut stat)?;
     }
     Ok(stat)
+}
+
+/// Reads the log; one that is missed by a manifest is damage.
+fn inspect_log(environment: &Environment, layout: &Layout, kind: Kind) -> Result<Inspection> {
+    Log::inspect(environment, &layout.log(), &mut |_| {}).map_err(|error| match kind {
+        Kind::Database => missed_log(environment, layout, error),
+        _ => error,
+    })
 }
 
 fn add_trees(environment: &Environment, layout: &Layout, stat: &mut Stat) -> Result<()> {
@@ -317,7 +326,9 @@ fn verify_once(
         Err(Error::Corruption(corruption)) => report.add_damage(*corruption, on_damage),
         Err(Error::NotFound { .. }) if kind == Kind::Database => {
             let missing = Corruption::new(&layout.log(), 0, "log segments", "at least one", "none");
-            report.add_damage(missing, on_damage);
+            let missed =
+                missed_log(environment, layout, Error::NotFound { what: "log", name: String::new() });
+            report.add_damage(missed.corruption().cloned().unwrap_or(missing), on_damage);
         }
         Err(error) => return Err(error),
     }

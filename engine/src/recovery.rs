@@ -19,6 +19,7 @@ use logwood_base::disk::create_dir_all;
 use logwood_base::sync::atomic::{AtomicU64, Ordering};
 use logwood_base::sync::{Arc, Mutex};
 use logwood_base::{Corruption, DatabaseId, Environment, Error, LogPosition, Lsn, Result, Term};
+use logwood_btree::store::{Manifest, Store, StoreOptions};
 use logwood_btree::{Beginning, Checkpoint, Forest, Identity, Opened};
 use logwood_wal::{BaseState, Expect, Group, Log};
 
@@ -78,7 +79,8 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
     let (log, recovered) =
         Log::open(&environment, &layout.log(), expect, options.log_options(), &mut |scan| {
             report(&options, RecoveryStep::ScanLog, scan.bytes_done, scan.bytes_total, Lsn::ZERO);
-        })?;
+        })
+        .map_err(|error| missed_log(&environment, &layout, error))?;
     let group = log
         .group(GROUP)
         .ok_or_else(|| Corruption::new(&layout.log(), 0, "groups of the log", "group 1", "none"))?;
@@ -151,10 +153,7 @@ fn open_or_create_trees(
         match Forest::open(environment, &layout.root, options.forest_options(), &|_| Ok(())) {
             Ok(found) => return Ok(found),
             Err(error @ (Error::Corruption(_) | Error::NotFound { .. })) => {
-                // Manifests follow the log: where there is none, it was lost.
-                let unfinished =
-                    Layout::has_files(disk, &layout.log())? && is_unfinished(environment, layout)?;
-                if !unfinished {
+                if !is_unfinished(environment, layout)? {
                     return Err(error);
                 }
             }
@@ -177,15 +176,36 @@ pub(crate) fn is_unfinished(environment: &Environment, layout: &Layout) -> Resul
         return Ok(false);
     }
     if !Layout::has_files(disk, &layout.log())? {
-        return Ok(true);
+        // Manifests follow the log: where there is none, it was lost.
+        return Ok(!Layout::has_files(disk, &layout.manifest())?);
     }
     let inspection = match Log::inspect(environment, &layout.log(), &mut |_| {}) {
-        // Files without a header: the log's own creation did not end.
-        Err(Error::NotFound { .. }) => return Ok(true),
+        // Files without a header: the log's own creation did not end, unless there is what follows it.
+        Err(Error::NotFound { .. }) => return Ok(newest_manifest(environment, layout).is_err()),
         found => found?,
     };
     let empty = inspection.groups.get(&GROUP).is_none_or(|group| group.last.0 == Lsn::ZERO);
     Ok(inspection.damage.is_empty() && empty)
+}
+
+/// The newest manifest that can be opened, without changing anything.
+fn newest_manifest(environment: &Environment, layout: &Layout) -> Result<Arc<Manifest>> {
+    let disk = Arc::clone(&environment.disk);
+    let options = StoreOptions::default();
+    Store::open_read_only(disk, &layout.root, options, &|_| Ok(())).map(|(store, _)| store.manifest())
+}
+
+/// Says of a log that is not there that it is missed, when a manifest needs it. The log is made before the first
+/// manifest, so that no crash leaves one without the other.
+pub(crate) fn missed_log(environment: &Environment, layout: &Layout, error: Error) -> Error {
+    match (&error, newest_manifest(environment, layout)) {
+        (Error::NotFound { .. }, Ok(manifest)) => {
+            let (from, generation) = (manifest.replay_from, manifest.generation);
+            let expected = format!("entries from lsn {from}, as manifest {generation} needs them");
+            Corruption::new(&layout.log(), 0, "log segments", expected, "none").into()
+        }
+        _ => error,
+    }
 }
 
 fn create(environment: &Environment, layout: &Layout, options: &Options) -> Result<()> {

@@ -309,3 +309,36 @@ pub(super) fn a_checkpoint_holds_only_what_a_power_cut_leaves() {
         world.check().unwrap();
     }
 }
+
+#[test]
+fn what_a_closed_database_left_unfinished_is_never_written_into_a_directory_that_others_opened() {
+    let mut world = filled(3);
+    let old = world.db().clone();
+    // A checkpoint that a writer began to help with, and that nobody has finished.
+    let core = std::sync::Arc::clone(old.core());
+    core.begin_part_of_checkpoint().unwrap();
+    old.close().unwrap();
+    // Somebody else has the directory now.
+    world.open(world.durable).unwrap();
+    world.step(&put(1, 33)).unwrap();
+    let before: Vec<_> = world.disk.paths();
+    let late = old.checkpoint();
+    assert!(matches!(late, Err(Error::Closed)), "{late:?}");
+    assert!(matches!(old.compact(), Err(Error::Closed)));
+    assert_eq!(world.disk.paths(), before, "a closed handle changed the directory");
+    world.step(&Step::Checkpoint).unwrap();
+    drop((old, core));
+    world.power_cut(1).unwrap();
+    world.check().unwrap();
+    world.verify_clean();
+}
+
+#[test]
+fn closing_after_a_failed_checkpoint_tells_that_writes_were_stopped() {
+    let world = filled(5);
+    world.disk.set_fault(Fault::new(&[Operation::Sync], Outcome::Io).nth(1));
+    assert!(world.db().checkpoint().is_err());
+    world.disk.clear_faults();
+    let closed = world.db().close();
+    assert!(matches!(closed, Err(Error::Poisoned { .. })), "{closed:?}");
+}

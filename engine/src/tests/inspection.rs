@@ -132,3 +132,41 @@ fn a_held_snapshot_costs_one_version_of_each_leaf_and_gives_it_back() {
     let after = world.db().statistics().trees;
     assert!(after.version_bytes < most && after.snapshots == 0, "{after:?}");
 }
+
+#[test]
+fn a_log_that_is_gone_while_a_manifest_needs_it_is_damage_and_no_empty_directory() {
+    for with_pages in [false, true] {
+        let mut world = World::new(4);
+        world.open(0).unwrap();
+        world.step(&Step::Create { keyspace: 0 }).unwrap();
+        world.step(&Step::Put { keyspace: 0, key: 1, bytes: 9, durable: true }).unwrap();
+        if with_pages {
+            world.step(&Step::Checkpoint).unwrap();
+        }
+        world.db().close().unwrap();
+        world.drop_all();
+        for cut in [false, true] {
+            let fork = world.fork();
+            for path in fork.disk.paths() {
+                if path.to_string_lossy().ends_with(".log") {
+                    match cut {
+                        true => fork.disk.truncate(&path, 0),
+                        false => assert!(fork.disk.remove_file(&path)),
+                    }
+                }
+            }
+            let before = fork.disk.paths();
+            let (environment, dir) = (fork.environment(), Path::new(DIR));
+            let opened = crate::Database::open(DIR, fork.options.clone()).map(drop);
+            let stat = inspect::stat_in(&environment, dir).map(drop);
+            for error in [opened.unwrap_err(), stat.unwrap_err(), lsns(&fork, 1, 9).unwrap_err()] {
+                assert!(error.corruption().is_some(), "pages {with_pages}, cut {cut}: {error}");
+            }
+            let mut damages = Vec::new();
+            let report =
+                inspect::verify_in(&environment, dir, &mut |damage| damages.push(damage), &mut |_| {});
+            assert!(report.unwrap().damages > 0 && !damages.is_empty());
+            assert_eq!(fork.disk.paths(), before, "nothing was made anew");
+        }
+    }
+}
