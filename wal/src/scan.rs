@@ -23,6 +23,7 @@ use std::path::Path;
 
 use logwood_base::checksum::Seed;
 use logwood_base::disk::ReadSource;
+use logwood_base::limits::{LOG_SEGMENT_BYTES_MAX, LOG_SEGMENT_BYTES_MIN};
 use logwood_base::{
     AlignedBuffer, Corruption, DatabaseId, Disk, Error, File, GroupId, LogId, LogPosition, Lsn, Result,
     SegmentNo, Term,
@@ -134,6 +135,11 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
             .rev()
             .find(|at| !is_unfinished(&candidates, *at))
             .map_or(SegmentNo(0), |at| candidates[at].number),
+        stumps: candidates
+            .iter()
+            .filter(|candidate| candidate.bytes < u64::from(LOG_SEGMENT_BYTES_MIN))
+            .map(|candidate| (candidate.number, candidate.bytes))
+            .collect(),
     };
     let mut files = Vec::new();
     for candidate in &candidates[newest + 1..] {
@@ -175,13 +181,17 @@ struct Scanner<'r, 'p> {
     tail_source: ReadSource,
     votes_doubtful: bool,
     greatest: SegmentNo,
+    /// Files that are shorter than any segment, and their sizes.
+    stumps: BTreeMap<SegmentNo, u64>,
 }
 
 impl Scanner<'_, '_> {
     /// Looks for batches in a file above the newest valid header. Answers whether it holds nothing that proves
     /// anything.
     fn look_above(&mut self, candidate: &Candidate) -> Result<bool> {
-        let bytes = self.read_whole(&*candidate.file, candidate.bytes, false)?;
+        // No batch stands behind the greatest size that a segment can have, however long the file is.
+        let size = candidate.bytes.min(u64::from(LOG_SEGMENT_BYTES_MAX));
+        let bytes = self.read_whole(&*candidate.file, size, false)?;
         let evidence = self.bytes_of(candidate.number, &bytes).evidence(0);
         // What a rewriting or healing that never ended left behind says of itself that it proves nothing.
         let empty = evidence.durable_end == LogPosition::ZERO;

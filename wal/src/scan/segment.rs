@@ -1,6 +1,8 @@
 //! Reading one segment: batch by batch to its end, over damage where there is some.
 
-use logwood_base::limits::BLOCK_BYTES;
+use std::path::Path;
+
+use logwood_base::limits::{BLOCK_BYTES, LOG_SEGMENT_BYTES_MIN};
 use logwood_base::{Corruption, LogPosition, Lsn, Result, SegmentNo};
 
 use super::{Link, Scanner};
@@ -58,20 +60,30 @@ impl Scanner<'_, '_> {
             let limit =
                 bound.map_or_else(|| self.durable_within(number), |(end, _)| end).min(bytes.len() as u32);
             if !self.settle(link, decision, &segment, limit) {
-                if newest && decision == Decision::End && file_bytes < u64::from(link.header.segment_bytes) {
-                    self.cut_short(link, file_bytes);
+                if newest && decision == Decision::End {
+                    self.check_lengths(link, file_bytes);
                 }
                 return Ok(());
             }
         }
     }
 
-    /// The newest segment is shorter than its header says. A file has its whole length, durably, before it gets a
-    /// header, so no crash does that; and what stood behind the cut is evidence that is gone with it.
-    fn cut_short(&mut self, link: &Link, file_bytes: u64) {
-        let (path, expected) = (link.file.path(), format!("{} bytes", link.header.segment_bytes));
-        let damage =
-            Corruption::new(path, file_bytes, "segment length", expected, format!("{file_bytes} bytes"));
+    /// Whether the newest segment is shorter than its header says, or the one that its closing seal names shorter than
+    /// any segment. A file has its whole length, durably, before it gets a header or is named, so no crash does that;
+    /// and what stood behind the cut is evidence that is gone with it.
+    fn check_lengths(&mut self, link: &Link, file_bytes: u64) {
+        if file_bytes < u64::from(link.header.segment_bytes) {
+            self.cut_short(link.file.path(), link.header.segment_bytes, file_bytes);
+        }
+        if let Some((next, bytes)) = link.sealed.and_then(|next| self.stumps.get_key_value(&next)) {
+            let (path, bytes) = (path_of(self.request.dir, *next), *bytes);
+            self.cut_short(&path, LOG_SEGMENT_BYTES_MIN, bytes);
+        }
+    }
+
+    fn cut_short(&mut self, path: &Path, least: u32, found: u64) {
+        let (expected, found_bytes) = (format!("{least} bytes"), format!("{found} bytes"));
+        let damage = Corruption::new(path, found, "segment length", expected, found_bytes);
         self.damage.push(damage.affecting("whatever stood behind"));
         self.enter_hole(true);
     }

@@ -82,6 +82,19 @@ fn the_newest_segment_cut_short_behind_its_header_is_named() {
 }
 
 #[test]
+fn a_segment_that_a_seal_names_is_missed_when_even_its_header_is_cut_off() {
+    let (world, expected) = closed_log(150);
+    let report = Log::inspect(&world.env, &world.dir, &mut |_| {}).unwrap();
+    assert!(report.segments.len() > 2 && report.segments[report.segments.len() - 2].sealed);
+    let newest = &report.segments[report.segments.len() - 1].path;
+    for size in [0, 1, 100, 4095] {
+        let damaged = World::over(world.disk.snapshot(), 1);
+        damaged.disk.truncate(newest, size);
+        assert!(!right_or_named(&damaged, &expected, &format!("cut to {size} bytes")), "{size} bytes opened");
+    }
+}
+
+#[test]
 fn every_damaged_or_zeroed_acknowledged_batch_is_named() {
     let (world, expected) = closed_log(150);
     let mut rng = Rng::with_seed(4);
