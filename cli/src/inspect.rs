@@ -68,6 +68,10 @@ pub fn stat(arguments: &Directory, output: &mut Output) -> Result<(), Failure> {
         let name = escape(keyspace.name.as_bytes());
         lines.push(("keyspace", format!("{name}, {} records at the checkpoint", keyspace.records)));
     }
+    if !stat.is_log_only && stat.last_lsn > stat.checkpoint_lsn {
+        let later = stat.last_lsn.get() - stat.checkpoint_lsn.get();
+        lines.push(("since the checkpoint", format!("{later} entries, in the log alone")));
+    }
     lines.extend(stat.notes.iter().map(|note| ("note", note.clone())));
     lines.iter().try_for_each(|(name, value)| output.text(&format!("{name}\t{value}")))
 }

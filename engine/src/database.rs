@@ -151,7 +151,7 @@ impl Database {
         Ok(Ticket::new(Arc::clone(&self.core), lsn, write))
     }
 
-    /// The database as it is now.
+    /// The database as it is now. Costs nothing to take; while it lives, what it still needs is held back.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.core.forest.snapshot(), self.core.instance)

@@ -53,7 +53,8 @@ impl Keyspace {
         self.shared.id
     }
 
-    /// The value of a key.
+    /// The value of a key. Takes no lock and writes to no shared memory where the leaf is in the cache, and one read of
+    /// the disk where it is not, or a few in a large tree that was just opened.
     ///
     /// # Errors
     /// `NotFound` when the keyspace was dropped; `Corruption` when the page that held the key is damaged (other keys
@@ -93,7 +94,9 @@ impl Keyspace {
         self.get_with(key, |value| value.is_some())
     }
 
-    /// Sets the value of a key, as durably as [`Options::durability`](crate::Options::durability) says.
+    /// Sets the value of a key, as durably as [`Options::durability`](crate::Options::durability) says. A durable one
+    /// takes one durable write of the disk, shared with all threads that commit at the same time; many records at once
+    /// are cheaper in a [`Batch`](crate::Batch).
     ///
     /// # Errors
     /// `LimitExceeded` for a key or value that is too long, `NotFound` when the keyspace was dropped, `DiskFull`:

@@ -101,7 +101,8 @@ options! {
     recovery_log_bytes_max: u64 = 256 << 20;
     /// Size of a log segment's file. Default: 16 MiB; from 64 KiB to 1 GiB. An entry takes at most a quarter.
     log_segment_bytes: u32 = LOG_SEGMENT_BYTES_DEFAULT;
-    /// Most log batches written beyond the oldest one that the disk has not acknowledged. Default: 8.
+    /// Most log batches written beyond the oldest one that the disk has not acknowledged. It also bounds what rot of
+    /// the very last batches can hide until the idle seal. Default: 8.
     log_batches_in_flight_max: usize = 8;
     /// Most bytes of one log batch. Default: 256 KiB.
     log_batch_bytes_max: usize = 256 << 10;
@@ -109,7 +110,10 @@ options! {
     log_recent_bytes_max: usize = 8 << 20;
     /// Log segments written or recycled ahead. Default: 2.
     log_pool_segments: usize = 2;
-    /// Quiet time after which the log's end is sealed. Default: 5 ms.
+    /// Size of the log beyond which a holder that keeps entries from going loses its hold. Default: 0, no bound.
+    log_bytes_max: u64 = 0;
+    /// Quiet time after which the log's end is sealed: from then on rot of the last batches cannot pass for a tear.
+    /// Default: 5 ms.
     log_seal_delay: Duration = Duration::from_millis(5);
     /// Size of a page segment's file. Default: 16 MiB.
     page_segment_bytes: u32 = 16 << 20;
@@ -138,7 +142,9 @@ impl Options {
         Self::default()
     }
 
-    /// Disk, clock, randomness and background work. Default: [`Environment::system`].
+    /// Disk, clock, randomness and background work. Default: [`Environment::system`], whose disk the environment
+    /// variable `LOGWOOD_DISK` can choose (`plain` or `uring`); [`Statistics::disk`](crate::Statistics::disk) tells which
+    /// one it is.
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = Some(environment);
@@ -202,6 +208,7 @@ impl Options {
             batch_bytes_max: self.log_batch_bytes_max,
             recent_bytes_max: self.log_recent_bytes_max,
             pool_segments: self.log_pool_segments,
+            log_bytes_max: self.log_bytes_max,
             seal_delay: self.log_seal_delay,
             ..LogOptions::default()
         }

@@ -110,6 +110,10 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         bytes_dropped: recovered.dropped_bytes,
         took: environment.clock.monotonic().saturating_sub(started),
     };
+    tracing::info!(
+        path = %root.display(), lsn = %visible, replayed = entries, dropped_bytes = recovered.dropped_bytes,
+        took = ?report.took, "database is open"
+    );
     let core = Arc::new(Core {
         instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
         path: root.to_owned(),
