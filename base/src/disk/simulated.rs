@@ -175,6 +175,9 @@ impl SimulatedDisk {
     }
 
     /// What a process would read from the whole file; `None` when there is none.
+    ///
+    /// # Panics
+    /// When the file does not fit in memory.
     #[must_use]
     pub fn read_file(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state.lock();
