@@ -210,7 +210,6 @@ impl Options {
             pool_segments: self.log_pool_segments,
             log_bytes_max: self.log_bytes_max,
             seal_delay: self.log_seal_delay,
-            ..LogOptions::default()
         }
     }
 
