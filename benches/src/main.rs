@@ -7,6 +7,7 @@
 mod device;
 mod durable;
 mod measure;
+mod memory;
 mod reads;
 mod replay;
 
@@ -32,6 +33,7 @@ const ROWS: &[Row] = &[
     ("durable-batches", durable::batches),
     ("point-reads", reads::point_reads),
     ("replay", replay::replay),
+    ("memory", memory::memory),
 ];
 
 fn main() {
