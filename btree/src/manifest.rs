@@ -128,8 +128,12 @@ pub(crate) fn copy_paths(dir: &Path, generation: Generation) -> impl Iterator<It
     COPIES.into_iter().map(move |copy| copy_path(dir, generation, copy))
 }
 
-/// Writes both copies; durable on return (steps 2 and 3).
-pub(crate) fn write(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<()> {
+/// Writes both copies; durable on return (steps 2 and 3). A store does it by itself; a backup or a restore writes the
+/// first manifest of a directory that nobody has opened yet.
+///
+/// # Errors
+/// `LimitExceeded`, `DiskFull`, `Io`; `Corruption` when what is read back is not what was written.
+pub fn write(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<()> {
     let bytes = manifest.encode();
     limits::check("manifest bytes", bytes.len(), MANIFEST_BYTES_MAX as usize)?;
     let generation = manifest.generation;

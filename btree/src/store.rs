@@ -45,11 +45,13 @@ pub use crate::format::page::{Compression, Page, PageKind, PageRef};
 pub use crate::format::segment::{Label, PageLabel, Stream};
 pub use crate::manifest::{ManifestSummary, Opened};
 pub use commit::Commit;
+pub use hash::ContentHasher;
 pub use open::Beginning;
 pub(crate) use open::segment_files;
 pub use space::{Pin, StoreStatistics};
 
 mod commit;
+mod hash;
 mod open;
 #[cfg(test)]
 pub(crate) mod planted;

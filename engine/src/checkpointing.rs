@@ -23,6 +23,7 @@ use std::time::Duration;
 use logwood_base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use logwood_base::sync::{Arc, Mutex, Weak};
 use logwood_base::{Error, Lsn, Result, Step, Task, TaskHandle};
+use logwood_btree::store::Manifest;
 use logwood_btree::{Checkpoint, CheckpointJob, Progress, Snapshot};
 
 use crate::core::Core;
@@ -64,7 +65,7 @@ struct Running {
     /// What [`Checkpointer::replay_bytes`] was when the LSN was pinned.
     bytes_before: u64,
     /// Keeps the versions of `at` until the job is done.
-    _pinned: Snapshot,
+    pinned: Snapshot,
 }
 
 /// What a step came to.
@@ -225,6 +226,26 @@ impl Core {
         Ok(())
     }
 
+    /// Writes a checkpoint of this moment, and answers its manifest, whose files stay while it is held, and a snapshot of
+    /// the same state.
+    pub(crate) fn checkpoint_held(&self) -> Result<(Arc<Manifest>, Snapshot)> {
+        let mut work = self.checkpointer.work.lock();
+        while work.running.is_some() {
+            self.step_checkpoint(&mut work)?;
+        }
+        self.begin_checkpoint(&mut work, true)?;
+        let snapshot = work.running.as_ref().map(|running| running.pinned.clone());
+        while self.step_checkpoint(&mut work)? == Outcome::Unfinished {}
+        // No other checkpoint can have come between: they take the same lock.
+        let manifest = self.forest.store().manifest();
+        match snapshot {
+            Some(snapshot) if snapshot.lsn() == manifest.checkpoint_lsn => Ok((manifest, snapshot)),
+            _ => {
+                Err(Error::Internal(format!("a checkpoint at another lsn than {}", manifest.checkpoint_lsn)))
+            }
+        }
+    }
+
     /// Begins a checkpoint and leaves it unfinished.
     #[cfg(test)]
     pub(crate) fn begin_part_of_checkpoint(&self) -> Result<Outcome> {
@@ -259,7 +280,7 @@ impl Core {
             engine_state: &state,
         });
         let job = job.map_err(|error| self.checkpoint_failed(error))?;
-        work.running = Some(Running { job, at, bytes_before, _pinned: pinned });
+        work.running = Some(Running { job, at, bytes_before, pinned });
         Ok(Outcome::Unfinished)
     }
 

@@ -7,6 +7,7 @@ use logwood_base::{DatabaseId, Error, Lsn, Result};
 use logwood_btree::verify::Damage;
 use logwood_wal::Durability;
 
+use crate::backup::{BackupOptions, BackupReport};
 use crate::batch::Batch;
 use crate::core::Handle;
 use crate::keyspace::Keyspace;
@@ -173,6 +174,49 @@ impl Database {
     /// As [`Database::checkpoint`].
     pub fn compact(&self) -> Result<()> {
         self.core.compact()
+    }
+
+    /// Copies the database into a directory that opens by itself, while it is in use: as [`Database::backup_with`] and
+    /// [`BackupOptions::default`].
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// let db = Database::open(directory.path().join("db"), Options::new())?;
+    /// let ks = db.ensure_keyspace("default")?;
+    /// ks.put(b"k", b"saved")?;
+    /// let report = db.backup(directory.path().join("backup"))?;
+    /// ks.put(b"k", b"not saved")?;
+    ///
+    /// let copy = Database::open(directory.path().join("backup"), Options::new())?;
+    /// assert_eq!(copy.keyspace("default")?.get(b"k")?.as_deref(), Some(&b"saved"[..]));
+    /// assert!(copy.visible_lsn() > report.lsn, "it is a database in its own right now");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Database::backup_with`].
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport> {
+        self.backup_with(to, &BackupOptions::default())
+    }
+
+    /// Copies the database into a directory that opens by itself, while it is in use. The copy holds every commit that
+    /// was visible when the call began. It writes a checkpoint, then takes as much time as linking (or copying) the page
+    /// segments and reading them back.
+    ///
+    /// `to` is a new or empty directory; or an earlier backup of the same database that nobody has opened for writing:
+    /// then only page segments that it does not have are added, and a crash at any moment leaves either the earlier
+    /// backup or this one; or a backup that was not finished, which this call goes on with.
+    ///
+    /// The copy is the same database ([`Database::id`]) with a log of its own. The first time it is opened for writing it
+    /// becomes a database in its own right.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when `to` is a database that is no backup of this one, or no longer; `AlreadyOpen`;
+    /// `InvalidArgument` when it holds other files; `Corruption` when the database is damaged, or the backup is not what
+    /// was written; `DiskFull`, `Io`; otherwise as [`Database::checkpoint`].
+    pub fn backup_with(&self, to: impl AsRef<Path>, options: &BackupOptions) -> Result<BackupReport> {
+        self.core.backup(to.as_ref(), options)
     }
 
     /// Reads every byte of every file and derives again what can be derived: checksums, structure, counts and

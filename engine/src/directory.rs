@@ -5,6 +5,8 @@
 //! DIR/log/        the log's segments
 //! DIR/manifest/   manifests of the trees  ┐ a database; a log replica has neither
 //! DIR/pages/      page segments           ┘
+//! DIR/seed/       a database in the making, by a backup or a restore ([`crate::seed`])
+//! DIR/ORIGIN      what the directory is a copy of, until it is opened for writing
 //! ```
 //!
 //! `manifest/` is created, durably, before `log/`: so a crash at any moment leaves a directory whose kind is known.
@@ -12,6 +14,8 @@
 use std::path::{Path, PathBuf};
 
 use logwood_base::{Disk, Error, Result};
+
+use crate::seed::settle::{COMMIT_NAME, SEED_NAME};
 
 /// The file that a directory's lock is taken on.
 pub(crate) const LOCK_NAME: &str = "LOCK";
@@ -31,6 +35,8 @@ pub(crate) enum Kind {
     Database,
     /// A log without trees.
     LogOnly,
+    /// A copy that was not finished, or one that the next writable open finishes.
+    Unfinished,
 }
 
 impl Layout {
@@ -50,10 +56,21 @@ impl Layout {
         self.root.join("pages")
     }
 
+    pub(crate) fn seed(&self) -> PathBuf {
+        self.root.join(SEED_NAME)
+    }
+
     /// Looks at the names in the directory.
     pub(crate) fn kind(&self, disk: &dyn Disk) -> Result<Kind> {
         let names = disk.list(&self.root)?;
         let has = |name: &str| names.iter().any(|entry| entry.is_dir && entry.name == name);
+        if has(SEED_NAME) {
+            let seed = disk.list(&self.seed())?;
+            let is_committed = seed.iter().any(|entry| entry.name == COMMIT_NAME);
+            if is_committed || !Self::has_files(disk, &self.manifest())? {
+                return Ok(Kind::Unfinished);
+            }
+        }
         Ok(match (has("manifest") || has("pages"), has("log")) {
             (true, _) => Kind::Database,
             (false, true) => Kind::LogOnly,
@@ -85,6 +102,7 @@ impl Kind {
             Self::Empty => "nothing",
             Self::Database => "a database",
             Self::LogOnly => "a log without trees",
+            Self::Unfinished => "a backup or restore that was not finished",
         }
     }
 }

@@ -41,6 +41,7 @@ use crate::directory::{Kind, Layout};
 use crate::entry::{DecodeError, Entry};
 use crate::options::Options;
 use crate::recovery::{is_unfinished, missed_log};
+use crate::seed::{self, Origin};
 use crate::state::EngineState;
 
 /// How often a call looks again when files go away under it.
@@ -58,6 +59,8 @@ pub struct Stat {
     pub database: DatabaseId,
     /// The log of this directory.
     pub log_id: LogId,
+    /// What it is a copy of, when it is a backup or a restore that nobody has opened for writing.
+    pub origin: Option<Origin>,
     /// Of the newest manifest.
     pub generation: Generation,
     /// The state that the newest manifest holds.
@@ -247,6 +250,7 @@ fn stat_once(environment: &Environment, path: &Path) -> Result<Stat> {
         is_log_only: kind == Kind::LogOnly,
         database: inspection.database,
         log_id: inspection.log,
+        origin: seed::origin(&*environment.disk, &layout)?,
         generation: Generation(0),
         checkpoint_lsn: Lsn::ZERO,
         replay_from: Lsn::ZERO,
@@ -360,6 +364,10 @@ fn look(environment: &Environment, path: &Path) -> Result<(Layout, Kind)> {
     let layout = Layout::new(path);
     match layout.kind(&*environment.disk) {
         Ok(Kind::Empty) | Err(Error::NotFound { .. }) => Err(no_database(path)),
+        Ok(kind @ Kind::Unfinished) => {
+            let (path, holds) = (path.to_owned(), kind.words());
+            Err(Error::WrongKind { path, holds, wanted: Kind::Database.words() })
+        }
         Ok(kind) => Ok((layout, kind)),
         Err(error) => Err(error),
     }

@@ -21,6 +21,7 @@
 //! | read and write one keyspace | [`Keyspace`], [`Range`] |
 //! | write several things at once | [`Batch`], [`Ticket`] |
 //! | read several things of one moment | [`Snapshot`] |
+//! | copy the database while it is in use | [`Database::backup`], [`BackupOptions`] |
 //! | look at a directory without opening it | [`inspect`] |
 //! | keep a replica's log without its data | [`LogOnly`] |
 //! | read the log's entries | [`entry`] |
@@ -38,6 +39,7 @@ pub mod entry;
 pub mod inspect;
 
 mod apply;
+mod backup;
 mod batch;
 mod catalog;
 mod checkpointing;
@@ -55,6 +57,7 @@ mod poison;
 mod publish;
 mod range;
 mod recovery;
+mod seed;
 mod snapshot;
 mod state;
 mod statistics;
@@ -63,12 +66,14 @@ mod tests;
 mod ticket;
 mod verification;
 
+pub use backup::{BackupOptions, BackupProgress, BackupReport};
 pub use batch::Batch;
 pub use database::Database;
 pub use keyspace::Keyspace;
 pub use log_only::{LogOnly, LogOnlyStatistics};
 pub use options::{Options, ProgressCallback, RecoveryProgress, RecoveryStep};
 pub use range::Range;
+pub use seed::{Origin, OriginKind};
 pub use snapshot::Snapshot;
 pub use statistics::{RecoveryReport, Statistics, Watermarks};
 pub use ticket::Ticket;

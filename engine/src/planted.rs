@@ -20,6 +20,14 @@ pub(crate) enum Bug {
     ReleaseForNewestManifest,
     /// A failed write leaves the database open for others.
     ForgetFailure,
+    /// A page segment of an earlier backup is taken for the same because it has the same number.
+    TrustSegmentNumbers,
+    /// A backup moves into its place before the record that says so is durable.
+    SwitchWithoutRecord,
+    /// A copy goes on in the term of what it was copied from.
+    CopyKeepsTerm,
+    /// What a backup copies is not held against cleaning.
+    BackupUnpinned,
 }
 
 /// Whether this thread is to make the mistake.

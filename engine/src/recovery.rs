@@ -1,12 +1,14 @@
 //! Opening a database: creating it, or bringing it back to the last entry of its log.
 //!
-//! 1. Take the directory's lock.
+//! 1. Take the directory's lock. Finish the backup or restore that filled it, if a crash came between
+//!    ([`crate::seed`]).
 //! 2. Open the trees at the newest manifest that is whole. No tree is walked.
 //! 3. Open the log; the manifest's `durable_end` bounds from below where it may end.
 //! 4. Check that the log reaches back to the manifest's `replay_from` and on to its checkpoint.
 //! 5. Apply the entries behind the checkpoint. When they change more pages than `dirty_bytes_max`, a checkpoint is
 //!    written on the way: replay's memory is bounded like that of a running database.
-//! 6. Publish the last entry, and abort transactions whose end never came.
+//! 6. Publish the last entry, and abort transactions whose end never came. A copy that nobody has written to becomes a
+//!    database in its own right: see [`Core::part_from_origin`].
 //!
 //! # Creation
 //! Folders first, then the log, then the first manifest, each durable before the next. A directory in which a crash
@@ -31,9 +33,12 @@ use crate::cleaning::Cleaner;
 use crate::commit::GROUP;
 use crate::core::{Core, Sequencer};
 use crate::directory::{Kind, LOCK_NAME, Layout};
+use crate::entry::Body;
 use crate::options::{RecoveryProgress, RecoveryStep};
+use crate::planted::{Bug, planted};
 use crate::poison::Poison;
 use crate::publish::Publisher;
+use crate::seed;
 use crate::state::EngineState;
 use crate::statistics::{Counters, RecoveryReport};
 
@@ -61,6 +66,8 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         return Err(Error::NotFound { what: "database", name: root.display().to_string() });
     }
     let lock = disk.lock(root)?;
+    seed::settle::settle(&*disk, &layout)?;
+    let is_copy = seed::is_copy(&*disk, &layout)?;
     layout.check(layout.kind(&*disk)?, Kind::Database)?;
 
     let (forest, opened) = open_or_create_trees(&environment, &layout, &options)?;
@@ -114,11 +121,13 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         path = %root.display(), lsn = %visible, replayed = entries, dropped_bytes = recovered.dropped_bytes,
         took = ?report.took, "database is open"
     );
+    let last_term = group.last().1.max(Term::FIRST);
+    let term = if is_copy && !planted(Bug::CopyKeepsTerm) { last_term.next() } else { last_term };
     let core = Arc::new(Core {
         instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
         path: root.to_owned(),
         database: identity.database,
-        sequencer: Mutex::new(Sequencer { applier, term: group.last().1.max(Term::FIRST), closed: false }),
+        sequencer: Mutex::new(Sequencer { applier, term, closed: false }),
         publisher: Publisher::new(visible, Box::new(move |lsn| publishing.publish(lsn))),
         poison: Poison::new(),
         checkpointer: Checkpointer::new(opened.checkpoint_lsn, bytes),
@@ -139,10 +148,26 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
             Ok(()) | Err(Error::DiskFull { .. }) => {}
             Err(error) => return Err(error),
         }
+        if is_copy {
+            core.part_from_origin(&mut sequencer, &layout)?;
+        }
     }
     core.start_checkpoints()?;
     core.start_cleaning()?;
     Ok(core)
+}
+
+impl Core {
+    /// Makes a copy a database in its own right: an entry in a term of its own, then `ORIGIN` goes. So no entry that it
+    /// writes is taken for one of the source's. Found after a crash between the two: a copy still, one term further.
+    fn part_from_origin(&self, sequencer: &mut Sequencer, layout: &Layout) -> Result<()> {
+        match self.append_and_apply(sequencer, Body::NoOp) {
+            Ok(()) => seed::forget_origin(&*self.environment.disk, layout),
+            // What is written before the next opening bears the term as well, and the next opening does this again.
+            Err(Error::DiskFull { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// The trees of the directory; new ones, and a new log beside them, when creation was never finished.

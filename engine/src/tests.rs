@@ -1,5 +1,6 @@
 //! The database as a whole, on simulated disks and real ones.
 
+mod backup;
 mod basics;
 mod checks;
 mod concurrent;

@@ -156,7 +156,7 @@ pub(super) fn a_transaction_larger_than_an_entry_takes_effect_at_once_and_surviv
 }
 
 /// Leaves fragments without an end in the log: the disk is full half way.
-fn orphaned() -> (World, u64) {
+pub(super) fn orphaned() -> (World, u64) {
     for k in 1.. {
         let mut world = World::new(1);
         world.open(0).unwrap();

@@ -2,7 +2,7 @@
 
 use std::panic::catch_unwind;
 
-use super::{basics, faults};
+use super::{backup, basics, faults};
 use crate::planted::{Bug, with};
 
 /// Whether a test fails with a bug planted.
@@ -12,7 +12,7 @@ fn is_killed(bug: Bug, test: fn()) -> bool {
 
 #[test]
 fn every_planted_bug_is_killed_by_its_test() {
-    let pairs: [(Bug, fn()); 8] = [
+    let pairs: [(Bug, fn()); 12] = [
         (Bug::PublishBeforeDurable, basics::a_commit_is_invisible_until_it_is_durable),
         (Bug::CheckpointBeforeSync, faults::a_checkpoint_holds_only_what_a_power_cut_leaves),
         (
@@ -24,6 +24,16 @@ fn every_planted_bug_is_killed_by_its_test() {
         (Bug::CatalogBeforeLog, faults::a_keyspace_whose_entry_failed_is_not_there),
         (Bug::ReleaseForNewestManifest, faults::the_older_manifest_opens_when_the_newest_is_lost),
         (Bug::ForgetFailure, faults::a_poisoned_database_serves_what_was_visible_and_reopens),
+        (
+            Bug::TrustSegmentNumbers,
+            backup::a_page_segment_with_the_number_of_an_earlier_one_and_other_content_is_not_taken_for_it,
+        ),
+        (
+            Bug::SwitchWithoutRecord,
+            backup::a_later_backup_cut_off_at_any_write_opens_as_the_earlier_or_the_later,
+        ),
+        (Bug::CopyKeepsTerm, backup::a_backup_opens_by_itself_with_a_log_and_a_term_of_its_own),
+        (Bug::BackupUnpinned, backup::cleaning_and_checkpoints_during_a_backup_leave_what_it_copies),
     ];
     let survivors: Vec<_> =
         pairs.iter().filter(|(bug, test)| !is_killed(*bug, *test)).map(|(bug, _)| bug).collect();

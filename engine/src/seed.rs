@@ -1,0 +1,276 @@
+//! Filling a directory with a database that exists elsewhere: what backups and restores share.
+//!
+//! Format, rules and crash stories: `docs/format/seed.md`. The steps, in the order in which they are called:
+//!
+//! 1. [`Seed::begin`] takes the directory's lock and refuses what must not be overwritten.
+//! 2. [`Seed::add_segment`], or [`Seed::write_segment`] for bytes that come in pieces, for each page segment that the
+//!    manifest names.
+//! 3. [`Seed::write_log`]: the entries from `replay_from` on, as a fresh log.
+//! 4. [`Seed::write_manifest`]: the source's, with the fresh log's identity.
+//! 5. [`Seed::verify`] reads everything back and answers count and digest of each keyspace.
+//! 6. [`Seed::commit`] puts it into its place.
+//!
+//! A failure anywhere leaves what is done for the next call of the same kind. Until step 6 an earlier backup in the
+//! directory stays what it is; from then on [`settle::settle`] finishes, whoever calls it.
+//!
+//! # Invariants
+//! 1. A page segment in `seed/pages` bears its name only when it is whole, has the hash that the manifest asks for, and
+//!    is synced.
+//! 2. Outside of `seed/` nothing changes before `seed/COMMIT` is durable.
+
+use std::path::{Path, PathBuf};
+
+use logwood_base::digest::Digest;
+use logwood_base::disk::{DirLock, Disk, create_dir_all};
+use logwood_base::{Access, Corruption, DatabaseId, Environment, Error, KeyspaceId, LogId, Lsn, Result};
+use logwood_btree::manifest;
+use logwood_btree::store::{Manifest, Store, StoreOptions};
+use logwood_btree::verify_directory;
+
+use crate::directory::{LOCK_NAME, Layout};
+use crate::planted::{Bug, planted};
+use crate::verification::VerifyProgress;
+use log::SeededLog;
+pub use record::{Origin, OriginKind};
+pub(crate) use segments::Added;
+
+pub(crate) mod log;
+mod record;
+mod segments;
+pub(crate) mod settle;
+
+/// The folders of a database.
+const FOLDERS: [&str; 3] = ["log", "manifest", "pages"];
+
+/// A directory that is being filled.
+#[derive(Debug)]
+pub(crate) struct Seed {
+    environment: Environment,
+    /// Where the database is to stand.
+    target: Layout,
+    /// Where it is made.
+    work: Layout,
+    /// What stands there already, if that is a backup of the same database.
+    standing: Option<Manifest>,
+    /// Kept to the end.
+    _lock: Box<dyn DirLock>,
+}
+
+impl Seed {
+    /// Begins to fill `root`: a directory that does not exist, is empty, or is an earlier or an unfinished copy of the
+    /// same database. `kind` says what will stand there; only a backup takes the place of an earlier one.
+    ///
+    /// # Errors
+    /// `AlreadyOpen`; `AlreadyExists` when something stands there that is no copy any more, or is one of another
+    /// database; `InvalidArgument` for a directory with files that are not a database's; `DiskFull`, `Io`.
+    pub(crate) fn begin(
+        environment: &Environment,
+        root: &Path,
+        kind: OriginKind,
+        database: DatabaseId,
+    ) -> Result<Self> {
+        let disk = &*environment.disk;
+        create_dir_all(disk, root)?;
+        let lock = disk.lock(root)?;
+        let target = Layout::new(root);
+        settle::finish(disk, &target)?;
+        let standing = standing(environment, &target, kind, database)?;
+        check_names(disk, &target)?;
+        let work = Layout::new(&target.seed());
+        disk.create_dir(&work.root)?;
+        disk.sync_dir(root)?;
+        for folder in FOLDERS {
+            disk.create_dir(&work.root.join(folder))?;
+        }
+        // Log and manifest are made anew; page segments that have their names are whole.
+        settle::clear(disk, &work.log())?;
+        settle::clear(disk, &work.manifest())?;
+        disk.sync_dir(&work.root)?;
+        Ok(Self { environment: environment.clone(), target, work, standing, _lock: lock })
+    }
+
+    /// The folder in which the database is made.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.work.root
+    }
+
+    /// Writes the manifest: `source`, with the fresh log beside it. Page segments that it does not name, left by an
+    /// attempt that was not finished, go.
+    pub(crate) fn write_manifest(&self, source: &Manifest, log: &SeededLog) -> Result<()> {
+        let disk = self.disk();
+        let named: Vec<String> =
+            source.segments.iter().map(|segment| segments::file_name(segment.number)).collect();
+        for file in disk.list(&self.work.pages())? {
+            if !named.contains(&file.name) {
+                disk.remove(&self.work.pages().join(&file.name))?;
+            }
+        }
+        disk.sync_dir(&self.work.pages())?;
+        let manifest = Manifest { log: log.id, log_durable_end: log.durable_end, ..source.clone() };
+        manifest::write(disk, &self.work.manifest(), &manifest)
+    }
+
+    /// Reads every page segment and page back, and derives count and digest of each keyspace at the manifest's
+    /// checkpoint from its records.
+    ///
+    /// # Errors
+    /// The first damage; `Io`.
+    pub(crate) fn verify(
+        &self,
+        progress: &mut dyn FnMut(VerifyProgress),
+    ) -> Result<Vec<(KeyspaceId, Digest)>> {
+        let mut first: Option<Corruption> = None;
+        let on_damage = &mut |damage: logwood_btree::verify::Damage| {
+            first.get_or_insert(damage.corruption);
+        };
+        let report = verify_directory(&self.environment.disk, &self.work.root, on_damage, &mut |now| {
+            progress(VerifyProgress { bytes_done: now.bytes_done, bytes_total: now.bytes_total });
+        })?;
+        match first {
+            Some(damage) => Err(damage.into()),
+            None => Ok(report.trees),
+        }
+    }
+
+    /// Puts the database into its place. When this returns, the directory opens as what was seeded; when it fails, as
+    /// that, or as what it was.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Io`. Opening the directory finishes what was begun.
+    pub(crate) fn commit(self, origin: &Origin) -> Result<()> {
+        let disk = self.disk();
+        replace(disk, &settle::origin_path(&self.work), &origin.encode())?;
+        let mut names = Vec::new();
+        for folder in FOLDERS {
+            let files = disk.list(&self.work.root.join(folder))?;
+            let files = files.into_iter().filter(|file| file.name != LOCK_NAME);
+            names.extend(files.map(|file| format!("{folder}/{}", file.name)));
+        }
+        names.sort_unstable();
+        for folder in FOLDERS {
+            disk.sync_dir(&self.work.root.join(folder))?;
+        }
+        if planted(Bug::SwitchWithoutRecord) {
+            settle::move_all(disk, &self.target, &self.work, &names)?;
+        }
+        replace(disk, &settle::commit_path(&self.work), &record::encode_commit(&names))?;
+        settle::finish(disk, &self.target).map(drop)
+    }
+
+    fn disk(&self) -> &dyn Disk {
+        &*self.environment.disk
+    }
+}
+
+/// What a directory is a copy of, if nobody has opened it for writing since it was filled.
+pub(crate) fn origin(disk: &dyn Disk, layout: &Layout) -> Result<Option<Origin>> {
+    let path = settle::origin_path(layout);
+    record::read(disk, &path)?.map(|bytes| Origin::decode(&bytes, &path)).transpose()
+}
+
+/// Whether nobody has opened the directory for writing since it was filled. A damaged `ORIGIN` says so as well as a
+/// whole one.
+pub(crate) fn is_copy(disk: &dyn Disk, layout: &Layout) -> Result<bool> {
+    Ok(record::read(disk, &settle::origin_path(layout))?.is_some())
+}
+
+/// Says that the directory is a database in its own right from here on.
+pub(crate) fn forget_origin(disk: &dyn Disk, layout: &Layout) -> Result<()> {
+    disk.remove(&settle::origin_path(layout))?;
+    disk.sync_dir(&layout.root)
+}
+
+/// The manifest of the earlier backup that may be brought up to date; refuses what must not be overwritten.
+fn standing(
+    environment: &Environment,
+    target: &Layout,
+    kind: OriginKind,
+    database: DatabaseId,
+) -> Result<Option<Manifest>> {
+    let disk = &*environment.disk;
+    let mut stands = false;
+    for folder in FOLDERS {
+        stands |= Layout::has_files(disk, &target.root.join(folder))?;
+    }
+    if !stands {
+        return Ok(None);
+    }
+    match origin(disk, target)? {
+        Some(origin) if kind == OriginKind::Backup && origin.kind == kind && origin.database == database => {}
+        _ => {
+            let name = target.root.display().to_string();
+            return Err(Error::AlreadyExists { what: "database", name });
+        }
+    }
+    let disk = std::sync::Arc::clone(&environment.disk);
+    match Store::open_read_only(disk, &target.root, StoreOptions::default(), &|_| Ok(())) {
+        Ok((_, opened)) => Ok(Some((*opened.manifest).clone())),
+        // Nothing of it can be used. What takes its place is whole by itself.
+        Err(Error::Corruption(damage)) => {
+            tracing::warn!(%damage, "an earlier backup is damaged and will be replaced");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses a directory that holds something else than a database's files.
+fn check_names(disk: &dyn Disk, target: &Layout) -> Result<()> {
+    let known = [LOCK_NAME, settle::ORIGIN_NAME, settle::SEED_NAME];
+    for entry in disk.list(&target.root)? {
+        if !known.contains(&entry.name.as_str()) && !FOLDERS.contains(&entry.name.as_str()) {
+            let (root, name) = (target.root.display(), entry.name);
+            return Err(Error::InvalidArgument(format!(
+                "{root} holds {name}, which is no part of a database"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Writes a small file whole: it has its name only when it is synced.
+fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
+    let unfinished = unfinished(path);
+    remove_if_there(disk, &unfinished)?;
+    let file = disk.create(&unfinished)?;
+    file.write_at(0, bytes)?;
+    file.sync()?;
+    disk.rename(&unfinished, path)?;
+    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// The name of a file that is being written.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match disk.remove(path) {
+        Err(Error::NotFound { .. }) => Ok(()),
+        other => other,
+    }
+}
+
+/// The bytes of a file from its start, in pieces of bounded length, handed to `each`.
+fn for_each_piece(disk: &dyn Disk, path: &Path, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    const PIECE_BYTES: u64 = 1 << 20;
+    let file = disk.open(path, Access::Read)?;
+    let size = file.size()?;
+    let mut at = 0;
+    while at < size {
+        let length = (size - at).min(PIECE_BYTES);
+        let (bytes, _) = file.read_past_cache(at, length as usize)?;
+        each(&bytes)?;
+        at += length;
+    }
+    Ok(())
+}
+
+/// A copy's origin, before its log is known.
+impl Origin {
+    pub(crate) const fn new(kind: OriginKind, database: DatabaseId, source: LogId) -> Self {
+        Self { kind, database, source, log: LogId(0), lsn: Lsn::ZERO, time_ms: 0 }
+    }
+}

@@ -1,0 +1,415 @@
+//! Backups: beside work, brought up to date, cut off at every write, on failing disks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use logwood_base::Term;
+use logwood_base::disk::SimulatedDisk;
+use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
+
+use super::checks::read_all;
+use super::world::{DIR, State, Step, World, scale};
+use crate::{BackupOptions, BackupReport, Database, Environment, Error, Lsn, OriginKind, Result, inspect};
+
+const TO: &str = "backup";
+
+fn put(key: u8, bytes: u16) -> Step {
+    Step::Put { keyspace: key, key, bytes, durable: !key.is_multiple_of(3) }
+}
+
+/// A database of several page segments, with log behind its checkpoint.
+fn filled(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.options = world.options.clone().background(false);
+    world.open(0).unwrap();
+    for keyspace in 0..3 {
+        world.step(&Step::Create { keyspace }).unwrap();
+    }
+    for key in 0..90 {
+        world.step(&put(key, if key % 8 == 0 { 64 } else { 3 })).unwrap();
+    }
+    world.step(&Step::Checkpoint).unwrap();
+    for key in 30..60 {
+        world.step(&put(key, 40)).unwrap();
+    }
+    world
+}
+
+/// Changes most of it, so that old page segments die.
+fn change(world: &mut World) {
+    for key in 0..200u8 {
+        world.step(&put(key, u16::from(key % 6))).unwrap();
+    }
+    world.step(&Step::DeleteRange { keyspace: 1, from: 5, to: 50 }).unwrap();
+    world.step(&Step::Compact).unwrap();
+    world.step(&put(7, 9)).unwrap();
+}
+
+fn now(world: &World) -> State {
+    world.history[world.history.len() - 1].clone()
+}
+
+/// An environment of a disk and nothing else.
+fn beside(disk: &SimulatedDisk) -> Environment {
+    Environment {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::new(ManualClock::new(5_000_000)),
+        random: Arc::new(SeededRandom::new(77)),
+        spawner: Arc::new(ManualSpawner::new()),
+    }
+}
+
+/// Opens the backup as it is on a copy of the disk, reads it, writes to it, opens it again, and verifies its files.
+fn read_backup(world: &World) -> Result<State> {
+    let disk = world.disk.snapshot();
+    let environment = beside(&disk);
+    let options = world.options.clone().environment(environment.clone()).create(false);
+    let db = Database::open(TO, options.clone())?;
+    let state = read_all(&db)?;
+    db.ensure_keyspace("own")?.put(b"own", b"write")?;
+    db.close()?;
+    let db = Database::open(TO, options)?;
+    assert_eq!(&*db.keyspace("own")?.get(b"own")?.unwrap(), b"write");
+    db.close()?;
+    let mut damage = Vec::new();
+    inspect::verify_in(&environment, Path::new(TO), &mut |found| damage.push(found), &mut |_| {})?;
+    assert!(damage.is_empty(), "{damage:?}");
+    assert_eq!(inspect::stat_in(&environment, Path::new(TO))?.origin, None);
+    Ok(state)
+}
+
+fn check_report(world: &World, report: &BackupReport, state: &State) {
+    let records: Vec<(String, u64)> =
+        report.keyspaces.iter().map(|(name, digest)| (name.clone(), digest.count)).collect();
+    let expected: Vec<(String, u64)> =
+        state.iter().map(|(name, records)| (name.clone(), records.len() as u64)).collect();
+    assert_eq!(records, expected);
+    for (name, digest) in &report.keyspaces {
+        assert_eq!(world.db().keyspace(name).unwrap().digest_all().unwrap(), *digest);
+    }
+}
+
+#[test]
+pub(super) fn a_backup_opens_by_itself_with_a_log_and_a_term_of_its_own() {
+    let mut world = filled(1);
+    let expected = now(&world);
+    let report = world.db().backup(TO).unwrap();
+    check_report(&world, &report, &expected);
+    assert!(report.segments_linked > 3 && report.segments_copied == 0, "{report:?}");
+    let (source, copy) = (
+        inspect::stat_in(&world.environment(), Path::new(DIR)).unwrap(),
+        inspect::stat_in(&world.environment(), Path::new(TO)).unwrap(),
+    );
+    let origin = copy.origin.unwrap();
+    assert_eq!((origin.kind, origin.lsn, origin.source), (OriginKind::Backup, report.lsn, source.log_id));
+    assert_eq!((origin.log, origin.database), (copy.log_id, source.database));
+    assert!(copy.log_id != source.log_id && copy.database == source.database && source.origin.is_none());
+    assert_eq!((copy.checkpoint_lsn, copy.last_lsn), (report.lsn, report.lsn));
+    change(&mut world);
+    assert_eq!(read_backup(&world).unwrap(), expected);
+
+    // What both write at one LSN bears different terms.
+    let copy = Database::open(TO, world.options.clone()).unwrap();
+    let at = copy.visible_lsn();
+    assert_eq!(at, report.lsn.next(), "a no-op of its own");
+    let last = |db: &Database| db.core().group.term_of(at).unwrap();
+    assert_eq!((last(world.db()), last(&copy)), (Term(1), Term(2)));
+    copy.keyspace("ks0").unwrap().put(b"more", b"of it").unwrap();
+    drop(copy);
+    // Later openings stay in that term.
+    let copy = Database::open(TO, world.options.clone()).unwrap();
+    let lsn = copy.keyspace("ks0").unwrap().put(b"still", b"more").unwrap();
+    assert_eq!(copy.core().group.term_of(lsn).unwrap(), Term(2));
+    drop(copy);
+    world.check().unwrap();
+}
+
+#[test]
+pub(super) fn a_backup_of_an_empty_database_opens() {
+    let mut world = World::new(1);
+    world.open(0).unwrap();
+    let report = world.db().backup(TO).unwrap();
+    assert_eq!((report.lsn, report.bytes), (Lsn::ZERO, 0));
+    assert_eq!(read_backup(&world).unwrap(), State::new());
+}
+
+#[test]
+pub(super) fn a_later_backup_adds_only_what_is_new_and_opens_as_the_later_state() {
+    let mut world = filled(2);
+    let options = BackupOptions::new().link(false);
+    let first = world.db().backup_with(TO, &options).unwrap();
+    assert!(first.segments_copied > 3 && first.bytes_copied == first.bytes, "{first:?}");
+    world.step(&put(3, 3)).unwrap();
+    let second = world.db().backup_with(TO, &options).unwrap();
+    assert_eq!(second.segments_kept + second.segments_copied, first.segments_copied + second.segments_copied);
+    assert!(second.segments_kept >= first.segments_copied - 1, "{first:?} {second:?}");
+    assert_eq!(read_backup(&world).unwrap(), now(&world));
+    // Compaction writes everything anew: nothing of the first is needed, and nothing of it stays.
+    change(&mut world);
+    world.step(&Step::Compact).unwrap();
+    let third = world.db().backup_with(TO, &options).unwrap();
+    assert!(third.segments_copied > 0, "{third:?}");
+    check_report(&world, &third, &now(&world));
+    assert_eq!(read_backup(&world).unwrap(), now(&world));
+    let pages =
+        world.disk.paths().into_iter().filter(|path| path.starts_with("/backup/pages")).count() as u64;
+    assert_eq!(pages, third.segments_copied + third.segments_kept);
+    assert!(!world.disk.paths().iter().any(|path| path.starts_with("/backup/seed")));
+}
+
+#[test]
+pub(super) fn a_page_segment_with_the_number_of_an_earlier_one_and_other_content_is_not_taken_for_it() {
+    let mut world = filled(3);
+    let early = world.fork();
+    world.db().backup(TO).unwrap();
+    // The database loses what it did since, is opened again, and uses the same numbers for something else.
+    let copy = world.disk.snapshot();
+    world.drop_all();
+    let mut other = early;
+    other.options = other.options.clone().background(false);
+    for path in copy.paths().into_iter().filter(|path| path.starts_with("/backup")) {
+        other.disk.write_file(&path, &copy.read_file(&path).unwrap());
+    }
+    other.open(0).unwrap();
+    for key in 0..90 {
+        other.step(&put(key, 1)).unwrap();
+    }
+    let report = other.db().backup(TO).unwrap();
+    check_report(&other, &report, &now(&other));
+    assert_eq!(read_backup(&other).unwrap(), now(&other));
+}
+
+#[test]
+pub(super) fn what_is_no_backup_of_this_database_is_never_overwritten() {
+    let world = filled(4);
+    let options = |path: &str| (path.to_owned(), world.options.clone());
+    let backup = |to: &str| world.db().backup(to).unwrap_err();
+    // Itself; another database; a backup that was opened; a backup of another database; other files.
+    assert!(matches!(backup(DIR), Error::AlreadyOpen { .. }));
+    let (path, open) = options("other");
+    let other = Database::open(&path, open).unwrap();
+    assert!(matches!(backup("other"), Error::AlreadyOpen { .. }));
+    other.backup("of other").unwrap();
+    drop(other);
+    assert!(matches!(backup("other"), Error::AlreadyExists { .. }));
+    assert!(matches!(backup("of other"), Error::AlreadyExists { .. }));
+    world.db().backup(TO).unwrap();
+    world.db().backup(TO).unwrap();
+    Database::open(TO, world.options.clone()).unwrap().close().unwrap();
+    assert!(matches!(backup(TO), Error::AlreadyExists { .. }));
+    world.disk.write_file(Path::new("/files/thesis.txt"), b"words");
+    assert!(matches!(backup("files"), Error::InvalidArgument(_)));
+    assert_eq!(world.disk.read_file(Path::new("/files/thesis.txt")).unwrap(), b"words");
+    world.db().close().unwrap();
+    assert!(matches!(world.db().backup("closed"), Err(Error::Closed)));
+}
+
+#[test]
+pub(super) fn cleaning_and_checkpoints_during_a_backup_leave_what_it_copies() {
+    let mut world = filled(5);
+    let expected = now(&world);
+    let db = world.db().clone();
+    let ks = db.keyspace("ks0").unwrap();
+    let options = BackupOptions::new().progress(move |_| {
+        ks.put(b"meanwhile", b"written").unwrap();
+        db.compact().unwrap();
+        db.checkpoint().unwrap();
+        db.core().log.maintain().unwrap();
+    });
+    world.db().backup_with(TO, &options).unwrap();
+    drop(options);
+    assert_eq!(read_backup(&world).unwrap(), expected);
+    world.drop_all();
+}
+
+#[test]
+pub(super) fn a_backup_holds_the_fragments_of_a_transaction_that_is_open() {
+    // Orphaned by a full disk, it is open at the backup's checkpoint: its first fragment is where replay begins.
+    let (mut world, _) = super::basics::orphaned();
+    world.disk.clear_faults();
+    let orphan = world.db().core().sequencer.lock().applier.fragments.oldest();
+    let expected = read_all(world.db()).unwrap();
+    let report = world.db().backup(TO).unwrap();
+    assert!(report.entries >= 1 && orphan.is_some(), "{report:?}");
+    assert_eq!(read_backup(&world).unwrap(), expected);
+    world.drop_all();
+}
+
+/// Cuts a backup off at its `n`-th changing call. Answers false when it ran to its end.
+fn cut_off(world: &World, n: u64, kill: bool) -> bool {
+    let outcome = {
+        if kill {
+            world.disk.kill_at(n)
+        } else {
+            world.disk.crash_at(n)
+        }
+        world.db().backup_with(TO, &BackupOptions::new().link(n.is_multiple_of(2)))
+    };
+    let stopped = world.disk.is_stopped();
+    world.disk.cancel_stop();
+    match outcome {
+        Ok(_) => {}
+        Err(error @ (Error::Corruption(_) | Error::Internal(_))) => panic!("at {n}: {error}"),
+        Err(error) => assert!(stopped, "at {n}: {error}"),
+    }
+    stopped
+}
+
+/// A backup is cut off at every changing call. What is there afterwards is no database, or `earlier`, or the later
+/// state; and the same call makes it whole.
+fn cut_everywhere(earlier: bool) {
+    let mut n = 1;
+    loop {
+        let mut world = filled(n);
+        let mut before = None;
+        if earlier {
+            world.db().backup_with(TO, &BackupOptions::new().link(n % 3 == 0)).unwrap();
+            before = Some(now(&world));
+            change(&mut world);
+        }
+        let after = now(&world);
+        let kill = n.is_multiple_of(3);
+        let stopped = cut_off(&world, n, kill);
+        for seed in 0..if kill { 1 } else { scale().clamp(2, 8) } {
+            let mut world = world.fork();
+            if kill {
+                world.disk.kill_process();
+                world.disk.land_late_writes(&mut fastrand::Rng::with_seed(n));
+                world.open(world.acknowledged).unwrap();
+            } else {
+                world.power_cut(n * 8 + seed).unwrap();
+            }
+            match read_backup(&world) {
+                Ok(found) if found == after => {}
+                Ok(found) => assert!(stopped && Some(&found) == before.as_ref(), "at {n}: another state"),
+                Err(Error::WrongKind { .. } | Error::NotFound { .. }) => {
+                    assert!(stopped && before.is_none(), "at {n}: the earlier backup is lost");
+                }
+                Err(error) => panic!("at {n}: {error}"),
+            }
+            let report = world.db().backup(TO).unwrap();
+            check_report(&world, &report, &now(&world));
+            assert_eq!(read_backup(&world).unwrap(), now(&world));
+        }
+        if !stopped {
+            assert!(n > 30, "a backup writes: {n}");
+            return;
+        }
+        n += 1;
+    }
+}
+
+#[test]
+pub(super) fn a_first_backup_cut_off_at_any_write_opens_as_nothing_or_whole() {
+    cut_everywhere(false);
+}
+
+#[test]
+pub(super) fn a_later_backup_cut_off_at_any_write_opens_as_the_earlier_or_the_later() {
+    cut_everywhere(true);
+}
+
+#[test]
+pub(super) fn a_cut_in_the_opening_that_finishes_a_backup_loses_nothing() {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let mut finished = 0;
+    for round in 0..60 * scale() {
+        let mut world = filled(round);
+        world.db().backup(TO).unwrap();
+        let before = now(&world);
+        world.step(&put(1, 9)).unwrap();
+        let after = now(&world);
+        // The last changing calls are those behind the record.
+        let fork = world.fork();
+        let calls = {
+            let (disk, from) = (world.disk.clone(), world.disk.operations());
+            world.db().backup(TO).unwrap();
+            disk.operations() - from
+        };
+        let mut world = fork;
+        world.options = world.options.clone().background(false);
+        world.open(0).unwrap();
+        world.disk.crash_at(calls - rng.u64(..calls / 3));
+        let _ = world.db().backup(TO);
+        world.disk.cancel_stop();
+        world.drop_all();
+        for _depth in 0..3 {
+            world.disk.crash(&mut rng);
+            world.disk.crash_at(rng.u64(1..30));
+            let opened = Database::open(TO, world.options.clone().create(false));
+            let stopped = world.disk.is_stopped();
+            world.disk.cancel_stop();
+            assert!(opened.is_ok() || stopped, "round {round}: {:?}", opened.err());
+            drop(opened);
+            world.spawner.kill_all();
+        }
+        world.disk.crash(&mut rng);
+        let found = read_backup(&world).unwrap();
+        assert!(found == before || found == after, "round {round}");
+        finished += u64::from(found == after);
+    }
+    assert!(finished > 5, "{finished}");
+}
+
+#[test]
+pub(super) fn a_failing_or_full_disk_stops_a_backup_and_not_the_database() {
+    let mut failures = 0;
+    for k in 1.. {
+        let mut world = filled(k);
+        world.db().backup(TO).unwrap();
+        let before = now(&world);
+        change(&mut world);
+        let (operations, outcome) = match k % 2 {
+            0 => (Operation::GROWING, Outcome::DiskFull),
+            _ => (
+                &[Operation::Sync, Operation::WriteDurable, Operation::SyncDir, Operation::Read][..],
+                Outcome::Io,
+            ),
+        };
+        world.disk.set_fault(Fault::new(operations, outcome).on("backup").nth(k / 2 + 1));
+        let outcome = world.db().backup_with(TO, &BackupOptions::new().link(false));
+        world.disk.clear_faults();
+        match outcome {
+            Ok(_) if failures > 20 && k > 60 => return,
+            Ok(_) => {}
+            Err(Error::DiskFull { .. } | Error::Io { .. }) => failures += 1,
+            Err(error) => panic!("{k}: {error}"),
+        }
+        let found = read_backup(&world).unwrap();
+        assert!(found == before || found == now(&world), "{k}");
+        // The database never noticed.
+        world.step(&put(1, 5)).unwrap();
+        world.db().backup(TO).unwrap();
+        assert_eq!(read_backup(&world).unwrap(), now(&world));
+        world.check().unwrap();
+    }
+}
+
+#[test]
+pub(super) fn a_damaged_page_fails_the_backup_and_the_earlier_one_stays() {
+    let mut world = filled(7);
+    world.db().backup_with(TO, &BackupOptions::new().link(false)).unwrap();
+    let before = now(&world);
+    change(&mut world);
+    world.step(&Step::Checkpoint).unwrap();
+    let victim = world.disk.paths().into_iter().rfind(|path| path.starts_with("/db/pages")).unwrap();
+    world.disk.flip_bit(&victim, 200, 3);
+    for link in [false, true] {
+        let outcome = world.db().backup_with(TO, &BackupOptions::new().link(link));
+        assert!(matches!(outcome, Err(Error::Corruption(_))), "{outcome:?}");
+        assert_eq!(read_backup(&world).unwrap(), before);
+    }
+}
+
+#[test]
+pub(super) fn a_page_segment_that_rotted_in_the_backup_is_copied_again() {
+    let world = filled(8);
+    let options = BackupOptions::new().link(false);
+    world.db().backup_with(TO, &options).unwrap();
+    let victim = world.disk.paths().into_iter().rfind(|path| path.starts_with("/backup/pages")).unwrap();
+    world.disk.flip_bit(&victim, 200, 3);
+    let report = world.db().backup_with(TO, &options).unwrap();
+    assert!(report.segments_copied >= 1, "{report:?}");
+    assert_eq!(read_backup(&world).unwrap(), now(&world));
+}
