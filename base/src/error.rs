@@ -14,6 +14,10 @@
 //! | [`Error::Closed`] | the handle was closed |
 //! | [`Error::Corruption`] | damage: restore or heal what the evidence names |
 //! | [`Error::UnsupportedFormat`] | written by a newer version: upgrade |
+//! | [`Error::ArchiveUnavailable`] | the object store did not answer as it should: see the cause; work resumes by itself |
+//! | [`Error::ArchiveCorrupt`] | damage in the archive: what it names cannot be restored from there |
+//! | [`Error::ArchiveBehind`] | the archive is too far behind to take more writes; they resume when it catches up |
+//! | [`Error::Fenced`] | somebody else archives another history under this name: find out who, then begin a new lineage |
 //! | [`Error::Internal`] | a bug in logwood: report it |
 //!
 //! Errors are cheap to clone, because one failed sync answers many waiting writers.
@@ -144,6 +148,41 @@ pub enum Error {
         supported: FormatVersion,
     },
 
+    /// The object store could not be reached, or refused, after all attempts. Nothing is known to be lost.
+    #[error("archive: {operation} of {key} failed: {cause}")]
+    ArchiveUnavailable {
+        /// What was being done: `put`, `get`, `list`, `delete`.
+        operation: &'static str,
+        /// The object, or the prefix that was listed.
+        key: String,
+        /// What the store or the network answered, without anything secret.
+        cause: String,
+    },
+
+    /// An object in the archive is missing, or is not what was put there.
+    #[error("{0}")]
+    ArchiveCorrupt(Box<ArchiveDamage>),
+
+    /// More of the log waits to be archived than the option allows. Nothing was changed; writes resume when the archive
+    /// has caught up.
+    #[error("{backlog} bytes of log wait to be archived, more than the bound of {limit}")]
+    ArchiveBehind {
+        /// Bytes of entries that are not archived yet.
+        backlog: u64,
+        /// The bound.
+        limit: u64,
+    },
+
+    /// The chain in the archive holds other entries than the log here: somebody else writes another history under the
+    /// same name. This archiver writes nothing more.
+    #[error("another history stands in the archive at {key}: {reason}")]
+    Fenced {
+        /// The object that shows it.
+        key: String,
+        /// What differs.
+        reason: String,
+    },
+
     /// An invariant of logwood does not hold. This is a bug.
     #[error("internal error: {0}")]
     Internal(String),
@@ -250,6 +289,59 @@ impl fmt::Display for Corruption {
         )?;
         match &self.affects {
             Some(affects) => write!(f, "; affects {affects}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The evidence of damage in an archive: which object, which check, what was expected and what was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveDamage {
+    /// The object's key, behind the archive's prefix.
+    pub key: String,
+    /// The check that failed: `object hash`, `chain`, `entries hash`.
+    pub check: &'static str,
+    /// What the check expected.
+    pub expected: String,
+    /// What it found.
+    pub found: String,
+    /// The first and the last entry that it takes away, when known.
+    pub lsns: Option<(Lsn, Lsn)>,
+}
+
+impl ArchiveDamage {
+    /// Evidence that `check` failed for the object at `key`.
+    #[must_use]
+    pub fn new(
+        key: &str,
+        check: &'static str,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
+    ) -> Self {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        Self { key: key.to_owned(), check, expected, found, lsns: None }
+    }
+
+    /// Adds the entries that it takes away.
+    #[must_use]
+    pub fn taking(mut self, first: Lsn, last: Lsn) -> Self {
+        self.lsns = Some((first, last));
+        self
+    }
+}
+
+impl From<ArchiveDamage> for Error {
+    fn from(damage: ArchiveDamage) -> Self {
+        Self::ArchiveCorrupt(Box::new(damage))
+    }
+}
+
+impl fmt::Display for ArchiveDamage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, check, expected, found, lsns } = self;
+        write!(f, "damage in archive object {key}: {check}: expected {expected}, found {found}")?;
+        match lsns {
+            Some((first, last)) => write!(f, "; affects lsn {first} to {last}"),
             None => Ok(()),
         }
     }

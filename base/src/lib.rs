@@ -26,8 +26,8 @@ pub mod sync;
 pub use buffer::AlignedBuffer;
 pub use disk::{Access, Disk, File};
 pub use environment::{Clock, Environment, Random, Spawner, Step, Task, TaskHandle};
-pub use error::{Corruption, Error, Result};
+pub use error::{ArchiveDamage, Corruption, Error, Result};
 pub use numbering::{
-    DatabaseId, FormatVersion, Generation, GroupId, KeyspaceId, LogId, LogPosition, Lsn, NodeId, PageAddr,
-    SegmentNo, Term,
+    DatabaseId, FormatVersion, Generation, GroupId, KeyspaceId, LineageId, LogId, LogPosition, Lsn, NodeId,
+    PageAddr, SegmentNo, Term,
 };

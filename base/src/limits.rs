@@ -51,6 +51,12 @@ pub const GROUPS_MAX: usize = 256;
 /// Most bytes of one group's membership, opaque to the log.
 pub const MEMBERSHIP_BYTES_MAX: usize = 1024;
 
+/// Most bytes of entries in one archived log object, before compression.
+pub const ARCHIVE_ENTRIES_BYTES_MAX: usize = 16 << 20;
+
+/// Most bytes of entries that are compressed together.
+pub const ARCHIVE_FRAME_BYTES_MAX: usize = 4 << 20;
+
 const _: () = {
     assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
     assert!(LOG_SEGMENT_BYTES_MIN as usize >= 4 * BLOCK_BYTES);
@@ -61,6 +67,8 @@ const _: () = {
     assert!(KEY_BYTES_MAX < PAGE_BYTES_MAX / 2, "a page holds at least two of the longest keys");
     assert!(ENTRY_PAYLOAD_BYTES_MAX <= LOG_SEGMENT_BYTES_DEFAULT as usize / 4);
     assert!(VALUE_BYTES_MAX <= u32::MAX as usize);
+    assert!(ARCHIVE_ENTRIES_BYTES_MAX >= 2 * ENTRY_PAYLOAD_BYTES_MAX);
+    assert!(ARCHIVE_FRAME_BYTES_MAX <= ARCHIVE_ENTRIES_BYTES_MAX);
 };
 
 /// Refuses `found` beyond `limit`.

@@ -108,6 +108,11 @@ identity! {
     /// Identity of a database, shared by all replicas of its group.
     DatabaseId
 }
+identity! {
+    /// Identity of one history of a database, as an archive keeps it. A restored database and a backup that is opened
+    /// begin new ones.
+    LineageId
+}
 
 impl Lsn {
     /// Before the first entry.

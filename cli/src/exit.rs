@@ -126,7 +126,7 @@ pub fn complain(line: &str) {
 /// The exit code of an error of the engine.
 fn exit_of(error: &Error) -> Exit {
     match error {
-        Error::Corruption(_) => Exit::Damage,
+        Error::Corruption(_) | Error::ArchiveCorrupt(_) => Exit::Damage,
         Error::Poisoned { cause } => exit_of(cause),
         Error::NotFound { .. } | Error::TooOld { .. } => Exit::NotFound,
         Error::InvalidArgument(_) | Error::AlreadyExists { .. } => Exit::Usage,

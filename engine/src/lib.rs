@@ -35,6 +35,8 @@
 //! reads go on. A full disk does not poison. Damage to a page is an error for the keys that it held, and for no
 //! other.
 
+#[cfg(feature = "archive")]
+pub mod archive;
 pub mod entry;
 pub mod inspect;
 
@@ -81,7 +83,8 @@ pub use verification::{VerifyProgress, VerifyReport};
 
 pub use logwood_base::digest::Digest;
 pub use logwood_base::{
-    Corruption, DatabaseId, Environment, Error, GroupId, KeyspaceId, LogId, Lsn, NodeId, Result, Term,
+    ArchiveDamage, Corruption, DatabaseId, Environment, Error, GroupId, KeyspaceId, LineageId, LogId, Lsn,
+    NodeId, Result, Term,
 };
 pub use logwood_btree::verify::Damage;
 pub use logwood_btree::{ForestStatistics, Value};

@@ -1,0 +1,125 @@
+//! The object store as the archive sees it.
+//!
+//! | type | what it is |
+//! |---|---|
+//! | [`Store`] | what an object store must do; an argument of everything that uses one |
+//! | [`Directory`], [`Memory`], [`Remote`] | a directory of a [`Disk`](logwood_base::Disk), memory, S3 |
+//! | [`Client`] | a store with bounded, jittered retries, which believes nothing before it is proven |
+//! | [`open`] | a store by its URL |
+//!
+//! # Rules for implementations, held by [`conformance`]
+//! 1. After an answered [`Store::put_new`], everybody's `get` and `list` show the object, whole.
+//! 2. Of several `put_new` of one key one at most answers [`Put::Created`], and its bytes stay. Never a part of an object
+//!    is seen.
+//! 3. Any call may fail, or take effect and fail. Nothing is retried here: that is the [`Client`]'s.
+//! 4. Keys consist of lowercase letters, digits and single slashes between them.
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+
+use logwood_base::{ArchiveDamage, Environment, Error, Result};
+
+pub mod conformance;
+
+mod client;
+mod directory;
+mod memory;
+mod pause;
+mod remote;
+mod url;
+
+pub use client::{Client, Retry};
+pub use directory::Directory;
+pub use memory::Memory;
+pub use pause::{ManualPause, Pause, ThreadPause};
+pub use remote::Remote;
+pub use url::{Secret, StoreOptions, open};
+
+/// What a create-only put came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Put {
+    /// The object is there, with these bytes.
+    Created,
+    /// An object was there before; it stays as it is.
+    Exists,
+}
+
+/// One object in a listing: a hint, never a proof.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// An object store. Calls block, and may run at the same time from several threads.
+pub trait Store: Send + Sync + Debug {
+    /// Puts an object unless there is one of that key.
+    ///
+    /// # Errors
+    /// `ArchiveUnavailable` and others: the object may be there or not.
+    fn put_new(&self, key: &str, bytes: &[u8]) -> Result<Put>;
+
+    /// An object's bytes; `None` when there is none.
+    ///
+    /// # Errors
+    /// `ArchiveCorrupt` when it has more than `bytes_max` bytes, none of which are then read; `ArchiveUnavailable`.
+    fn get(&self, key: &str, bytes_max: u64) -> Result<Option<Vec<u8>>>;
+
+    /// A part of an object; `None` when there is none.
+    ///
+    /// # Errors
+    /// `ArchiveCorrupt` when it ends before; `ArchiveUnavailable`.
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>>;
+
+    /// An object's length; `None` when there is none.
+    ///
+    /// # Errors
+    /// `ArchiveUnavailable`.
+    fn size(&self, key: &str) -> Result<Option<u64>>;
+
+    /// The objects whose keys begin with `prefix`, which ends in a slash or is empty; ascending.
+    ///
+    /// # Errors
+    /// `ArchiveUnavailable`.
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>>;
+
+    /// Deletes an object; that there is none is no error.
+    ///
+    /// # Errors
+    /// `ArchiveUnavailable`.
+    fn delete(&self, key: &str) -> Result<()>;
+}
+
+/// Refuses to read an object that is longer than any of its kind.
+pub(crate) fn check_size(key: &str, bytes: u64, bytes_max: u64) -> Result<()> {
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    Err(ArchiveDamage::new(key, "object length", format!("at most {bytes_max} bytes"), bytes).into())
+}
+
+/// Asks a store whether it refuses a second create-only put, and whether it gives back what was put. Everything else
+/// rests on that.
+///
+/// # Errors
+/// `InvalidArgument` when it does not; what the store answers.
+pub fn probe(store: &dyn Store, environment: &Environment) -> Result<()> {
+    let key = format!("probe/{:032x}", logwood_base::LineageId::random(&*environment.random).0);
+    let unsuitable = |what: &str| Err(Error::InvalidArgument(format!("the object store {what}")));
+    let first = store.put_new(&key, b"first")?;
+    let second = store.put_new(&key, b"second")?;
+    let found = store.get(&key, 16)?;
+    let deleted = store.delete(&key);
+    match (first, second, found.as_deref()) {
+        (Put::Created, Put::Exists, Some(b"first")) => deleted,
+        (Put::Created, Put::Created, _) => unsuitable("does not refuse a second create-only put"),
+        (Put::Created, Put::Exists, _) => unsuitable("does not give back what was put"),
+        (Put::Exists, ..) => unsuitable("refuses a put of an object that does not exist"),
+    }
+}
+
+/// A shared store.
+pub type SharedStore = Arc<dyn Store>;

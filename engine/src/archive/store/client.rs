@@ -1,0 +1,188 @@
+//! A store with bounded retries, which believes nothing before it is proven.
+//!
+//! What fails is tried again after a pause that doubles, drawn between half of it and all of it, so that many clients do
+//! not come back together. A body that does not prove itself is fetched again like one that did not come: a store that
+//! serves an old or a damaged body once is not a damaged archive. After the last attempt the last failure is the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use logwood_base::{ArchiveDamage, Environment, Error, Random, Result};
+use sha2::{Digest as _, Sha256};
+
+use super::{Listed, Pause, Put, Store, ThreadPause};
+use crate::archive::layout::{Sha256 as Hash, hex, page_key};
+use crate::archive::object::Kind;
+
+/// How often and how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retry {
+    /// Attempts in all, at least one. Default: 6.
+    pub attempts: u32,
+    /// The first pause, at most. Default: 100 ms.
+    pub first_pause: Duration,
+    /// The longest pause. Default: 5 s.
+    pub longest_pause: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 6, first_pause: Duration::from_millis(100), longest_pause: Duration::from_secs(5) }
+    }
+}
+
+/// A store with retries. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    store: Arc<dyn Store>,
+    random: Arc<dyn Random>,
+    pause: Arc<dyn Pause>,
+    retry: Retry,
+}
+
+impl Client {
+    /// A client that waits in the calling thread.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, environment: &Environment, retry: Retry) -> Self {
+        Self::with_pause(store, environment, retry, Arc::new(ThreadPause::default()))
+    }
+
+    /// A client that waits as it is told.
+    #[must_use]
+    pub fn with_pause(
+        store: Arc<dyn Store>,
+        environment: &Environment,
+        retry: Retry,
+        pause: Arc<dyn Pause>,
+    ) -> Self {
+        Self { store, random: Arc::clone(&environment.random), pause, retry }
+    }
+
+    /// The store itself.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Ends all retries, of clones too: each call tries once and no more.
+    pub fn stop(&self) {
+        self.pause.stop();
+    }
+
+    /// As [`Store::put_new`]. After an attempt that failed and took effect, the next one answers [`Put::Exists`]: what
+    /// is there is to be fetched and compared.
+    ///
+    /// # Errors
+    /// The last attempt's.
+    pub fn put_new(&self, key: &str, bytes: &[u8]) -> Result<Put> {
+        self.retried(|| self.store.put_new(key, bytes))
+    }
+
+    /// Fetches an object and decodes it. `None` when there is none.
+    ///
+    /// # Errors
+    /// `ArchiveCorrupt` when no attempt brought an object that decodes; the last attempt's.
+    pub fn fetch<T>(
+        &self,
+        key: &str,
+        kind: Kind,
+        decode: impl Fn(&str, &[u8]) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.retried(|| match self.store.get(key, kind.bytes_max())? {
+            Some(bytes) => decode(key, &bytes).map(Some),
+            None => Ok(None),
+        })
+    }
+
+    /// As [`Client::fetch`], of an object that must be there.
+    ///
+    /// # Errors
+    /// `ArchiveCorrupt` also when it is not.
+    pub fn require<T>(&self, key: &str, kind: Kind, decode: impl Fn(&str, &[u8]) -> Result<T>) -> Result<T> {
+        self.fetch(key, kind, decode)?.ok_or_else(|| missing(key))
+    }
+
+    /// Fetches a page segment of a known length, and proves that it is what its name says.
+    ///
+    /// # Errors
+    /// `ArchiveCorrupt`; the last attempt's.
+    pub fn page(&self, hash: &Hash, bytes: u32) -> Result<Vec<u8>> {
+        let key = page_key(hash);
+        self.retried(|| {
+            let body = self.store.get(&key, u64::from(bytes))?.ok_or_else(|| missing(&key))?;
+            if body.len() != bytes as usize {
+                return Err(ArchiveDamage::new(&key, "object length", bytes, body.len()).into());
+            }
+            let found: Hash = Sha256::digest(&body).into();
+            if found == *hash {
+                return Ok(body);
+            }
+            Err(ArchiveDamage::new(&key, "page segment hash", hex(hash), hex(&found)).into())
+        })
+    }
+
+    /// As [`Store::size`].
+    ///
+    /// # Errors
+    /// The last attempt's.
+    pub fn size(&self, key: &str) -> Result<Option<u64>> {
+        self.retried(|| self.store.size(key))
+    }
+
+    /// As [`Store::list`].
+    ///
+    /// # Errors
+    /// The last attempt's.
+    pub fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        self.retried(|| self.store.list(prefix))
+    }
+
+    /// As [`Store::delete`].
+    ///
+    /// # Errors
+    /// The last attempt's.
+    pub fn delete(&self, key: &str) -> Result<()> {
+        self.retried(|| self.store.delete(key))
+    }
+
+    fn retried<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
+        let mut longest = self.retry.first_pause;
+        let mut left = self.retry.attempts.max(1);
+        loop {
+            left -= 1;
+            match attempt() {
+                Err(error) if left > 0 && may_pass(&error) => {
+                    tracing::debug!(%error, left, "the archive is asked again");
+                    if !self.pause.pause(self.jittered(longest)) {
+                        return Err(error);
+                    }
+                    longest = (2 * longest).min(self.retry.longest_pause);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Between half of `longest` and all of it.
+    pub(crate) fn jittered(&self, longest: Duration) -> Duration {
+        let half = longest / 2;
+        let drawn = self.random.u64() % (half.as_nanos() as u64).max(1);
+        half + Duration::from_nanos(drawn)
+    }
+}
+
+/// The damage of an object that should be there.
+pub(crate) fn missing(key: &str) -> Error {
+    ArchiveDamage::new(key, "object", "to be there", "none").into()
+}
+
+/// Whether it is worth trying again.
+fn may_pass(error: &Error) -> bool {
+    !matches!(
+        error,
+        Error::InvalidArgument(_)
+            | Error::LimitExceeded { .. }
+            | Error::UnsupportedFormat { .. }
+            | Error::Closed
+    )
+}

@@ -1,0 +1,174 @@
+//! A store in a directory of a [`Disk`]: for archives on another file system, and for tests with a simulated one.
+//!
+//! An object is a file whose path is its key. It is written under a name in `incoming/`, synced, then *linked* to its
+//! own name, which fails when that exists; then the name is synced. So an object is there whole or not at all, of two
+//! writers one wins, and what was answered survives a power cut. File systems without hard links are refused.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use logwood_base::disk::create_dir_all;
+use logwood_base::{Access, ArchiveDamage, Disk, Environment, Error, Random, Result};
+
+use super::{Listed, Put, Store, check_size};
+
+const INCOMING: &str = "incoming";
+
+/// A store in a directory.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    disk: Arc<dyn Disk>,
+    random: Arc<dyn Random>,
+    root: PathBuf,
+}
+
+impl Directory {
+    /// Opens the store in `root`, which is made if it does not exist. What crashed puts left behind is removed.
+    ///
+    /// # Errors
+    /// `Io`, `DiskFull`.
+    pub fn open(environment: &Environment, root: &Path) -> Result<Self> {
+        let store = Self {
+            disk: Arc::clone(&environment.disk),
+            random: Arc::clone(&environment.random),
+            root: root.to_owned(),
+        };
+        let incoming = store.incoming();
+        create_dir_all(&*store.disk, &incoming)?;
+        for left in store.disk.list(&incoming)? {
+            // Of a put that is going on elsewhere: it fails, and is tried again.
+            match store.disk.remove(&incoming.join(left.name)) {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(store)
+    }
+
+    /// As [`Directory::open`], of a store that must exist, without changing anything.
+    ///
+    /// # Errors
+    /// `NotFound`, `Io`.
+    pub fn open_existing(environment: &Environment, root: &Path) -> Result<Self> {
+        environment.disk.list(root).map_err(|error| match error {
+            Error::NotFound { .. } => Error::NotFound { what: "archive", name: root.display().to_string() },
+            other => other,
+        })?;
+        let (disk, random) = (Arc::clone(&environment.disk), Arc::clone(&environment.random));
+        Ok(Self { disk, random, root: root.to_owned() })
+    }
+
+    fn incoming(&self) -> PathBuf {
+        self.root.join(INCOMING)
+    }
+
+    fn path(&self, key: &str) -> Result<PathBuf> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        if key.split('/').all(|part| !part.is_empty() && part.bytes().all(plain)) {
+            return Ok(self.root.join(key));
+        }
+        Err(Error::InvalidArgument(format!("{} is no key of an object", key.escape_debug())))
+    }
+
+    fn read(&self, key: &str, path: &Path, range: Option<Range<u64>>, max: u64) -> Result<Vec<u8>> {
+        let file = self.disk.open(path, Access::Read)?;
+        let size = file.size()?;
+        let range = range.unwrap_or(0..size);
+        if range.end > size || range.start > range.end {
+            return Err(ArchiveDamage::new(key, "object length", format!("{range:?}"), size).into());
+        }
+        check_size(key, range.end - range.start, max)?;
+        let mut bytes = vec![0u8; (range.end - range.start) as usize];
+        file.read_at(range.start, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        absent(self.disk.open(path, Access::Read)).map(|file| file.is_some())
+    }
+
+    fn gather(&self, folder: &Path, key: &str, listed: &mut Vec<Listed>) -> Result<()> {
+        for entry in absent(self.disk.list(folder))?.unwrap_or_default() {
+            let (path, key) = (folder.join(&entry.name), format!("{key}{}", entry.name));
+            if entry.is_dir {
+                self.gather(&path, &format!("{key}/"), listed)?;
+            } else {
+                listed.push(Listed { key, bytes: entry.bytes });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is not there is no failure here.
+fn absent<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Store for Directory {
+    fn put_new(&self, key: &str, bytes: &[u8]) -> Result<Put> {
+        let path = self.path(key)?;
+        let folder = path.parent().unwrap_or(&self.root);
+        if self.exists(&path)? {
+            // It may have been linked by a process that died before it synced the name.
+            self.disk.sync_dir(folder)?;
+            return Ok(Put::Exists);
+        }
+        let name = format!("{:016x}{:016x}", self.random.u64(), self.random.u64());
+        let incoming = self.incoming().join(name);
+        let file = self.disk.create(&incoming)?;
+        let written = file.write_at(0, bytes).and_then(|()| file.sync());
+        drop(file);
+        let linked = written.and_then(|()| {
+            create_dir_all(&*self.disk, folder)?;
+            match self.disk.link(&incoming, &path) {
+                Ok(()) => Ok(Put::Created),
+                Err(Error::AlreadyExists { .. }) => Ok(Put::Exists),
+                Err(error) => Err(error),
+            }
+        });
+        // Whatever came of it, the incoming name has served; when it cannot be removed, the next open does it.
+        let _ = self.disk.remove(&incoming);
+        let put = linked?;
+        self.disk.sync_dir(folder)?;
+        Ok(put)
+    }
+
+    fn get(&self, key: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
+        absent(self.read(key, &self.path(key)?, None, bytes_max))
+    }
+
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>> {
+        absent(self.read(key, &self.path(key)?, Some(range), u64::MAX))
+    }
+
+    fn size(&self, key: &str) -> Result<Option<u64>> {
+        let Some(file) = absent(self.disk.open(&self.path(key)?, Access::Read))? else { return Ok(None) };
+        file.size().map(Some)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        let folder = match prefix.strip_suffix('/') {
+            Some(folder) => self.path(folder)?,
+            None => self.root.clone(),
+        };
+        let mut listed = Vec::new();
+        self.gather(&folder, prefix, &mut listed)?;
+        listed.retain(|object| !object.key.starts_with(INCOMING));
+        listed.sort();
+        Ok(listed)
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        let path = self.path(key)?;
+        if absent(self.disk.remove(&path))?.is_some() {
+            self.disk.sync_dir(path.parent().unwrap_or(&self.root))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! A store in memory, for tests and examples.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use logwood_base::sync::Mutex;
+use logwood_base::{ArchiveDamage, Result};
+
+use super::{Listed, Put, Store, check_size};
+
+/// A store in memory. Clones share their objects.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    objects: Arc<Mutex<BTreeMap<String, Arc<[u8]>>>>,
+}
+
+impl Memory {
+    /// A store without objects.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The keys of all objects, ascending.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.objects.lock().keys().cloned().collect()
+    }
+
+    /// An object as it stands, for tests that look.
+    #[must_use]
+    pub fn peek(&self, key: &str) -> Option<Arc<[u8]>> {
+        self.objects.lock().get(key).cloned()
+    }
+
+    /// Sets an object, or takes it away, as no archiver would: for tests that damage.
+    pub fn tamper(&self, key: &str, bytes: Option<&[u8]>) {
+        let mut objects = self.objects.lock();
+        match bytes {
+            Some(bytes) => objects.insert(key.to_owned(), Arc::from(bytes)),
+            None => objects.remove(key),
+        };
+    }
+}
+
+impl Store for Memory {
+    fn put_new(&self, key: &str, bytes: &[u8]) -> Result<Put> {
+        let mut objects = self.objects.lock();
+        if objects.contains_key(key) {
+            return Ok(Put::Exists);
+        }
+        objects.insert(key.to_owned(), Arc::from(bytes));
+        Ok(Put::Created)
+    }
+
+    fn get(&self, key: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
+        let Some(object) = self.peek(key) else { return Ok(None) };
+        check_size(key, object.len() as u64, bytes_max)?;
+        Ok(Some(object.to_vec()))
+    }
+
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>> {
+        let Some(object) = self.peek(key) else { return Ok(None) };
+        let bytes = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        match bytes.and_then(|(start, end)| object.get(start..end)) {
+            Some(part) => Ok(Some(part.to_vec())),
+            None => Err(ArchiveDamage::new(key, "object length", format!("{range:?}"), object.len()).into()),
+        }
+    }
+
+    fn size(&self, key: &str) -> Result<Option<u64>> {
+        Ok(self.peek(key).map(|object| object.len() as u64))
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        let objects = self.objects.lock();
+        let from = objects.range(prefix.to_owned()..);
+        let listed = from.take_while(|(key, _)| key.starts_with(prefix));
+        Ok(listed.map(|(key, object)| Listed { key: key.clone(), bytes: object.len() as u64 }).collect())
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        self.objects.lock().remove(key);
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! The conformance suite over the stores that need no server, and the client's retries.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use logwood_base::disk::SimulatedDisk;
+use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
+use logwood_base::{Environment, Error, Result};
+
+use crate::archive::store::{
+    Client, Directory, Listed, ManualPause, Memory, Put, Remote, Retry, Store, conformance, probe,
+};
+
+fn simulated() -> (Environment, SimulatedDisk, Arc<ManualClock>) {
+    let (disk, clock) = (SimulatedDisk::new(1), Arc::new(ManualClock::new(1_000_000)));
+    let environment = Environment {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::clone(&clock) as Arc<_>,
+        random: Arc::new(SeededRandom::new(1)),
+        spawner: Arc::new(ManualSpawner::new()),
+    };
+    (environment, disk, clock)
+}
+
+#[test]
+fn memory_conforms() {
+    conformance::run(&(Arc::new(Memory::new()) as Arc<dyn Store>));
+}
+
+#[test]
+fn a_real_directory_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = Environment::system().unwrap();
+    let store = Directory::open(&environment, &folder.path().join("archive")).unwrap();
+    conformance::run(&(Arc::new(store) as Arc<dyn Store>));
+}
+
+#[test]
+fn a_simulated_directory_conforms() {
+    let (environment, ..) = simulated();
+    let store = Directory::open(&environment, Path::new("archive")).unwrap();
+    conformance::run(&(Arc::new(store) as Arc<dyn Store>));
+}
+
+#[test]
+fn what_the_object_store_crate_brings_conforms() {
+    let inner = Arc::new(object_store::memory::InMemory::new());
+    for prefix in ["", "some/prefix"] {
+        let store = Remote::over(Arc::clone(&inner) as Arc<_>, prefix, Duration::from_secs(5)).unwrap();
+        conformance::run(&(Arc::new(store) as Arc<dyn Store>));
+    }
+}
+
+#[test]
+fn an_answered_put_into_a_directory_survives_a_power_cut_at_every_later_moment() {
+    for seed in 0..40 {
+        let (environment, disk, _) = simulated();
+        let store = Directory::open(&environment, Path::new("archive")).unwrap();
+        for n in 0..4 {
+            let bytes = vec![n as u8; 5000];
+            assert_eq!(store.put_new(&format!("pages/{n}"), &bytes).unwrap(), Put::Created);
+        }
+        disk.crash(&mut fastrand::Rng::with_seed(seed));
+        disk.restart();
+        let store = Directory::open(&environment, Path::new("archive")).unwrap();
+        for n in 0..4 {
+            let found = store.get(&format!("pages/{n}"), 5000).unwrap();
+            assert_eq!(found, Some(vec![n as u8; 5000]), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn keys_that_are_none_never_become_paths() {
+    let (environment, disk, _) = simulated();
+    let store = Directory::open(&environment, Path::new("archive")).unwrap();
+    for key in ["../x", "a/../x", "", "/x", "a//b", "a/.", "A", "x\0"] {
+        assert!(matches!(store.put_new(key, b"x"), Err(Error::InvalidArgument(_))), "{key:?}");
+        assert!(store.get(key, 1).is_err());
+    }
+    assert!(disk.paths().is_empty());
+}
+
+/// Fails the first `failures` calls, or serves the first bodies damaged.
+#[derive(Debug)]
+struct Flaky {
+    inner: Memory,
+    failures: AtomicUsize,
+    damages: bool,
+}
+
+impl Flaky {
+    fn fails(&self) -> bool {
+        self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+    }
+
+    fn check(&self) -> Result<()> {
+        if !self.damages && self.fails() {
+            let (key, cause) = ("k".to_owned(), "503".to_owned());
+            return Err(Error::ArchiveUnavailable { operation: "get", key, cause });
+        }
+        Ok(())
+    }
+}
+
+impl Store for Flaky {
+    fn put_new(&self, key: &str, bytes: &[u8]) -> Result<Put> {
+        let put = self.inner.put_new(key, bytes);
+        self.check().and(put)
+    }
+    fn get(&self, key: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
+        self.check()?;
+        let mut body = self.inner.get(key, bytes_max)?;
+        if self.damages && self.fails() {
+            body.as_mut().unwrap()[3] ^= 1;
+        }
+        Ok(body)
+    }
+    fn get_range(&self, key: &str, range: std::ops::Range<u64>) -> Result<Option<Vec<u8>>> {
+        self.check()?;
+        self.inner.get_range(key, range)
+    }
+    fn size(&self, key: &str) -> Result<Option<u64>> {
+        self.check()?;
+        self.inner.size(key)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        self.check()?;
+        self.inner.list(prefix)
+    }
+    fn delete(&self, key: &str) -> Result<()> {
+        self.check()?;
+        self.inner.delete(key)
+    }
+}
+
+fn client(failures: usize, damages: bool) -> (Client, Arc<ManualClock>, Memory) {
+    let (environment, _, clock) = simulated();
+    let inner = Memory::new();
+    let store = Arc::new(Flaky { inner: inner.clone(), failures: AtomicUsize::new(failures), damages });
+    let pause = Arc::new(ManualPause::new(Arc::clone(&clock)));
+    (Client::with_pause(store, &environment, Retry::default(), pause), clock, inner)
+}
+
+#[test]
+fn failures_are_tried_again_with_growing_pauses_and_then_told() {
+    use logwood_base::Clock as _;
+    let (patient, clock, _) = client(5, false);
+    assert!(patient.list("").unwrap().is_empty());
+    let waited = clock.monotonic();
+    // Five pauses of 100, 200, 400, 800 and 1600 ms, each between a half and the whole.
+    assert!((Duration::from_millis(1550)..=Duration::from_millis(3100)).contains(&waited), "{waited:?}");
+    let (patient, ..) = client(6, false);
+    assert!(matches!(patient.list(""), Err(Error::ArchiveUnavailable { .. })));
+    let (stopped, clock, _) = client(3, false);
+    stopped.stop();
+    assert!(stopped.list("").is_err());
+    assert!(clock.monotonic() <= Duration::from_millis(100), "a stop is prompt");
+}
+
+#[test]
+fn a_put_that_failed_and_took_effect_exists_at_the_next_attempt() {
+    let (client, _, inner) = client(1, false);
+    assert_eq!(client.put_new("pages/a", b"x").unwrap(), Put::Exists);
+    assert_eq!(inner.peek("pages/a").as_deref(), Some(&b"x"[..]));
+}
+
+#[test]
+fn a_page_is_fetched_until_it_is_what_its_name_says() {
+    use sha2::{Digest as _, Sha256};
+    let page = vec![7u8; 4096];
+    let hash: [u8; 32] = Sha256::digest(&page).into();
+    for (damaged, found) in [(5, true), (6, false)] {
+        let (client, _, inner) = client(damaged, true);
+        inner.put_new(&crate::archive::layout::page_key(&hash), &page).unwrap();
+        match client.page(&hash, 4096) {
+            Ok(body) => assert!(found && body == page),
+            Err(error) => assert!(!found && matches!(error, Error::ArchiveCorrupt(_)), "{error}"),
+        }
+        assert!(matches!(client.page(&hash, 4095), Err(Error::ArchiveCorrupt(_))));
+    }
+    let (client, ..) = client(0, true);
+    let Err(Error::ArchiveCorrupt(damage)) = client.page(&hash, 4096) else { panic!("nothing is there") };
+    assert_eq!(damage.expected, "to be there");
+}
+
+/// A store that takes every put as new.
+#[derive(Debug)]
+struct Forgetful(Memory);
+
+impl Store for Forgetful {
+    fn put_new(&self, key: &str, bytes: &[u8]) -> Result<Put> {
+        self.0.tamper(key, Some(bytes));
+        Ok(Put::Created)
+    }
+    fn get(&self, key: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
+        self.0.get(key, bytes_max)
+    }
+    fn get_range(&self, key: &str, range: std::ops::Range<u64>) -> Result<Option<Vec<u8>>> {
+        self.0.get_range(key, range)
+    }
+    fn size(&self, key: &str) -> Result<Option<u64>> {
+        self.0.size(key)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        self.0.list(prefix)
+    }
+    fn delete(&self, key: &str) -> Result<()> {
+        self.0.delete(key)
+    }
+}
+
+#[test]
+fn a_store_without_create_only_puts_is_refused() {
+    let (environment, ..) = simulated();
+    let error = probe(&Forgetful(Memory::new()), &environment).unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+    let memory = Memory::new();
+    probe(&memory, &environment).unwrap();
+    assert!(memory.keys().is_empty(), "the probe leaves nothing");
+}
