@@ -94,6 +94,7 @@ pub fn record_hash(key: &[u8], value: &[u8]) -> u128 {
 }
 
 /// Hashes one record whose value arrives in pieces.
+#[derive(Clone)]
 pub struct RecordHasher(xxhash_rust::xxh3::Xxh3);
 
 impl RecordHasher {

@@ -64,6 +64,7 @@ impl Core {
         self.cleaner.stop();
         let settled = self.log.sync().and_then(|()| self.publisher.settle());
         let ended = self.log.close();
+        self.news.end();
         *self.lock.lock() = None;
         settled.and(ended).map_err(|error| self.write_failed(error))?;
         // A failure outside of the log stopped the writes, too, and whoever closes is the last to be told.

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use crate::Options;
 use crate::apply::Applier;
 use crate::catalog::Catalog;
+use crate::changes::News;
 use crate::checkpointing::Checkpointer;
 use crate::cleaning::Cleaner;
 use crate::poison::Poison;
@@ -39,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) sequencer: Mutex<Sequencer>,
     pub(crate) publisher: Publisher<LogWrite>,
+    /// Told of everything that is published, for those who follow changes.
+    pub(crate) news: Arc<News>,
     pub(crate) poison: Poison,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) cleaner: Cleaner,
@@ -98,7 +101,9 @@ impl Core {
 
     /// Sorts a failure of something that must not fail half way: whatever it was, nothing more is promised.
     pub(crate) fn stop(&self, error: &Error) -> Error {
-        self.poison.latch(error)
+        let latched = self.poison.latch(error);
+        self.news.end();
+        latched
     }
 }
 

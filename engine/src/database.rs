@@ -9,6 +9,7 @@ use logwood_wal::Durability;
 
 use crate::backup::{BackupOptions, BackupReport};
 use crate::batch::Batch;
+use crate::changes::{Changes, ChangesOptions};
 use crate::core::Handle;
 use crate::keyspace::Keyspace;
 use crate::options::Options;
@@ -217,6 +218,35 @@ impl Database {
     /// was written; `DiskFull`, `Io`; otherwise as [`Database::checkpoint`].
     pub fn backup_with(&self, to: impl AsRef<Path>, options: &BackupOptions) -> Result<BackupReport> {
         self.core.backup(to.as_ref(), options)
+    }
+
+    /// Follows the commits from `from` on, in order: as [`Database::changes_with`] and [`ChangesOptions::default`].
+    ///
+    /// # Errors
+    /// As [`Database::changes_with`].
+    pub fn changes(&self, from: Lsn) -> Result<Changes> {
+        self.changes_with(from, &ChangesOptions::default())
+    }
+
+    /// Follows the commits from `from` on, in order. `from` may be beyond the newest commit: then it begins there.
+    ///
+    /// To begin with everything: take the changes from `visible_lsn().next()` on, then a snapshot, copy it, and pass over
+    /// the commits up to its LSN.
+    ///
+    /// # Errors
+    /// `TooOld` when the log has let go of `from`: see [`Database::oldest_change_lsn`]. `Closed`; `Poisoned`, with a hold;
+    /// `Corruption`, `Io` from the log.
+    pub fn changes_with(&self, from: Lsn, options: &ChangesOptions) -> Result<Changes> {
+        Changes::new(Arc::clone(&self.core), from, options)
+    }
+
+    /// The oldest LSN that [`Database::changes`] can begin at. It moves up as checkpoints let the log go, and never past
+    /// what somebody holds. Reads one entry of the log, or the rest of a transaction of which the first part is gone.
+    ///
+    /// # Errors
+    /// `Corruption`, `Io` from the log.
+    pub fn oldest_change_lsn(&self) -> Result<Lsn> {
+        self.core.oldest_change_lsn()
     }
 
     /// Reads every byte of every file and derives again what can be derived: checksums, structure, counts and

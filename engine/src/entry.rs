@@ -374,9 +374,14 @@ pub(crate) fn set_time(payload: &mut [u8], time_ms: u64) {
 /// order, as the value.
 #[must_use]
 pub fn fragments_hash<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u128 {
-    let mut hasher = RecordHasher::new(b"");
+    let mut hasher = fragments_hasher();
     pieces.into_iter().for_each(|piece| hasher.update(piece));
     hasher.finish()
+}
+
+/// Computes [`fragments_hash`] piece by piece.
+pub(crate) fn fragments_hasher() -> RecordHasher {
+    RecordHasher::new(b"")
 }
 
 fn encode_header(bytes: &mut Vec<u8>, kind: u8, time_ms: u64, request: Option<Request>) {

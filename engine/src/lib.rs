@@ -22,6 +22,7 @@
 //! | write several things at once | [`Batch`], [`Ticket`] |
 //! | read several things of one moment | [`Snapshot`] |
 //! | copy the database while it is in use | [`Database::backup`], [`BackupOptions`] |
+//! | follow every commit, in order | [`Database::changes`], [`Changes`], [`ChangeSet`] |
 //! | look at a directory without opening it | [`inspect`] |
 //! | keep a replica's log without its data | [`LogOnly`] |
 //! | read the log's entries | [`entry`] |
@@ -44,6 +45,7 @@ mod apply;
 mod backup;
 mod batch;
 mod catalog;
+mod changes;
 mod checkpointing;
 mod cleaning;
 mod commit;
@@ -70,6 +72,7 @@ mod verification;
 
 pub use backup::{BackupOptions, BackupProgress, BackupReport};
 pub use batch::Batch;
+pub use changes::{Change, ChangeSet, Changes, ChangesOptions, Ready};
 pub use database::Database;
 pub use keyspace::Keyspace;
 pub use log_only::{LogOnly, LogOnlyStatistics};

@@ -26,6 +26,10 @@ pub(crate) enum Bug {
     SwitchWithoutRecord,
     /// A copy goes on in the term of what it was copied from.
     CopyKeepsTerm,
+    /// Changes are handed out before they are visible.
+    ChangesBeforeVisible,
+    /// A reader of changes holds its next entry alone, whatever transactions are open there.
+    ChangesForgetFragments,
     /// What a backup copies is not held against cleaning.
     BackupUnpinned,
 }

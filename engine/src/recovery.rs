@@ -28,6 +28,7 @@ use logwood_wal::{BaseState, Expect, Group, Log};
 use crate::Options;
 use crate::apply::Applier;
 use crate::catalog::Catalog;
+use crate::changes::News;
 use crate::checkpointing::Checkpointer;
 use crate::cleaning::Cleaner;
 use crate::commit::GROUP;
@@ -111,6 +112,8 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
     let visible = applier.applied();
     let publishing = forest.clone();
     publishing.publish(visible);
+    let news = Arc::new(News::new(visible));
+    let telling = Arc::clone(&news);
     let report = RecoveryReport {
         entries_replayed: entries,
         bytes_replayed: bytes,
@@ -128,7 +131,14 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         path: root.to_owned(),
         database: identity.database,
         sequencer: Mutex::new(Sequencer { applier, term, closed: false }),
-        publisher: Publisher::new(visible, Box::new(move |lsn| publishing.publish(lsn))),
+        publisher: Publisher::new(
+            visible,
+            Box::new(move |lsn| {
+                publishing.publish(lsn);
+                telling.published(lsn);
+            }),
+        ),
+        news,
         poison: Poison::new(),
         checkpointer: Checkpointer::new(opened.checkpoint_lsn, bytes),
         cleaner: Cleaner::default(),

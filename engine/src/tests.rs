@@ -2,6 +2,7 @@
 
 mod backup;
 mod basics;
+mod changes;
 mod checks;
 mod concurrent;
 mod crash;

@@ -168,7 +168,18 @@ impl Group {
     /// # Errors
     /// `TooOld` when they are gone; `Closed`, `Poisoned`.
     pub fn hold(&self, name: &str, from: Lsn) -> Result<Hold> {
-        self.shared.hold(self.id, name, from)
+        self.shared.hold(self.id, name, from, 0)
+    }
+
+    /// As [`Group::hold`], with a bound of its own: the hold is lost when the segments from `from` on take more than
+    /// `bytes_max` bytes, counted in whole segments. 0: no bound but [`LogOptions::log_bytes_max`].
+    ///
+    /// # Errors
+    /// As [`Group::hold`].
+    ///
+    /// [`LogOptions::log_bytes_max`]: crate::LogOptions::log_bytes_max
+    pub fn hold_bounded(&self, name: &str, from: Lsn, bytes_max: u64) -> Result<Hold> {
+        self.shared.hold(self.id, name, from, bytes_max)
     }
 
     /// Entries up to `lsn` may go unless a holder needs them. The space comes back in the background, a segment at a

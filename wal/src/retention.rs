@@ -75,13 +75,19 @@ enum Oldest {
     Goes(Vec<(GroupId, Lsn)>),
     /// It would go if these groups' live entries stood elsewhere.
     Copy(Vec<(GroupId, Lsn)>, Vec<GroupId>),
-    /// A holder keeps a log beyond its bound.
-    Revoke,
+    /// This holder of this group keeps more than its bound, or the log's.
+    Revoke(GroupId, u64),
 }
 
 impl Shared {
     /// Registers a holder.
-    pub(crate) fn hold(self: &Arc<Self>, group: GroupId, name: &str, from: Lsn) -> Result<Hold> {
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        group: GroupId,
+        name: &str,
+        from: Lsn,
+        bytes_max: u64,
+    ) -> Result<Hold> {
         let mut state = self.lock()?;
         let id = state.next_holder;
         state.next_holder += 1;
@@ -90,7 +96,7 @@ impl Shared {
         if from < oldest {
             return Err(Error::TooOld { what: "entry", asked: from, oldest });
         }
-        held.holders.insert(id, Holder { name: name.to_owned(), from });
+        held.holders.insert(id, Holder { name: name.to_owned(), from, bytes_max });
         Ok(Hold { shared: Arc::clone(self), group, id })
     }
 
@@ -117,8 +123,8 @@ impl Shared {
         let number = state.segments[0].number;
         match self.judge_oldest(&state) {
             Oldest::Stays => Ok(false),
-            Oldest::Revoke => {
-                revoke_laggard(&mut state);
+            Oldest::Revoke(group, holder) => {
+                revoke(&mut state, group, holder);
                 Ok(true)
             }
             Oldest::Goes(bases) => {
@@ -159,8 +165,11 @@ impl Shared {
         }
         let total = log_bytes(state);
         let bound = self.options.log_bytes_max;
-        if bound > 0 && total > bound && laggard(state).is_some() {
-            return Oldest::Revoke;
+        if let Some((group, holder)) = furthest_behind(state).filter(|_| bound > 0 && total > bound) {
+            return Oldest::Revoke(group, holder);
+        }
+        if let Some((group, holder)) = beyond_own_bound(state) {
+            return Oldest::Revoke(group, holder);
         }
         let live: u64 = state.groups.values().map(live_bytes).sum();
         // Copying everything once brings the log down to what is live and little more, so that this comes to rest.
@@ -293,23 +302,45 @@ pub(crate) fn log_bytes(state: &State) -> u64 {
     state.segments.iter().map(|segment| u64::from(segment.bytes)).sum()
 }
 
-/// The holder that keeps the oldest entries although their group released them.
+/// The holder that keeps the oldest entries although their group released them: its group, name and position.
 pub(crate) fn laggard(state: &State) -> Option<(GroupId, String, Lsn)> {
+    let (id, holder) = furthest_behind(state)?;
+    let holder = state.groups.get(&id)?.holders.get(&holder)?;
+    Some((id, holder.name.clone(), holder.from))
+}
+
+/// The same by its number.
+fn furthest_behind(state: &State) -> Option<(GroupId, u64)> {
     let holders = state.groups.iter().flat_map(|(id, group)| {
-        group.holders.values().map(|holder| (*id, holder.name.clone(), holder.from, group.released))
+        group.holders.iter().map(|(holder, held)| (*id, *holder, held.from, group.released))
     });
     holders
         .filter(|(_, _, from, released)| from <= released)
         .max_by_key(|(_, _, from, released)| released.entries_since(*from))
-        .map(|(id, name, from, _)| (id, name, from))
+        .map(|(id, holder, _, _)| (id, holder))
 }
 
-fn revoke_laggard(state: &mut State) {
-    let Some((group, name, from)) = laggard(state) else { return };
-    tracing::warn!(%group, name, %from, "a holder lost its hold: the log passed its bound");
-    if let Some(group) = state.groups.get_mut(&group) {
-        group.holders.retain(|_, holder| holder.name != name || holder.from != from);
-    }
+/// A holder that keeps more bytes than it may.
+fn beyond_own_bound(state: &State) -> Option<(GroupId, u64)> {
+    state.groups.iter().find_map(|(id, group)| {
+        let keeps = |holder: &Holder| {
+            let first = group.log.index.find(holder.from).map(|run| run.start.segment);
+            let segments = state.segments.iter().filter(|segment| Some(segment.number) >= first);
+            segments.map(|segment| u64::from(segment.bytes)).sum::<u64>()
+        };
+        let mut bounded = group.holders.iter().filter(|(_, holder)| holder.bytes_max > 0);
+        bounded
+            .find(|(_, holder)| holder.from <= group.released && keeps(holder) > holder.bytes_max)
+            .map(|(holder, _)| (*id, *holder))
+    })
+}
+
+fn revoke(state: &mut State, id: GroupId, holder: u64) {
+    let Some(held) = state.groups.get_mut(&id).and_then(|group| group.holders.remove(&holder)) else {
+        return;
+    };
+    let Holder { name, from, .. } = held;
+    tracing::warn!(group = %id, name, %from, "a holder lost its hold: the log passed its bound");
 }
 
 fn live_bytes(group: &GroupState) -> u64 {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::world::{Step, World, scale};
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let keyspace = 0u8..3;
     prop_oneof![
         12 => (keyspace.clone(), any::<u8>(), any::<u16>(), any::<bool>())

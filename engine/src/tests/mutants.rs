@@ -2,7 +2,7 @@
 
 use std::panic::catch_unwind;
 
-use super::{backup, basics, faults};
+use super::{backup, basics, changes, faults};
 use crate::planted::{Bug, with};
 
 /// Whether a test fails with a bug planted.
@@ -12,7 +12,7 @@ fn is_killed(bug: Bug, test: fn()) -> bool {
 
 #[test]
 fn every_planted_bug_is_killed_by_its_test() {
-    let pairs: [(Bug, fn()); 12] = [
+    let pairs: [(Bug, fn()); 14] = [
         (Bug::PublishBeforeDurable, basics::a_commit_is_invisible_until_it_is_durable),
         (Bug::CheckpointBeforeSync, faults::a_checkpoint_holds_only_what_a_power_cut_leaves),
         (
@@ -33,6 +33,11 @@ fn every_planted_bug_is_killed_by_its_test() {
             backup::a_later_backup_cut_off_at_any_write_opens_as_the_earlier_or_the_later,
         ),
         (Bug::CopyKeepsTerm, backup::a_backup_opens_by_itself_with_a_log_and_a_term_of_its_own),
+        (Bug::ChangesBeforeVisible, changes::a_commit_is_handed_out_when_it_is_visible_and_not_before),
+        (
+            Bug::ChangesForgetFragments,
+            changes::the_fragments_of_a_transaction_stay_until_its_commit_was_handed_out,
+        ),
         (Bug::BackupUnpinned, backup::cleaning_and_checkpoints_during_a_backup_leave_what_it_copies),
     ];
     let survivors: Vec<_> =

@@ -66,6 +66,32 @@ fn a_holder_keeps_entries_is_named_and_loses_its_hold_beyond_the_bound() {
 }
 
 #[test]
+fn a_holder_with_a_bound_of_its_own_loses_its_hold_and_the_others_keep_theirs() {
+    let world = World::new(1);
+    let (log, group) = world.create(small()).unwrap();
+    commit(&group, 1, 3_000).unwrap();
+    let bounded = group.hold_bounded("view", Lsn(1), 6 * (64 << 10)).unwrap();
+    let near = group.hold_bounded("near", Lsn(1), 6 * (64 << 10)).unwrap();
+    for n in 2..=300u64 {
+        commit(&group, 1, 3_000).unwrap();
+        group.release(Lsn(n - 1));
+        near.advance(Lsn(n));
+        world.rest();
+        let bytes = log.statistics().log_bytes;
+        assert!(
+            bounded.is_lost() || (bytes <= 7 * (64 << 10) && group.first_lsn() == Lsn(1)),
+            "{n}: {bytes}"
+        );
+        assert!(n > 30 || !bounded.is_lost(), "{n}");
+    }
+    assert!(bounded.is_lost() && !near.is_lost());
+    assert_eq!(log.statistics().laggard, None);
+    assert!(group.first_lsn() > Lsn(200) && log.statistics().log_bytes <= 9 * (64 << 10));
+    let again = group.hold_bounded("view", Lsn(1), 1).unwrap_err();
+    assert!(matches!(again, logwood_base::Error::TooOld { .. }));
+}
+
+#[test]
 fn an_override_replaces_what_was_there_and_a_gap_or_a_committed_entry_is_refused() {
     let world = World::new(1);
     let (log, group) = world.create(small()).unwrap();

@@ -1,0 +1,340 @@
+//! Following the commits of a database, in order.
+//!
+//! The log is the change stream: an entry that is visible is never taken back, so a reader that remembers the LSN of the
+//! last commit it has dealt with goes on exactly behind it, in this process or in a later one.
+//!
+//! 1. Nothing is handed out that readers do not see. What was committed as buffered may be handed out and be taken back by a
+//!    power cut, as its writer was told; [`ChangesOptions::durable_only`] waits for it.
+//! 2. No commit is passed over. What was let go is `TooOld`, for good.
+//! 3. A large transaction is handed out at the LSN of its commit, as a stream of changes that reads its fragments from the
+//!    log again: memory is bounded by one operation, however large the transaction is.
+//!
+//! # What the log keeps for a reader
+//! A reader that holds is a holder in the log, by its name: entries from its position on stay, and the fragments of
+//! transactions that were open there. When it keeps more than [`ChangesOptions::log_bytes_max`], it loses its hold, and
+//! its next call answers `TooOld`. Who is furthest behind stands in
+//! [`Statistics::log`](crate::Statistics::log)`.laggard`.
+//!
+//! A hold lives as long as its reader. Across a restart the log keeps what the last checkpoint before it had not let go
+//! of, which includes everything behind the position of a reader with [`ChangesOptions::hold_until_released`]; such a
+//! reader takes its hold again right after opening.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use logwood_base::sync::Arc;
+use logwood_base::{Error, KeyspaceId, Lsn, Result};
+
+use crate::core::{Core, Handle};
+use crate::directory::Layout;
+use crate::entry::Operation;
+use crate::planted::{Bug, planted};
+pub use change_set::ChangeSet;
+pub(crate) use news::News;
+use reader::{Beginning, Reader};
+
+mod change_set;
+mod news;
+pub(crate) mod reader;
+
+/// How changes are followed. Built by its setters, which can be chained.
+#[derive(Clone, Debug)]
+pub struct ChangesOptions {
+    pub(crate) name: String,
+    pub(crate) hold: bool,
+    pub(crate) until_released: bool,
+    pub(crate) durable_only: bool,
+    pub(crate) log_bytes_max: u64,
+}
+
+impl Default for ChangesOptions {
+    fn default() -> Self {
+        Self {
+            name: "changes".to_owned(),
+            hold: true,
+            until_released: false,
+            durable_only: false,
+            log_bytes_max: 0,
+        }
+    }
+}
+
+impl ChangesOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the reader is called in statistics. Default: `changes`.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Whether the log keeps what the reader has not read yet. Default: true. Without, a reader that falls behind what the
+    /// log lets go of gets `TooOld`.
+    #[must_use]
+    pub fn hold(mut self, hold: bool) -> Self {
+        self.hold = hold;
+        self
+    }
+
+    /// Whether the log keeps commits until [`Changes::release`] says that they are not needed, not even after a crash.
+    /// Default: false; then a commit is let go when the next one is asked for.
+    #[must_use]
+    pub fn hold_until_released(mut self, until_released: bool) -> Self {
+        self.until_released = until_released;
+        self
+    }
+
+    /// Whether only what survives a power cut is handed out, buffered commits too: the reader syncs the log when they are
+    /// not durable yet. Default: false. What is kept outside of the database needs it where buffered commits are made:
+    /// after a power cut took some of them, their LSNs belong to other commits.
+    #[must_use]
+    pub fn durable_only(mut self, durable_only: bool) -> Self {
+        self.durable_only = durable_only;
+        self
+    }
+
+    /// Most bytes of log, counted in whole segments, that are kept for the reader. Beyond, it loses its hold. Default: 0,
+    /// no bound but [`Options::log_bytes_max`](crate::Options::log_bytes_max).
+    #[must_use]
+    pub fn log_bytes_max(mut self, bytes: u64) -> Self {
+        self.log_bytes_max = bytes;
+        self
+    }
+}
+
+/// What a commit did to one thing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Change<'a> {
+    /// A key has this value from now on.
+    Put {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// The key.
+        key: &'a [u8],
+        /// Its value.
+        value: &'a [u8],
+    },
+    /// A key has no value from now on. It may not have had one before.
+    Delete {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// The key.
+        key: &'a [u8],
+    },
+    /// No key of a range has a value from now on.
+    DeleteRange {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// The first key.
+        from: &'a [u8],
+        /// The key behind the last one; `None`: to the end.
+        to: Option<&'a [u8]>,
+    },
+    /// There is a new, empty keyspace.
+    CreateKeyspace {
+        /// Its number, never used before.
+        keyspace: KeyspaceId,
+        /// Its name.
+        name: &'a str,
+    },
+    /// A keyspace is gone, with all it held.
+    DropKeyspace {
+        /// Its number.
+        keyspace: KeyspaceId,
+    },
+}
+
+impl<'a> From<Operation<'a>> for Change<'a> {
+    fn from(operation: Operation<'a>) -> Self {
+        match operation {
+            Operation::Put { keyspace, key, value } => Self::Put { keyspace, key, value },
+            Operation::Delete { keyspace, key } => Self::Delete { keyspace, key },
+            Operation::DeleteRange { keyspace, from, to } => Self::DeleteRange { keyspace, from, to },
+        }
+    }
+}
+
+/// The commits of a database from an LSN on, in order. Made by [`Database::changes`](crate::Database::changes).
+///
+/// ```
+/// use std::time::Duration;
+/// use logwood::{Change, Database, Lsn, Options};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let db = Database::open(directory.path(), Options::new())?;
+/// let ks = db.ensure_keyspace("accounts")?;
+/// ks.put(b"ada", b"10")?;
+///
+/// let mut changes = db.changes(Lsn(1))?;
+/// let mut puts = 0;
+/// while let Some(mut set) = changes.next(Duration::ZERO)? {
+///     while let Some(change) = set.next()? {
+///         match change {
+///             Change::Put { keyspace, key, value } => {
+///                 assert_eq!((keyspace, key, value), (ks.id(), &b"ada"[..], &b"10"[..]));
+///                 puts += 1;
+///             }
+///             Change::CreateKeyspace { name, .. } => assert_eq!(name, "accounts"),
+///             other => panic!("{other:?}"),
+///         }
+///     }
+/// }
+/// assert_eq!(puts, 1);
+/// assert_eq!(changes.position(), db.visible_lsn().next(), "where to go on");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Changes {
+    core: Arc<Handle>,
+    reader: Reader,
+    /// Its number among those who wait for news.
+    waiter: u64,
+    durable_only: bool,
+}
+
+impl Changes {
+    pub(crate) fn new(core: Arc<Handle>, from: Lsn, options: &ChangesOptions) -> Result<Self> {
+        let beginning = {
+            let sequencer = core.sequencer.lock();
+            sequencer.check_open()?;
+            let open = sequencer.applier.fragments.open().collect();
+            Beginning { from, known_to: sequencer.applier.applied(), open }
+        };
+        let log = Layout::new(&core.path).log();
+        let reader = Reader::new(core.group.clone(), &log, beginning, options)?;
+        let waiter = core.news.join();
+        Ok(Self { core, reader, waiter, durable_only: options.durable_only })
+    }
+
+    /// The next commit that changed something; `None` when there is none within `timeout`. With a timeout of zero it
+    /// never waits, but for the disk when it reads entries that are not in memory any more. What was not read of the commit
+    /// before is passed over.
+    ///
+    /// # Errors
+    /// `TooOld` when the log let go of what comes next: build anew from a snapshot, and go on behind it. `Closed`;
+    /// `Poisoned` at the end of what is visible; `Corruption`, `Io` from the log. `TooOld` and `Corruption` stay.
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<ChangeSet<'_>>> {
+        let deadline = self.core.environment.clock.monotonic().saturating_add(timeout);
+        loop {
+            if self.reader.advance(self.bound()?)? {
+                return self.reader.current().map(Some);
+            }
+            self.core.check_feed()?;
+            let left = deadline.saturating_sub(self.core.environment.clock.monotonic());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            if !self.core.options.background {
+                // Nobody else publishes what nobody waits for.
+                self.core.publisher.settle().map_err(|error| self.core.write_failed(error))?;
+            }
+            self.core.news.wait(self.reader.position(), left);
+        }
+    }
+
+    /// How far it may read.
+    fn bound(&self) -> Result<Lsn> {
+        if planted(Bug::ChangesBeforeVisible) {
+            return Ok(self.core.group.appended_lsn());
+        }
+        let visible = self.core.news.visible();
+        if !self.durable_only || self.reader.position() > visible {
+            return Ok(visible);
+        }
+        if self.core.group.durable_lsn() < visible {
+            self.core.log.sync().map_err(|error| self.core.write_failed(error))?;
+        }
+        Ok(visible.min(self.core.group.durable_lsn()))
+    }
+
+    /// Waits, in any executor, until [`Changes::next`] with a timeout of zero has something to look at. It may still
+    /// answer `None`: not every entry of the log changes something.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use logwood::{Changes, Result};
+    /// async fn follow(mut changes: Changes) -> Result<()> {
+    ///     loop {
+    ///         changes.ready().await?;
+    ///         while let Some(mut set) = changes.next(Duration::ZERO)? {
+    ///             while let Some(change) = set.next()? {
+    ///                 println!("{change:?}");
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed`, `Poisoned`.
+    pub fn ready(&mut self) -> Ready<'_> {
+        Ready { changes: self }
+    }
+
+    /// The LSN of the first entry that was not handed out yet: where to go on later.
+    #[must_use]
+    pub fn position(&self) -> Lsn {
+        self.reader.position()
+    }
+
+    /// Commits up to `lsn` are not needed any more, not even after a crash. Only with
+    /// [`ChangesOptions::hold_until_released`].
+    pub fn release(&mut self, lsn: Lsn) {
+        self.reader.release(lsn);
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.core.news.leave(self.waiter);
+    }
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes").field("reader", &self.reader).finish_non_exhaustive()
+    }
+}
+
+/// Waits for news. Made by [`Changes::ready`].
+#[must_use = "nothing is waited for unless it is polled"]
+#[derive(Debug)]
+pub struct Ready<'a> {
+    changes: &'a mut Changes,
+}
+
+impl Future for Ready<'_> {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let Changes { core, reader, waiter, .. } = &mut *self.get_mut().changes;
+        if core.news.visible() >= reader.position() || reader.is_lost() {
+            return Poll::Ready(Ok(()));
+        }
+        if core.news.register(*waiter, reader.position(), context.waker()) {
+            return Poll::Ready(core.check_feed());
+        }
+        Poll::Pending
+    }
+}
+
+impl Core {
+    /// Whether more may become visible.
+    fn check_feed(&self) -> Result<()> {
+        self.check_writable()?;
+        if self.news.has_ended() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// The oldest LSN that changes can be read from.
+    pub(crate) fn oldest_change_lsn(&self) -> Result<Lsn> {
+        reader::oldest(&self.group, &Layout::new(&self.path).log())
+    }
+}

@@ -1,0 +1,219 @@
+//! The changes of one commit.
+//!
+//! A transaction that was written in fragments is read from the log again, fragment by fragment: an operation may begin
+//! in one and end in another, so what is left of one is kept and the next is put behind it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::Path;
+
+use logwood_base::codec::Reader;
+use logwood_base::{Corruption, Error, Lsn, Result};
+use logwood_wal::Group;
+
+use super::Change;
+use crate::entry::{Body, DecodeError, Entry, Operation, Request, fragments_hasher};
+
+/// Most bytes of fragments that are read at once, beyond the first one.
+const READ_BYTES: usize = 1 << 20;
+
+/// One commit. Its changes are lent one after the other by [`ChangeSet::next`].
+pub struct ChangeSet<'a> {
+    lsn: Lsn,
+    time_ms: u64,
+    request: Option<Request>,
+    source: Source<'a>,
+    failed: Option<Error>,
+    /// The hold of the reader that lends it stays while this lives.
+    _held: PhantomData<&'a mut ()>,
+}
+
+/// Where the changes come from.
+enum Source<'a> {
+    /// Operations in the entry, from `at` on.
+    Entry { log: &'a Path, payload: &'a [u8], at: usize },
+    /// A keyspace came or went.
+    Catalog(Option<Change<'a>>),
+    /// Fragments in the log.
+    Fragments(Box<Fragments<'a>>),
+}
+
+struct Fragments<'a> {
+    group: &'a Group,
+    log: &'a Path,
+    transaction: Lsn,
+    /// The entry that is read next; the transaction's commit stands at `end`.
+    next: Lsn,
+    end: Lsn,
+    ahead: std::vec::IntoIter<logwood_wal::Entry>,
+    /// Bytes of operations, and how many of them were lent.
+    joined: Vec<u8>,
+    lent: usize,
+    found: (u32, u64),
+    hasher: logwood_base::digest::RecordHasher,
+    expected: (u32, u64, u128),
+}
+
+impl<'a> ChangeSet<'a> {
+    pub(super) fn new(group: &'a Group, log: &'a Path, entry: &'a logwood_wal::Entry) -> Result<Self> {
+        let lsn = entry.lsn;
+        let decoded = Entry::decode(&entry.payload).map_err(|error| error.at(log, lsn))?;
+        let source = match decoded.body {
+            Body::Commit(operations) => Source::Entry { log, payload: operations.as_bytes(), at: 0 },
+            Body::CreateKeyspace { id, name } => {
+                Source::Catalog(Some(Change::CreateKeyspace { keyspace: id, name }))
+            }
+            Body::DropKeyspace { id } => Source::Catalog(Some(Change::DropKeyspace { keyspace: id })),
+            Body::CommitFragments { transaction, count, bytes, hash } => {
+                Source::Fragments(Box::new(Fragments {
+                    group,
+                    log,
+                    transaction,
+                    next: transaction,
+                    end: lsn,
+                    ahead: Vec::new().into_iter(),
+                    joined: Vec::new(),
+                    lent: 0,
+                    found: (0, 0),
+                    hasher: fragments_hasher(),
+                    expected: (count, bytes, hash),
+                }))
+            }
+            other => return Err(Error::Internal(format!("a {} is no commit", other.name()))),
+        };
+        let (time_ms, request) = (decoded.time_ms, decoded.request);
+        Ok(Self { lsn, time_ms, request, source, failed: None, _held: PhantomData })
+    }
+
+    /// The commit's place. Going on behind it is `changes(lsn.next())`.
+    #[must_use]
+    pub const fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// When it was committed, in milliseconds since 1970; never less than the commit before.
+    #[must_use]
+    pub const fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+
+    /// Which request of which client it answered.
+    #[must_use]
+    pub const fn request(&self) -> Option<Request> {
+        self.request
+    }
+
+    /// The next change, in the order in which they were made: a later change of a key wins. `None` behind the last one.
+    ///
+    /// # Errors
+    /// `Corruption`, `Io` from the log; `TooOld` when the log let go of a part of the commit, to a reader without a hold.
+    /// An error stays.
+    #[allow(clippy::should_implement_trait, reason = "it lends from its own buffer")]
+    pub fn next(&mut self) -> Result<Option<Change<'_>>> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let next = match &mut self.source {
+            Source::Catalog(change) => return Ok(change.take()),
+            Source::Entry { log, payload, at } => next_operation(log, self.lsn, payload, at),
+            Source::Fragments(fragments) => fragments.next(),
+        };
+        if let Err(error) = &next {
+            self.failed = Some(error.clone());
+        }
+        next.map(|operation| operation.map(Change::from))
+    }
+}
+
+#[cfg(test)]
+impl ChangeSet<'_> {
+    /// Bytes of operations in memory.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        match &self.source {
+            Source::Fragments(fragments) => fragments.joined.len(),
+            Source::Entry { .. } | Source::Catalog(_) => 0,
+        }
+    }
+}
+
+/// The operation at `at`, if there is one.
+fn next_operation<'b>(
+    log: &Path,
+    lsn: Lsn,
+    bytes: &'b [u8],
+    at: &mut usize,
+) -> Result<Option<Operation<'b>>> {
+    let mut reader = Reader::new(&bytes[*at..]);
+    if reader.remaining() == 0 {
+        return Ok(None);
+    }
+    let operation =
+        Operation::decode(&mut reader).map_err(|error| DecodeError::Malformed(error).at(log, lsn))?;
+    *at = bytes.len() - reader.remaining();
+    Ok(Some(operation))
+}
+
+impl Fragments<'_> {
+    fn next(&mut self) -> Result<Option<Operation<'_>>> {
+        // How long the next operation is must be known before it is lent.
+        while Operation::decode(&mut Reader::new(&self.joined[self.lent..])).is_err() {
+            if !self.join()? {
+                self.check()?;
+                break;
+            }
+        }
+        next_operation(self.log, self.end, &self.joined, &mut self.lent)
+    }
+
+    /// Puts the next fragment behind what is left. Answers false when there is none.
+    fn join(&mut self) -> Result<bool> {
+        loop {
+            let Some(entry) = self.ahead.next() else {
+                if self.next >= self.end {
+                    return Ok(false);
+                }
+                self.ahead = self.group.read(self.next, self.end, READ_BYTES)?.into_iter();
+                continue;
+            };
+            self.next = entry.lsn.next();
+            let decoded = Entry::decode(&entry.payload).map_err(|error| error.at(self.log, entry.lsn))?;
+            let Body::Fragment { transaction, sequence, piece } = decoded.body else { continue };
+            if transaction != self.transaction {
+                continue;
+            }
+            if sequence != self.found.0 {
+                return Err(self.damage(format!("fragment {}", self.found.0), format!("fragment {sequence}")));
+            }
+            self.found = (sequence + 1, self.found.1 + piece.len() as u64);
+            self.hasher.update(piece);
+            self.joined.drain(..self.lent);
+            self.lent = 0;
+            self.joined.extend_from_slice(piece);
+            return Ok(true);
+        }
+    }
+
+    /// Compares what was read with what the commit says.
+    fn check(&self) -> Result<()> {
+        let found = (self.found.0, self.found.1, self.hasher.clone().finish());
+        if found == self.expected {
+            return Ok(());
+        }
+        let text = |(count, bytes, hash): (u32, u64, u128)| format!("{count} of {bytes} bytes, {hash:032x}");
+        Err(self.damage(text(self.expected), text(found)))
+    }
+
+    fn damage(&self, expected: String, found: String) -> Error {
+        let damage = Corruption::new(self.log, 0, "fragments of a transaction", expected, found);
+        damage.affecting(format_args!("lsn {}", self.end)).into()
+    }
+}
+
+impl fmt::Debug for ChangeSet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangeSet")
+            .field("lsn", &self.lsn)
+            .field("time_ms", &self.time_ms)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,227 @@
+//! Walking over the entries of a log, commit by commit, without losing what a commit needs.
+//!
+//! # Invariants
+//! 1. Nothing beyond the bound that the caller names is read: what is not visible may still be replaced.
+//! 2. The hold covers the entry that comes next, the commit that was handed out last, and the first fragment of every
+//!    transaction that is open between them and the reader's position.
+//! 3. Until the reader has passed what was applied when it began, it may meet the end of a transaction that began before
+//!    its first entry: so far it holds all that the log has.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+
+use logwood_base::{Error, Lsn, Result};
+use logwood_wal::{Group, Hold};
+
+use super::ChangesOptions;
+use super::change_set::ChangeSet;
+use crate::entry::{Body, Entry};
+use crate::planted::{Bug, planted};
+
+/// Most bytes of entries that are read ahead, beyond the first one.
+const AHEAD_BYTES: usize = 256 << 10;
+
+/// Where a reader begins, and what is known there.
+pub(crate) struct Beginning {
+    pub(crate) from: Lsn,
+    /// Entries up to here may end transactions that nobody has told the reader of.
+    pub(crate) known_to: Lsn,
+    /// The first fragments of the transactions that are open at `known_to`.
+    pub(crate) open: BTreeSet<Lsn>,
+}
+
+/// A place in the order of commits.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    group: Group,
+    /// Named in errors.
+    log: PathBuf,
+    /// The entry that comes next.
+    next: Lsn,
+    /// Entries that were read, from `next` on.
+    ahead: VecDeque<logwood_wal::Entry>,
+    /// The commit that was handed out.
+    current: Option<logwood_wal::Entry>,
+    /// The first fragments of transactions that are open here.
+    open: BTreeSet<Lsn>,
+    known_to: Lsn,
+    hold: Option<Hold>,
+    /// With `hold_until_released`: the first entry that is needed.
+    needed: Option<Lsn>,
+    failed: Option<Error>,
+}
+
+impl Reader {
+    pub(crate) fn new(
+        group: Group,
+        log: &Path,
+        beginning: Beginning,
+        options: &ChangesOptions,
+    ) -> Result<Self> {
+        let Beginning { from, known_to, open } = beginning;
+        let from = from.max(Lsn::FIRST);
+        let hold = if options.hold { Some(hold_all(&group, options)?) } else { None };
+        let oldest = oldest(&group, log)?;
+        if from < oldest {
+            return Err(Error::TooOld { what: "change", asked: from, oldest });
+        }
+        let needed = (options.hold && options.until_released).then_some(from);
+        let (ahead, current, failed) = (VecDeque::new(), None, None);
+        let log = log.to_owned();
+        let reader = Self { group, log, next: from, ahead, current, open, known_to, hold, needed, failed };
+        reader.move_hold(from);
+        Ok(reader)
+    }
+
+    /// The first entry that was not handed out.
+    pub(crate) const fn position(&self) -> Lsn {
+        self.next
+    }
+
+    /// Whether the hold was taken away.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.hold.as_ref().is_some_and(Hold::is_lost)
+    }
+
+    /// Entries up to `lsn` are not needed any more.
+    pub(crate) fn release(&mut self, lsn: Lsn) {
+        if let Some(needed) = &mut self.needed {
+            *needed = (*needed).max(lsn.next());
+            self.move_hold(self.current.as_ref().map_or(self.next, |entry| entry.lsn));
+        }
+    }
+
+    /// Goes on to the next commit that changes something, up to `bound`. Answers whether there is one.
+    ///
+    /// # Errors
+    /// `TooOld`, `Corruption`, and these stay; `Io`, `Closed`.
+    pub(crate) fn advance(&mut self, bound: Lsn) -> Result<bool> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let advanced = self.try_advance(bound).map_err(|error| self.too_old(error));
+        if let Err(error @ (Error::TooOld { .. } | Error::Corruption(_) | Error::UnsupportedFormat { .. })) =
+            &advanced
+        {
+            self.failed = Some(error.clone());
+        }
+        advanced
+    }
+
+    fn try_advance(&mut self, bound: Lsn) -> Result<bool> {
+        self.current = None;
+        if self.is_lost() {
+            return Err(Error::TooOld { what: "change", asked: self.next, oldest: self.group.first_lsn() });
+        }
+        while self.next <= bound {
+            let Some(entry) = self.read(bound)? else { break };
+            let decoded = Entry::decode(&entry.payload).map_err(|error| error.at(&self.log, entry.lsn))?;
+            let changes = match decoded.body {
+                Body::Commit(_) | Body::CreateKeyspace { .. } | Body::DropKeyspace { .. } => true,
+                Body::CommitFragments { transaction, .. } => {
+                    self.open.remove(&transaction);
+                    true
+                }
+                Body::Fragment { transaction, .. } => {
+                    self.open.insert(transaction);
+                    false
+                }
+                Body::Abort { transaction } => {
+                    self.open.remove(&transaction);
+                    false
+                }
+                Body::Membership(_) | Body::OpenMark { .. } | Body::Mark { .. } | Body::NoOp => false,
+            };
+            let first = match decoded.body {
+                Body::CommitFragments { transaction, .. } => transaction.min(entry.lsn),
+                _ => entry.lsn,
+            };
+            self.next = entry.lsn.next();
+            if changes {
+                self.move_hold(first);
+                self.current = Some(entry);
+                return Ok(true);
+            }
+        }
+        self.move_hold(self.next);
+        Ok(false)
+    }
+
+    /// The entry that comes next, which is not beyond `bound`.
+    fn read(&mut self, bound: Lsn) -> Result<Option<logwood_wal::Entry>> {
+        if self.ahead.is_empty() {
+            self.ahead = self.group.read(self.next, bound.next(), AHEAD_BYTES)?.into();
+        }
+        Ok(self.ahead.pop_front())
+    }
+
+    /// The commit that was handed out.
+    pub(crate) fn current(&mut self) -> Result<ChangeSet<'_>> {
+        match &self.current {
+            Some(entry) => ChangeSet::new(&self.group, &self.log, entry),
+            None => Err(Error::Internal("no commit was reached".to_owned())),
+        }
+    }
+
+    /// Moves the hold to the least of what is needed: see invariants 2 and 3.
+    fn move_hold(&self, from: Lsn) {
+        let Some(hold) = &self.hold else { return };
+        if self.next <= self.known_to {
+            return;
+        }
+        let open = match planted(Bug::ChangesForgetFragments) {
+            true => None,
+            false => self.open.first().copied(),
+        };
+        let needed = self.needed.unwrap_or(Lsn::MAX);
+        hold.advance(open.unwrap_or(Lsn::MAX).min(from).min(needed));
+    }
+
+    /// Says of entries that were let go which change is missing.
+    fn too_old(&self, error: Error) -> Error {
+        match error {
+            Error::TooOld { oldest, .. } => Error::TooOld { what: "change", asked: self.next, oldest },
+            other => other,
+        }
+    }
+}
+
+/// Holds all that the log has.
+fn hold_all(group: &Group, options: &ChangesOptions) -> Result<Hold> {
+    loop {
+        match group.hold_bounded(&options.name, group.first_lsn(), options.log_bytes_max) {
+            // Let go between the two calls.
+            Err(Error::TooOld { .. }) => {}
+            held => return held,
+        }
+    }
+}
+
+/// The oldest LSN that changes can be read from: the log's first entry, but for the rest of a transaction of which the log
+/// has let the first fragments go.
+pub(crate) fn oldest(group: &Group, log: &Path) -> Result<Lsn> {
+    let first = group.first_lsn();
+    let mut next = first;
+    loop {
+        let entries = match group.read(next, Lsn::MAX, AHEAD_BYTES) {
+            // Let go meanwhile.
+            Err(Error::TooOld { .. }) => return oldest(group, log),
+            entries => entries?,
+        };
+        if entries.is_empty() {
+            return Ok(next);
+        }
+        for entry in entries {
+            let decoded = Entry::decode(&entry.payload).map_err(|error| error.at(log, entry.lsn))?;
+            match decoded.body {
+                Body::Fragment { transaction, .. } if transaction < first => next = entry.lsn.next(),
+                Body::CommitFragments { transaction, .. } | Body::Abort { transaction }
+                    if transaction < first =>
+                {
+                    return Ok(entry.lsn.next());
+                }
+                _ => return Ok(next),
+            }
+        }
+    }
+}
