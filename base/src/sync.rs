@@ -3,6 +3,10 @@
 //!
 //! Code whose interleavings matter takes its primitives from here and from nowhere else.
 
+mod signal;
+
+pub use signal::Signal;
+
 #[cfg(not(logwood_shuttle))]
 pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[cfg(not(logwood_shuttle))]

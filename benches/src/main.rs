@@ -10,6 +10,7 @@ mod measure;
 mod memory;
 mod reads;
 mod replay;
+mod watched;
 
 use std::path::PathBuf;
 

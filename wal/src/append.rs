@@ -41,7 +41,12 @@ impl Shared {
         let sequence = self.enqueue_entries(&mut state, id, append);
         self.evict_recent(&mut state, id);
         let crowded = state.queue.len() > QUEUED_IMAGES_MAX && self.can_lead(&state);
-        drop(if crowded { self.lead(state)? } else { state });
+        if crowded {
+            // The entries have their numbers: whoever waits for them is told if this fails.
+            let _ = self.lead(state);
+        } else {
+            drop(state);
+        }
         if self.readers_waiting.load(Ordering::Relaxed) > 0 {
             self.news.notify_all();
         }
@@ -83,6 +88,9 @@ impl Shared {
             group.recent.push(lsn, *term, Arc::from(*payload));
             *recent_bytes += entry_bytes(payload.len());
             lsn = lsn.next();
+        }
+        if let Some(image) = queue.back_mut() {
+            image.appends += 1;
         }
         sequence
     }
@@ -288,8 +296,8 @@ impl Shared {
                 .into())
             });
             if let Err(error) = checked {
-                let wakers = self.stop(&mut self.state.lock(), &error);
-                wakers.into_iter().for_each(std::task::Waker::wake);
+                let calls = self.stop(&mut self.state.lock(), &error);
+                calls.make(self);
                 return Err(error);
             }
         }

@@ -6,6 +6,25 @@
 //! no timer. While one leader's write is on its way, entries of others gather in the next image, and another waiting
 //! thread leads that: several leaders are several writes in flight. Images are acknowledged in their order.
 //!
+//! # How many writes at a time
+//! A write costs the processors the same for one commit as for twenty, so commits should share; but while one write is
+//! on its way the device could take another. The log knows its *crowd*: how many appends were lately queued or in
+//! flight at once. An image is written when nothing is in flight, or when it carries its share of the crowd, a
+//! `writes_wanted`-th, so that about so many writes share the crowd evenly. A lone thread and two threads never wait for
+//! company; many threads form groups, each led by the thread that makes it complete, which needs no waking.
+//! What was measured: `docs/decisions/0006-how-many-writes-at-a-time.md`.
+//!
+//! # Nobody is forgotten
+//! A thread sleeps only when it has seen, under the lock, that it may not lead: something is in flight or exclusive.
+//! 1. Everything in flight or exclusive ends in [`Shared::release`], which wakes one thread when one may lead now. With the
+//!    last write in flight the share no longer counts: then whatever is queued may be led.
+//! 2. An image that grows to its share is led by who made it grow, as soon as that thread waits. If it never does, 1 holds.
+//! 3. Who is woken to lead and finds that another thread led first sleeps again, or goes if it is done: that other thread
+//!    will release in its turn.
+//! 4. Who cannot go on, because the disk is full, wakes the next one, who then is told the same. A log that stops wakes all.
+//! 5. Between looking and sleeping nothing is missed: [`logwood_base::sync::Signal`]. An acknowledgement wakes all threads
+//!    of an image at once, without the lock, and they go without taking it.
+//!
 //! # Rules held here
 //! 1. At most `batches_in_flight_max` batches are submitted and not acknowledged.
 //! 2. A durable image is written only when no buffered bytes before it are unsynced: they are synced first, by a sync
@@ -16,12 +35,11 @@
 //!
 //! Buffered images are written under the lock: a single call into the page cache, in order.
 
-use std::task::Waker;
-
 use logwood_base::sync::atomic::Ordering;
 use logwood_base::sync::{Arc, MutexGuard};
 use logwood_base::{LogPosition, Result};
 
+use crate::calls::Calls;
 use crate::format::batch::{self, Kind, Placement};
 use crate::format::{BLOCK, block_up};
 use crate::image::{Body, Frame, Image};
@@ -53,16 +71,27 @@ impl Shared {
             }
             let queued = state.queued(sequence).is_some();
             if queued && self.can_lead(&state) {
-                state = self.lead(state)?;
+                self.lead(state)?;
+                if self.is_acknowledged(sequence) {
+                    return Ok(());
+                }
+                state = self.state.lock();
                 continue;
             }
             let Some(round) = state.round_of(sequence) else {
                 return Err(logwood_base::Error::Closed);
             };
+            let seen = round.signal.count();
             if let Some(image) = state.queued(sequence) {
                 image.waiters += 1;
             }
-            round.changed.wait(&mut state);
+            drop(state);
+            round.signal.wait(seen);
+            // Most are woken because it is done: they go without the lock.
+            if self.is_acknowledged(sequence) {
+                return Ok(());
+            }
+            state = self.state.lock();
             if let Some(image) = state.queued(sequence) {
                 image.waiters -= 1;
             }
@@ -75,23 +104,40 @@ impl Shared {
         let batches = state.batches_in_flight;
         !state.exclusive
             && state.poison.is_none()
-            && (batches == 0 || batches + front.frames.len() <= self.options.batches_in_flight_max)
+            && (batches == 0
+                || (batches + front.frames.len() <= self.options.batches_in_flight_max
+                    && self.is_worth_a_write(state, front)))
+    }
+
+    /// Whether the front image is worth a write of its own while others are on their way: it is full, costs next to
+    /// nothing, or carries its share of the crowd.
+    fn is_worth_a_write(&self, state: &State, front: &Image) -> bool {
+        !front.open || !front.durable || front.appends * self.writes_wanted >= state.crowd.appends()
     }
 
     /// Does one piece of work for the front image: syncs what precedes it, goes on in the next segment, or writes
-    /// it. The caller has checked [`Shared::can_lead`].
-    pub(crate) fn lead<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>> {
-        let Some(front) = state.queue.front() else { return Ok(state) };
+    /// it. The caller has checked [`Shared::can_lead`]. Nobody is left asleep who could lead next, also when it fails.
+    pub(crate) fn lead(&self, mut state: MutexGuard<'_, State>) -> Result<()> {
+        let Some(front) = state.queue.front() else { return Ok(()) };
         let (durable, room) = (front.durable, front.room());
         if durable && state.dirty && !planted!(self.options, SkipSyncOfBuffered) {
-            return Ok(self.sync_buffered(state));
+            self.sync_buffered(state);
+            return Ok(());
         }
         if room > state.room() {
-            return self.roll(state);
+            let rolled = self.roll(state);
+            if rolled.is_err() {
+                // Without room for a segment each of the waiting threads has to be told.
+                self.release(self.state.lock(), Calls::default());
+            }
+            return rolled;
         }
-        let Some(mut image) = state.queue.pop_front() else { return Ok(state) };
+        let Some(mut image) = state.queue.pop_front() else { return Ok(()) };
         image.open = false;
-        if durable { Ok(self.write_durable(state, image)) } else { Ok(self.write_buffered(state, image)) }
+        let (state, calls) =
+            if durable { self.write_durable(state, image) } else { self.write_buffered(state, image) };
+        self.release(state, calls);
+        Ok(())
     }
 
     /// Writes an image and waits until it is durable, outside of the lock.
@@ -99,7 +145,7 @@ impl Shared {
         &'a self,
         mut state: MutexGuard<'a, State>,
         mut image: Image,
-    ) -> MutexGuard<'a, State> {
+    ) -> (MutexGuard<'a, State>, Calls) {
         let fresh_blocks = !planted!(self.options, NoFreshBlock);
         let placed_bytes = image.bytes.len();
         let (segment, offset, flight) = self.place(&mut state, &mut image);
@@ -108,18 +154,18 @@ impl Shared {
             state.tail = offset + image.bytes.len() as u32;
         }
         state.figures.durable_writes += 1;
-        let follower = self.next_leader(&mut state);
-        drop(state);
-        self.call(follower);
+        let queued = state.queue.iter().map(|image| image.appends).sum();
+        state.crowd.submitted(image.appends, queued);
+        self.release(state, Calls::default());
         let placed = Placed { segment, offset, image };
         let written = self.submit(&placed);
         let mut state = self.state.lock();
         state.give_back(placed.image.bytes, self.options.batch_limit());
-        let wakers = match written {
+        let calls = match written {
             Ok(()) => self.complete(&mut state, flight),
             Err(error) => self.stop(&mut state, &error),
         };
-        self.relock_after(state, wakers)
+        (state, calls)
     }
 
     /// The one durable write of a commit.
@@ -140,7 +186,7 @@ impl Shared {
         &'a self,
         mut state: MutexGuard<'a, State>,
         mut image: Image,
-    ) -> MutexGuard<'a, State> {
+    ) -> (MutexGuard<'a, State>, Calls) {
         let (segment, offset, flight) = self.place(&mut state, &mut image);
         state.dirty = true;
         // The first bytes in a block are written with the rest of it: of a block that is not in the page cache, a part
@@ -151,15 +197,15 @@ impl Shared {
         }
         let written = segment.file.write_at(u64::from(offset), &image.bytes);
         state.give_back(image.bytes, self.options.batch_limit());
-        let wakers = match written {
+        let calls = match written {
             Ok(()) => self.complete(&mut state, flight),
             Err(error) => self.stop(&mut state, &error),
         };
-        self.relock_after(state, wakers)
+        (state, calls)
     }
 
     /// Syncs buffered bytes, alone. The next batch begins in a fresh block even if the sync fails.
-    pub(crate) fn sync_buffered<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    pub(crate) fn sync_buffered(&self, mut state: MutexGuard<'_, State>) {
         state.exclusive = true;
         state.tail = block_up(state.tail);
         state.figures.syncs += 1;
@@ -168,7 +214,7 @@ impl Shared {
         drop(state);
         let synced = segment.file.sync();
         let mut state = self.state.lock();
-        let wakers = match synced {
+        let calls = match synced {
             Err(error) => self.stop(&mut state, &error),
             Ok(()) => {
                 while !state.in_flight.is_empty() && state.poison.is_none() {
@@ -180,12 +226,12 @@ impl Shared {
                     state.durable_end = state.durable_end.max(end);
                     state.groups.values_mut().for_each(|group| group.durable = group.stored);
                 }
-                Vec::new()
+                Calls::default()
             }
         };
         state.exclusive = false;
         self.drained.notify_all();
-        self.relock_after(state, wakers)
+        self.release(state, calls);
     }
 
     /// Gives an image's batches their place: checksums, index, records. The image is in flight from here on.
@@ -221,6 +267,7 @@ impl Shared {
             flight,
             sequence: image.sequence,
             batches: image.frames.len(),
+            appends: image.appends,
             end: state.end,
             durable: image.durable,
             done: false,
@@ -232,14 +279,17 @@ impl Shared {
     }
 
     /// Marks an image done and acknowledges, in order, what can be.
-    pub(crate) fn complete(&self, state: &mut State, flight: u64) -> Vec<Waker> {
+    pub(crate) fn complete(&self, state: &mut State, flight: u64) -> Calls {
         if let Some(done) = state.in_flight.iter_mut().find(|other| other.flight == flight) {
             done.done = true;
         }
-        let mut wakers = Vec::new();
+        let mut calls = Calls::default();
         while state.in_flight.front().is_some_and(|flight| flight.done) && state.poison.is_none() {
             let Some(flight) = state.in_flight.pop_front() else { break };
             state.batches_in_flight -= flight.batches;
+            if flight.durable {
+                state.crowd.came_home(flight.appends);
+            }
             if flight.durable {
                 state.durable_end = flight.end;
             }
@@ -252,58 +302,27 @@ impl Shared {
                 }
             }
             self.acknowledged.store(flight.sequence, Ordering::Release);
-            flight.round.changed.notify_all();
-            wakers.append(&mut flight.round.wakers.lock());
+            calls.everybody(&flight.round);
             state.unproven = !flight.proves;
         }
         if state.in_flight.is_empty() && state.exclusive {
             self.drained.notify_all();
         }
-        wakers
+        calls
     }
 
-    /// Calls those who poll, and who should lead next, without the lock.
-    fn relock_after<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        wakers: Vec<Waker>,
-    ) -> MutexGuard<'a, State> {
-        let leader = self.next_leader(&mut state);
-        if wakers.is_empty() && !matches!(leader, Leader::Writer) {
-            return state;
+    /// Releases the lock, then calls who is to lead next and who waits to be told.
+    pub(crate) fn release(&self, state: MutexGuard<'_, State>, mut calls: Calls) {
+        if self.can_lead(&state) {
+            if let Some(image) = state.queue.iter().find(|image| image.waiters > 0) {
+                calls.one_of(&image.round);
+            } else if state.queue.iter().any(|image| image.polled) {
+                calls.writer_task();
+            }
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-        self.call(leader);
-        self.state.lock()
+        calls.make(self);
     }
-
-    /// Wakes one thread that can lead the front image, or tells that only the writer task can.
-    fn next_leader(&self, state: &mut State) -> Leader {
-        if !self.can_lead(state) {
-            return Leader::Nobody;
-        }
-        if let Some(image) = state.queue.iter().find(|image| image.waiters > 0) {
-            image.round.changed.notify_one();
-            return Leader::Nobody;
-        }
-        if state.queue.iter().any(|image| image.polled) { Leader::Writer } else { Leader::Nobody }
-    }
-
-    fn call(&self, leader: Leader) {
-        if matches!(leader, Leader::Writer) {
-            self.wake_writer();
-        }
-    }
-}
-
-/// Who writes the front image.
-#[derive(Clone, Copy)]
-enum Leader {
-    /// A waiting thread that was woken, or nobody needs to.
-    Nobody,
-    /// The writer task: only futures wait.
-    Writer,
 }
 
 /// What a batch changes now that it has its place.

@@ -6,16 +6,16 @@
 use std::task::Waker;
 
 use logwood_base::codec::Writer;
-use logwood_base::sync::{Arc, Condvar, Mutex};
+use logwood_base::sync::{Arc, Mutex, Signal};
 use logwood_base::{AlignedBuffer, GroupId, Lsn, NodeId, SegmentNo, Term};
 
 use crate::format::batch::{self, BatchFields, Kind};
 use crate::format::{BLOCK, block_up};
 
-/// Those who wait for one image to be acknowledged.
+/// Those who wait for one image to be acknowledged: threads by the signal, futures by their wakers.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
-    pub(crate) changed: Condvar,
+    pub(crate) signal: Signal,
     pub(crate) wakers: Mutex<Vec<Waker>>,
 }
 
@@ -27,6 +27,8 @@ pub(crate) struct Image {
     pub(crate) bytes: AlignedBuffer,
     pub(crate) frames: Vec<Frame>,
     pub(crate) durable: bool,
+    /// Appends that put their last entry here.
+    pub(crate) appends: usize,
     /// Whether more entries may join.
     pub(crate) open: bool,
     pub(crate) round: Arc<Round>,
@@ -68,6 +70,7 @@ impl Image {
             bytes,
             frames: Vec::with_capacity(1),
             durable: false,
+            appends: 0,
             open: true,
             round: Arc::new(Round::default()),
             waiters: 0,

@@ -11,6 +11,7 @@ use logwood_base::{
     Term,
 };
 
+use crate::crowd::Crowd;
 use crate::format::batch::LSN_MAX;
 use crate::format::header::{HEADER_BYTES_MAX, HeaderRead, SegmentHeader};
 use crate::format::{block_up, parse_file_name};
@@ -103,6 +104,7 @@ impl Log {
             queue: VecDeque::new(),
             in_flight: VecDeque::new(),
             batches_in_flight: 0,
+            crowd: Crowd::default(),
             next_sequence: 2,
             next_flight: 0,
             prepared: VecDeque::new(),
@@ -118,6 +120,7 @@ impl Log {
         let shared = Arc::new(Shared {
             env: env.clone(),
             dir: dir.to_owned(),
+            writes_wanted: crate::crowd::writes_wanted(options.batches_in_flight_max),
             options,
             log,
             database,
@@ -248,9 +251,9 @@ impl Log {
         let mut state = self.shared.state.lock();
         state.closed = true;
         state.poison.get_or_insert(Error::Closed);
-        let wakers = self.shared.stop(&mut state, &Error::Closed);
+        let calls = self.shared.stop(&mut state, &Error::Closed);
         drop(state);
-        wakers.into_iter().for_each(std::task::Waker::wake);
+        calls.make(&self.shared);
         drop(self.shared.lock.lock().take());
         finished
     }

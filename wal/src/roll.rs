@@ -16,6 +16,7 @@ use logwood_base::sync::{Arc, MutexGuard};
 use logwood_base::{GroupId, LogPosition, Result};
 
 use crate::append::{new_image, other_fields};
+use crate::calls::Calls;
 use crate::format::batch::Kind;
 use crate::format::batch::{self, Placement};
 use crate::format::block_up;
@@ -38,17 +39,16 @@ impl Shared {
     ///
     /// # Errors
     /// `DiskFull` when no segment can be prepared: the log is as before.
-    pub(crate) fn roll<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>> {
+    pub(crate) fn roll<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<()> {
         if state.dirty {
             // Its own piece of work; whoever leads comes back here.
-            return Ok(self.sync_buffered(state));
+            self.sync_buffered(state);
+            return Ok(());
         }
-        if state.prepared.is_empty() {
+        let Some(next) = state.prepared.pop_front() else {
             drop(state);
-            self.prepare_segment(|state| state.prepared.is_empty())?;
-            return Ok(self.state.lock());
-        }
-        let Some(next) = state.prepared.pop_front() else { return Ok(state) };
+            return self.prepare_segment(|state| state.prepared.is_empty());
+        };
         state.exclusive = true;
         // The seal is a batch in flight like any other.
         if state.batches_in_flight >= self.options.batches_in_flight_max {
@@ -61,8 +61,8 @@ impl Shared {
         }
         state.exclusive = false;
         self.drained.notify_all();
-        self.wake_after_exclusive(&mut state);
-        Ok(state)
+        self.release(state, Calls::default());
+        Ok(())
     }
 
     /// Waits until nothing is in flight. The caller has made the log exclusive.
@@ -85,7 +85,10 @@ impl Shared {
         let mut seal = Image::new(before, buffer);
         seal.durable = true;
         seal.put_seal(Some(next.number));
-        self.write_durable(state, seal)
+        let (state, calls) = self.write_durable(state, seal);
+        drop(state);
+        calls.make(self);
+        self.state.lock()
     }
 
     /// Steps 5 and 6.
@@ -108,22 +111,13 @@ impl Shared {
                 state.figures.rolls += 1;
             }
             Err(error) => {
-                let wakers = self.stop(&mut state, &error);
+                let calls = self.stop(&mut state, &error);
                 drop(state);
-                wakers.into_iter().for_each(std::task::Waker::wake);
+                calls.make(self);
                 state = self.state.lock();
             }
         }
         state
-    }
-
-    /// Wakes who can go on after exclusive work.
-    fn wake_after_exclusive(&self, state: &mut State) {
-        if let Some(image) = state.queue.iter().find(|image| image.waiters > 0) {
-            image.round.changed.notify_one();
-        } else if state.queue.iter().any(|image| image.polled) {
-            self.wake_writer();
-        }
     }
 
     /// Prepares one more segment, if `wanted` still says so once nobody else prepares one.

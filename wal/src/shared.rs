@@ -14,7 +14,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::task::Waker;
 
 use logwood_base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use logwood_base::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -23,6 +22,8 @@ use logwood_base::{
     TaskHandle,
 };
 
+use crate::calls::Calls;
+use crate::crowd::Crowd;
 use crate::format::block_up;
 use crate::group_state::GroupState;
 use crate::image::{Image, Round, room_for};
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) env: Environment,
     pub(crate) dir: PathBuf,
     pub(crate) options: LogOptions,
+    /// Among how many writes in flight those who commit at the same time are shared out.
+    pub(crate) writes_wanted: usize,
     pub(crate) log: LogId,
     pub(crate) database: DatabaseId,
     pub(crate) state: Mutex<State>,
@@ -86,6 +89,7 @@ pub(crate) struct State {
     pub(crate) queue: VecDeque<Image>,
     pub(crate) in_flight: VecDeque<InFlight>,
     pub(crate) batches_in_flight: usize,
+    pub(crate) crowd: Crowd,
     pub(crate) next_sequence: u64,
     pub(crate) next_flight: u64,
     pub(crate) prepared: VecDeque<Prepared>,
@@ -107,6 +111,8 @@ pub(crate) struct InFlight {
     pub(crate) flight: u64,
     pub(crate) sequence: u64,
     pub(crate) batches: usize,
+    /// Appends that wait for it.
+    pub(crate) appends: usize,
     /// Exact end of its last batch.
     pub(crate) end: LogPosition,
     pub(crate) durable: bool,
@@ -132,20 +138,19 @@ impl Shared {
     }
 
     /// Stops the log for good: what was written is unknown, and nothing later makes it known.
-    pub(crate) fn stop(&self, state: &mut State, cause: &Error) -> Vec<Waker> {
+    pub(crate) fn stop(&self, state: &mut State, cause: &Error) -> Calls {
         if state.poison.is_none() {
             state.poison = Some(cause.poison());
             tracing::error!(log = %self.log, %cause, "the log stops");
         }
         self.drained.notify_all();
         self.news.notify_all();
-        let mut wakers = Vec::new();
+        let mut calls = Calls::default();
         let rounds = state.in_flight.iter().map(|flight| &flight.round);
         for round in rounds.chain(state.queue.iter().map(|image| &image.round)) {
-            round.changed.notify_all();
-            wakers.append(&mut round.wakers.lock());
+            calls.everybody(round);
         }
-        wakers
+        calls
     }
 
     /// Has the writer task look, if it sleeps.

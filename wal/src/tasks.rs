@@ -66,7 +66,8 @@ impl Shared {
             state.check()?;
         }
         if state.dirty {
-            state = self.sync_buffered(state);
+            self.sync_buffered(state);
+            state = self.state.lock();
         }
         state.check()
     }
