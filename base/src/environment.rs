@@ -35,6 +35,9 @@ pub trait Clock: Send + Sync + fmt::Debug {
 
     /// Milliseconds since 1970-01-01 UTC. May jump either way.
     fn wall_ms(&self) -> u64;
+
+    /// Lets time pass in the calling thread: for a caller that was refused and tries again, never to wait for others.
+    fn sleep(&self, time: Duration);
 }
 
 /// A source of random bytes.

@@ -6,7 +6,8 @@
 //! | [`Error::AlreadyOpen`] | close the other user of the directory |
 //! | [`Error::WrongKind`] | open the directory as what it is, or ask a replica that holds what was asked for |
 //! | [`Error::NotFound`], [`Error::AlreadyExists`] | the named thing is not, or is already, there |
-//! | [`Error::Conflict`] | run the transaction again |
+//! | [`Error::Conflict`] | run the transaction again; the conflict names what it read and another one changed |
+//! | [`Error::Replaced`] | what was handed out does not stand any more: read it anew |
 //! | [`Error::TooOld`] | what was asked for has been let go; start from the named place |
 //! | [`Error::DiskFull`] | free space; writes resume by themselves |
 //! | [`Error::Io`] | the device or file system failed; see its source |
@@ -28,6 +29,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::numbering::{FormatVersion, Lsn};
+
+mod conflict;
+
+pub use conflict::{Changed, Conflict};
 
 /// The result of everything that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -87,9 +92,13 @@ pub enum Error {
         name: String,
     },
 
-    /// A transaction read what another one has changed since. Run it again.
-    #[error("conflict: {0}")]
-    Conflict(String),
+    /// A transaction read what a commit has changed since. Nothing of it was written. Run it again.
+    #[error("{0}")]
+    Conflict(Box<Conflict>),
+
+    /// Entries that were handed out have been replaced by others.
+    #[error("replaced: {0}")]
+    Replaced(String),
 
     /// What was asked for has been let go.
     #[error("{what} {asked} has been let go; the oldest kept is {oldest}")]
@@ -222,6 +231,12 @@ impl Error {
             Self::Poisoned { cause } => cause.corruption(),
             _ => None,
         }
+    }
+}
+
+impl From<Conflict> for Error {
+    fn from(conflict: Conflict) -> Self {
+        Self::Conflict(Box::new(conflict))
     }
 }
 

@@ -26,7 +26,7 @@ pub mod sync;
 pub use buffer::AlignedBuffer;
 pub use disk::{Access, Disk, File};
 pub use environment::{Clock, Environment, Random, Spawner, Step, Task, TaskHandle};
-pub use error::{ArchiveDamage, Corruption, Error, Result};
+pub use error::{ArchiveDamage, Changed, Conflict, Corruption, Error, Result};
 pub use numbering::{
     DatabaseId, FormatVersion, Generation, GroupId, KeyspaceId, LineageId, LogId, LogPosition, Lsn, NodeId,
     PageAddr, SegmentNo, Term,

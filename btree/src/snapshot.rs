@@ -50,6 +50,9 @@ impl fmt::Debug for Snapshot {
 pub enum At<'s> {
     /// The newest visible one.
     Latest,
+    /// The newest applied one, visible or not. Only for whoever orders the writes, while nobody applies any: what
+    /// it sees may never become visible, and is an answer only when it has.
+    Applied,
     /// That of a snapshot.
     Snapshot(&'s Snapshot),
 }

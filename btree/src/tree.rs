@@ -60,6 +60,7 @@ impl Tree {
             // Loaded behind the pin: what is unlinked because nobody needs it below this LSN stays while we look.
             let lsn = match at {
                 At::Latest => self.shared.registry.visible(),
+                At::Applied => Lsn::MAX,
                 At::Snapshot(snapshot) => snapshot.lsn(),
             };
             let seen = self.core.leaf_of(&self.shared, key, &guard)?;

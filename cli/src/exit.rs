@@ -195,7 +195,7 @@ mod tests {
             (newer, 3),
             (Error::Closed, 3),
             (Error::Internal("bug".into()), 3),
-            (Error::Conflict("key".into()), 3),
+            (Error::Replaced("entries".into()), 3),
             (io(io::ErrorKind::NotFound), 1),
             (Error::NotFound { what: "keyspace", name: "k".into() }, 1),
             (Error::TooOld { what: "entry", asked: Lsn(1), oldest: Lsn(2) }, 1),

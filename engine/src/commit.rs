@@ -5,6 +5,7 @@
 //!  1 refuse when stopped or closed                                   -
 //!  2 help the checkpoint, when the log has grown long                -
 //!  3 check that the keyspaces exist, decode into changes             sequencer
+//!    validate what a transaction has read, or a condition            sequencer
 //!  4 bring in the leaves that applying must read                     sequencer
 //!  5 time, number, append to the log's pending batch                 sequencer
 //!  6 apply to the trees, invisibly                                   sequencer
@@ -13,12 +14,14 @@
 //!  9 publish the prefix that is done                                 publisher
 //! ```
 //!
+//! Steps 8 and 9 hold nothing: the next commit is validated and applied while this one's write is in flight.
+//!
 //! 1. A failure up to step 5 changes nothing: no number is used, and the next write may succeed.
 //! 2. A failure from step 6 on stops the database: the log holds what the trees do not.
 //! 3. Everything before an LSN is appended before it, and applied before it.
 
 use logwood_base::sync::Arc;
-use logwood_base::{Error, GroupId, Lsn, Result};
+use logwood_base::{Conflict, Error, GroupId, Lsn, Result};
 use logwood_btree::Change;
 use logwood_wal::{Append, Durability};
 
@@ -31,6 +34,27 @@ use crate::planted::{Bug, planted};
 use crate::publish::PendingWrite;
 use crate::statistics::logged_bytes;
 use crate::ticket::LogWrite;
+
+/// Why a commit that depends on something did not come to be. Nothing of it was written.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) error: Error,
+    /// The commit that the refusal tells of: it must be visible before anybody is told.
+    pub(crate) at: Lsn,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let at = if let Error::Conflict(conflict) = &error { conflict.lsn } else { Lsn::ZERO };
+        Self { error, at }
+    }
+}
+
+impl From<Conflict> for Refusal {
+    fn from(conflict: Conflict) -> Self {
+        Error::from(conflict).into()
+    }
+}
 
 /// The group of a database that is not replicated.
 pub(crate) const GROUP: GroupId = GroupId::LOCAL;
@@ -51,12 +75,27 @@ impl Core {
         keyspaces: &[Arc<KeyspaceShared>],
         durability: Durability,
     ) -> Result<(Lsn, LogWrite)> {
+        self.begin_commit_if(payload, keyspaces, durability, |_| Ok(())).map_err(|refusal| refusal.error)
+    }
+
+    /// As [`Core::begin_commit`], if `check` finds nothing against it. It is asked when everything before is applied,
+    /// and nothing comes between it and this commit.
+    pub(crate) fn begin_commit_if(
+        &self,
+        payload: &mut [u8],
+        keyspaces: &[Arc<KeyspaceShared>],
+        durability: Durability,
+        check: impl FnOnce(&Sequencer) -> Result<(), Refusal>,
+    ) -> Result<(Lsn, LogWrite), Refusal> {
         self.check_writable()?;
         self.assist(payload.len() as u64)?;
         let mut sequencer = self.sequencer.lock();
         sequencer.check_open()?;
+        // Once more: behind a failure the trees may be ahead of the log.
+        self.check_writable()?;
         keyspaces.iter().try_for_each(|keyspace| keyspace.check_exists())?;
         self.abort_orphans(&mut sequencer)?;
+        check(&sequencer)?;
         let time_ms = sequencer.applier.next_time(self.environment.clock.wall_ms());
         entry::set_time(payload, time_ms);
         let operations = Operations::new(&payload[HEADER_BYTES..]);
@@ -82,9 +121,10 @@ impl Core {
             self.append_fragments(&mut sequencer, operations.as_bytes(), time_ms, durability)?
         };
         if let Err(error) = self.forest.apply(lsn, changes) {
-            return Err(self.stop(&error));
+            return Err(self.stop(&error).into());
         }
         sequencer.applier.took(lsn, time_ms);
+        self.transactions.committed(lsn, changes, || self.visible_lsn());
         self.publisher.register(lsn, write.clone());
         drop(sequencer);
         self.committed(payload.len());
@@ -97,6 +137,11 @@ impl Core {
             Ok(()) => Ok(lsn),
             Err(error) => Err(self.write_failed(error)),
         }
+    }
+
+    /// Waits until a commit is visible, whoever's it is.
+    pub(crate) fn wait_visible(&self, lsn: Lsn) -> Result<()> {
+        self.publisher.wait_visible(lsn).map_err(|error| self.write_failed(error))
     }
 
     /// Creates a keyspace.

@@ -4,7 +4,10 @@
 //!
 //! 1. the running checkpoint ([`crate::checkpointing`]);
 //! 2. the sequencer: validating, numbering, appending, applying;
-//! 3. the publisher's queue; the catalog; the locks inside the log and the trees.
+//! 3. what a transaction has read; the recent commits; the live transactions;
+//! 4. the publisher's queue; the catalog; the locks inside the log and the trees.
+//!
+//! What a transaction has read is locked before the sequencer when it commits: nobody else has it then.
 
 use logwood_base::disk::DirLock;
 use logwood_base::sync::{Arc, Mutex};
@@ -24,6 +27,7 @@ use crate::poison::Poison;
 use crate::publish::Publisher;
 use crate::statistics::Counters;
 use crate::ticket::LogWrite;
+use crate::transaction::Transactions;
 
 /// One open database.
 #[derive(Debug)]
@@ -42,6 +46,7 @@ pub(crate) struct Core {
     pub(crate) publisher: Publisher<LogWrite>,
     /// Told of everything that is published, for those who follow changes.
     pub(crate) news: Arc<News>,
+    pub(crate) transactions: Transactions,
     pub(crate) poison: Poison,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) cleaner: Cleaner,

@@ -17,6 +17,7 @@ use crate::recovery;
 use crate::snapshot::Snapshot;
 use crate::statistics::Statistics;
 use crate::ticket::Ticket;
+use crate::transaction::{TransactOptions, Transaction};
 use crate::verification::{VerifyProgress, VerifyReport};
 
 /// An open database: a log, and a tree for each keyspace. Handles are cheap to clone and can be used from any thread.
@@ -151,6 +152,42 @@ impl Database {
         let (mut payload, keyspaces) = batch.into_parts();
         let (lsn, write) = self.core.begin_commit(&mut payload, &keyspaces, durability)?;
         Ok(Ticket::new(Arc::clone(&self.core), lsn, write))
+    }
+
+    /// Begins a transaction, which reads the database as it is now. Takes no lock that a commit holds.
+    #[must_use]
+    pub fn transaction(&self) -> Transaction {
+        Transaction::begin(&self.core)
+    }
+
+    /// Runs `work` in a transaction and commits it; runs it again, in a new transaction, when it conflicts. `work`
+    /// must change nothing but the transaction, or bear to be run several times. Its own error ends it, and nothing is
+    /// written.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options, Result, TransactOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let counters = db.ensure_keyspace("counters")?;
+    /// let next = db.transact(TransactOptions::new(), |transaction| -> Result<u64> {
+    ///     let last = transaction.get(&counters, b"orders")?;
+    ///     let next = last.map_or(1, |last| u64::from_be_bytes((*last).try_into().unwrap()) + 1);
+    ///     transaction.put(&counters, b"orders", &next.to_be_bytes())?;
+    ///     Ok(next)
+    /// })?;
+    /// assert_eq!(next, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What `work` answers; the last `Conflict` or `TooOld` when
+    /// [`TransactOptions::attempts_max`] is reached; otherwise as [`Transaction::commit`].
+    pub fn transact<R, E: From<Error>>(
+        &self,
+        options: TransactOptions,
+        work: impl FnMut(&mut Transaction) -> Result<R, E>,
+    ) -> Result<R, E> {
+        crate::transaction::transact(&self.core, options, work)
     }
 
     /// The database as it is now. Costs nothing to take; while it lives, what it still needs is held back.

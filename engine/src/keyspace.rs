@@ -83,7 +83,7 @@ impl Keyspace {
     /// As [`Keyspace::get`].
     pub fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         self.shared.check_exists()?;
-        self.shared.tree.get_many(keys, At::Latest)
+        self.shared.tree.get_many(keys, At::Snapshot(&self.core.forest.snapshot()))
     }
 
     /// Whether a key has a value.
@@ -211,6 +211,10 @@ impl Keyspace {
 
     pub(crate) fn shared(&self) -> &Arc<KeyspaceShared> {
         &self.shared
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Handle> {
+        &self.core
     }
 
     /// Which open database it belongs to.

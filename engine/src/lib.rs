@@ -23,6 +23,8 @@
 //! | read several things of one moment | [`Snapshot`] |
 //! | copy the database while it is in use | [`Database::backup`], [`BackupOptions`] |
 //! | follow every commit, in order | [`Database::changes`], [`Changes`], [`ChangeSet`] |
+//! | read, decide and write as if alone | [`Transaction`], [`Database::transact`] |
+//! | write one key if a condition holds | [`Keyspace::put_if`], [`Condition`] |
 //! | look at a directory without opening it | [`inspect`] |
 //! | keep a replica's log without its data | [`LogOnly`] |
 //! | read the log's entries | [`entry`] |
@@ -49,6 +51,7 @@ mod changes;
 mod checkpointing;
 mod cleaning;
 mod commit;
+mod condition;
 mod core;
 mod database;
 mod directory;
@@ -68,11 +71,13 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod transaction;
 mod verification;
 
 pub use backup::{BackupOptions, BackupProgress, BackupReport};
 pub use batch::Batch;
 pub use changes::{Change, ChangeSet, Changes, ChangesOptions, Ready};
+pub use condition::{Condition, Conditional};
 pub use database::Database;
 pub use keyspace::Keyspace;
 pub use log_only::{LogOnly, LogOnlyStatistics};
@@ -80,14 +85,15 @@ pub use options::{Options, ProgressCallback, RecoveryProgress, RecoveryStep};
 pub use range::Range;
 pub use seed::{Origin, OriginKind};
 pub use snapshot::Snapshot;
-pub use statistics::{RecoveryReport, Statistics, Watermarks};
+pub use statistics::{RecoveryReport, Statistics, TransactionStatistics, Watermarks};
 pub use ticket::Ticket;
+pub use transaction::{TransactOptions, Transaction, TransactionRange};
 pub use verification::{VerifyProgress, VerifyReport};
 
 pub use logwood_base::digest::Digest;
 pub use logwood_base::{
-    ArchiveDamage, Corruption, DatabaseId, Environment, Error, GroupId, KeyspaceId, LineageId, LogId, Lsn,
-    NodeId, Result, Term,
+    ArchiveDamage, Changed, Conflict, Corruption, DatabaseId, Environment, Error, GroupId, KeyspaceId,
+    LineageId, LogId, Lsn, NodeId, Result, Term,
 };
 pub use logwood_btree::verify::Damage;
 pub use logwood_btree::{ForestStatistics, Value};
@@ -97,3 +103,8 @@ pub use logwood_wal::{Append, BaseState, Durability, Hold, Statistics as LogStat
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct ReadmeExample;
+
+/// As the README's, for the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/transactions.md")]
+pub struct TransactionsGuide;

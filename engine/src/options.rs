@@ -128,6 +128,12 @@ options! {
     /// Most bytes of one batch, keys and values and a few bytes per operation. Default: 80 MiB. Opening needs as
     /// much memory as the largest batch that was being written when the process ended.
     batch_bytes_max: usize = 80 << 20;
+    /// Memory for what one transaction notes of its reads, keys and about 40 bytes for each. Default: 64 MiB. A walk
+    /// takes no more than two keys, however long it is.
+    transaction_reads_bytes_max: usize = 64 << 20;
+    /// Memory for the keys of commits behind the oldest live transaction. A transaction that runs while more is
+    /// committed cannot be validated any more, and is refused as `TooOld`. Default: 16 MiB.
+    transaction_history_bytes_max: usize = 16 << 20;
     /// Most keyspaces. Default, and most: 4096.
     keyspaces_max: usize = KEYSPACES_MAX;
     /// Whether checkpoints and cleaning run by themselves. Default: true. Without, writers still do the steps

@@ -32,6 +32,16 @@ pub(crate) enum Bug {
     ChangesForgetFragments,
     /// What a backup copies is not held against cleaning.
     BackupUnpinned,
+    /// Transactions commit whatever others have changed.
+    SkipValidation,
+    /// Transactions are validated against what is visible, and not against what is in flight.
+    ValidateVisible,
+    /// Ranges that a transaction has read are not protected.
+    ForgetRanges,
+    /// That ranges were deleted is not remembered for validation.
+    ForgetRangeDeletes,
+    /// A condition that does not hold is answered before what it read is visible.
+    AnswerBeforeVisible,
 }
 
 /// Whether this thread is to make the mistake.

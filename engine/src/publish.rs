@@ -69,12 +69,15 @@ impl<T: PendingWrite> Publisher<T> {
     /// Waits until `lsn`, whose own write is `write`, is visible.
     pub(crate) fn wait(&self, lsn: Lsn, write: &T) -> Result<()> {
         write.wait()?;
-        loop {
-            match self.advance(lsn)? {
-                None => return Ok(()),
-                Some(earlier) => earlier.wait()?,
-            }
+        self.wait_visible(lsn)
+    }
+
+    /// Waits until `lsn` is visible, whose write may be anybody's.
+    pub(crate) fn wait_visible(&self, lsn: Lsn) -> Result<()> {
+        while let Some(earlier) = self.advance(lsn)? {
+            earlier.wait()?;
         }
+        Ok(())
     }
 
     /// As [`Publisher::wait`], for executors.
@@ -84,6 +87,11 @@ impl<T: PendingWrite> Publisher<T> {
         } else {
             return Poll::Pending;
         }
+        self.poll_visible(lsn, context)
+    }
+
+    /// As [`Publisher::wait_visible`], for executors.
+    pub(crate) fn poll_visible(&self, lsn: Lsn, context: &mut Context<'_>) -> Poll<Result<()>> {
         while let Some(earlier) = self.advance(lsn)? {
             match earlier.poll(context) {
                 Poll::Ready(outcome) => outcome?,

@@ -42,6 +42,7 @@ use crate::publish::Publisher;
 use crate::seed;
 use crate::state::EngineState;
 use crate::statistics::{Counters, RecoveryReport};
+use crate::transaction::Transactions;
 
 /// Entries between two calls of the progress callback.
 const PROGRESS_ENTRIES: u64 = 16 << 10;
@@ -139,6 +140,7 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
             }),
         ),
         news,
+        transactions: Transactions::new(visible, options.transaction_history_bytes_max),
         poison: Poison::new(),
         checkpointer: Checkpointer::new(opened.checkpoint_lsn, bytes),
         cleaner: Cleaner::default(),

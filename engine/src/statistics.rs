@@ -66,6 +66,8 @@ pub struct Statistics {
     pub checkpoints: u64,
     /// What opening did.
     pub recovery: RecoveryReport,
+    /// Transactions, and what is kept for them.
+    pub transactions: TransactionStatistics,
     /// The log's own.
     pub log: logwood_wal::Statistics,
     /// The trees' own.
@@ -74,6 +76,20 @@ pub struct Statistics {
     pub disk: DiskDescription,
     /// Why writes are refused, when they are.
     pub poisoned: Option<String>,
+}
+
+/// Transactions, and what is kept for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct TransactionStatistics {
+    /// Transactions that are alive.
+    pub live: usize,
+    /// Where the oldest of them reads.
+    pub oldest: Option<Lsn>,
+    /// How many were refused since the database was opened, because of a conflict or their age.
+    pub refused: u64,
+    /// Memory for the keys of recent commits.
+    pub history_bytes: usize,
 }
 
 /// What opening did.
@@ -146,6 +162,7 @@ impl Core {
             replay_bytes: self.checkpointer.replay_bytes(),
             checkpoints: self.checkpointer.finished(),
             recovery: self.counters.recovery,
+            transactions: self.transactions.statistics(),
             log: self.log.statistics(),
             trees: self.forest.statistics(),
             disk: self.environment.disk.describe(),
@@ -168,6 +185,7 @@ fn publish_gauges(statistics: &Statistics) {
         metrics::gauge!(name).set(lsn.get() as f64);
     }
     metrics::gauge!("logwood_replay_bytes").set(statistics.replay_bytes as f64);
+    metrics::counter!("logwood_transactions_refused_total").absolute(statistics.transactions.refused);
     metrics::counter!("logwood_commits_total").absolute(statistics.commits);
     metrics::counter!("logwood_commit_bytes_total").absolute(statistics.commit_bytes);
 }

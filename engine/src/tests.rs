@@ -13,4 +13,5 @@ mod lock;
 mod log_only;
 mod model;
 mod mutants;
-mod world;
+mod transactions;
+pub(crate) mod world;

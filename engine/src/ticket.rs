@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use logwood_base::sync::Arc;
-use logwood_base::{Lsn, Result};
+use logwood_base::{Conflict, Lsn, Result};
 
 use crate::core::Handle;
 use crate::publish::PendingWrite;
@@ -39,15 +39,37 @@ use crate::publish::PendingWrite;
 pub struct Ticket {
     core: Arc<Handle>,
     lsn: Lsn,
-    write: LogWrite,
+    awaited: Awaited,
+}
+
+/// What a ticket waits for.
+#[derive(Debug)]
+enum Awaited {
+    /// The write of its commit.
+    Write(LogWrite),
+    /// That the commit is visible because of which its own was refused.
+    Conflict(Conflict),
+    /// Nothing: nothing was written.
+    Nothing,
 }
 
 impl Ticket {
     pub(crate) const fn new(core: Arc<Handle>, lsn: Lsn, write: LogWrite) -> Self {
-        Self { core, lsn, write }
+        Self { core, lsn, awaited: Awaited::Write(write) }
     }
 
-    /// The commit's place in the log. Nothing is promised about it yet.
+    /// Of a transaction that read at `lsn` and changes nothing.
+    pub(crate) const fn nothing(core: Arc<Handle>, lsn: Lsn) -> Self {
+        Self { core, lsn, awaited: Awaited::Nothing }
+    }
+
+    /// Of a transaction that is refused.
+    pub(crate) const fn refused(core: Arc<Handle>, conflict: Conflict) -> Self {
+        Self { core, lsn: conflict.lsn, awaited: Awaited::Conflict(conflict) }
+    }
+
+    /// The commit's place in the log. Nothing is promised about it yet. Of a transaction that wrote nothing, where it
+    /// read; of one that conflicts, the commit that it conflicts with.
     #[must_use]
     pub const fn lsn(&self) -> Lsn {
         self.lsn
@@ -64,10 +86,21 @@ impl Ticket {
     /// # Errors
     /// `Poisoned` when the write, or one before it, failed: the commit may be there after reopening, or not.
     /// `DiskFull` when the log could not go on: the commit keeps its place and is written when there is room.
+    /// `Conflict` for a transaction that cannot be committed: nothing was written.
     pub fn wait(&self) -> Result<Lsn> {
-        match self.core.publisher.wait(self.lsn, &self.write) {
-            Ok(()) => Ok(self.lsn),
-            Err(error) => Err(self.core.write_failed(error)),
+        let visible = match &self.awaited {
+            Awaited::Write(write) => self.core.publisher.wait(self.lsn, write),
+            Awaited::Conflict(_) => self.core.publisher.wait_visible(self.lsn),
+            Awaited::Nothing => Ok(()),
+        };
+        self.answer(visible)
+    }
+
+    fn answer(&self, visible: Result<()>) -> Result<Lsn> {
+        visible.map_err(|error| self.core.write_failed(error))?;
+        match &self.awaited {
+            Awaited::Conflict(conflict) => Err(conflict.clone().into()),
+            Awaited::Write(_) | Awaited::Nothing => Ok(self.lsn),
         }
     }
 }
@@ -76,16 +109,18 @@ impl Future for Ticket {
     type Output = Result<Lsn>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Lsn>> {
-        self.core.publisher.poll(self.lsn, &self.write, context).map(|outcome| match outcome {
-            Ok(()) => Ok(self.lsn),
-            Err(error) => Err(self.core.write_failed(error)),
-        })
+        let visible = match &self.awaited {
+            Awaited::Write(write) => self.core.publisher.poll(self.lsn, write, context),
+            Awaited::Conflict(_) => self.core.publisher.poll_visible(self.lsn, context),
+            Awaited::Nothing => Poll::Ready(Ok(())),
+        };
+        visible.map(|visible| self.answer(visible))
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.is_done() {
+        if matches!(self.awaited, Awaited::Write(_)) && !self.is_done() {
             self.core.checkpointer.wake();
         }
     }

@@ -36,7 +36,7 @@ impl Tail {
     /// The next entries; `None` when there are none within `timeout`. With a timeout of zero it never waits.
     ///
     /// # Errors
-    /// `TooOld` when the next entry was let go; `Conflict` when entries that were handed out have been replaced: go
+    /// `TooOld` when the next entry was let go; `Replaced` when entries that were handed out have been replaced: go
     /// on with a new tail; `Poisoned` and `Closed` while waiting; what reading answers.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Vec<Entry>>> {
         let deadline = self.shared.env.clock.monotonic() + timeout;
@@ -61,7 +61,7 @@ impl Tail {
         let state = self.shared.state.lock();
         let log = &state.group(self.group)?.log;
         if lsn >= log.record.base.0 && log.term_of(lsn) != Some(term) {
-            return Err(Error::Conflict(format!(
+            return Err(Error::Replaced(format!(
                 "entries up to {lsn} of group {} were replaced",
                 self.group
             )));

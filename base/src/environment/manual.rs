@@ -47,6 +47,10 @@ impl Clock for ManualClock {
     fn wall_ms(&self) -> u64 {
         self.wall_ms.load(Ordering::SeqCst)
     }
+
+    fn sleep(&self, time: Duration) {
+        self.advance(time);
+    }
 }
 
 /// Random bytes that depend on nothing but a seed and the order of the calls.

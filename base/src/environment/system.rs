@@ -56,6 +56,10 @@ impl Clock for SystemClock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
+
+    fn sleep(&self, time: Duration) {
+        thread::sleep(time);
+    }
 }
 
 /// The operating system's randomness.

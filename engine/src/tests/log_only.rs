@@ -95,7 +95,7 @@ fn gaps_old_terms_committed_entries_and_foreign_bytes_are_refused() {
     log.set_committed(Lsn(4));
     for (term, first) in [(3, 7), (2, 6), (3, 4)] {
         let error = append(&log, term, first, 1).unwrap_err();
-        assert!(matches!(error, Error::InvalidArgument(_) | Error::Conflict(_)), "{term} {first}: {error}");
+        assert!(matches!(error, Error::InvalidArgument(_) | Error::Replaced(_)), "{term} {first}: {error}");
     }
     let garbage = Append {
         term: Term(3),

@@ -2,7 +2,7 @@
 
 use std::panic::catch_unwind;
 
-use super::{backup, basics, changes, faults};
+use super::{backup, basics, changes, faults, transactions};
 use crate::planted::{Bug, with};
 
 /// Whether a test fails with a bug planted.
@@ -12,7 +12,7 @@ fn is_killed(bug: Bug, test: fn()) -> bool {
 
 #[test]
 fn every_planted_bug_is_killed_by_its_test() {
-    let pairs: [(Bug, fn()); 14] = [
+    let pairs: &[(Bug, fn())] = &[
         (Bug::PublishBeforeDurable, basics::a_commit_is_invisible_until_it_is_durable),
         (Bug::CheckpointBeforeSync, faults::a_checkpoint_holds_only_what_a_power_cut_leaves),
         (
@@ -39,6 +39,24 @@ fn every_planted_bug_is_killed_by_its_test() {
             changes::the_fragments_of_a_transaction_stay_until_its_commit_was_handed_out,
         ),
         (Bug::BackupUnpinned, backup::cleaning_and_checkpoints_during_a_backup_leave_what_it_copies),
+        (
+            Bug::SkipValidation,
+            transactions::an_update_is_not_lost_and_the_conflict_names_keyspace_key_and_commit,
+        ),
+        (
+            Bug::ValidateVisible,
+            transactions::two_in_flight_that_read_what_the_other_one_writes_do_not_both_commit,
+        ),
+        (Bug::ForgetRanges, transactions::a_record_that_appears_in_a_walked_range_is_a_conflict),
+        (Bug::ForgetRangeDeletes, transactions::a_range_delete_conflicts_with_keys_and_ranges_that_were_read),
+        (
+            Bug::AnswerBeforeVisible,
+            transactions::a_condition_that_does_not_hold_is_answered_when_what_it_read_is_visible,
+        ),
+        (Bug::SkipValidation, transactions::every_transaction_is_as_if_alone_at_its_place_in_the_log),
+        (Bug::ValidateVisible, transactions::every_transaction_is_as_if_alone_at_its_place_in_the_log),
+        (Bug::ForgetRanges, transactions::every_transaction_is_as_if_alone_at_its_place_in_the_log),
+        (Bug::ForgetRangeDeletes, transactions::every_transaction_is_as_if_alone_at_its_place_in_the_log),
     ];
     let survivors: Vec<_> =
         pairs.iter().filter(|(bug, test)| !is_killed(*bug, *test)).map(|(bug, _)| bug).collect();

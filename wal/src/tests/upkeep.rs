@@ -124,7 +124,7 @@ fn a_tail_follows_and_notices_that_what_it_handed_out_was_replaced() {
     append_at(&group, Lsn(1), Term(1), 3, 300, Durability::Durable).unwrap();
     assert_eq!(tail.next(Duration::ZERO).unwrap().unwrap().len(), 3);
     append_at(&group, Lsn(2), Term(2), 1, 300, Durability::Durable).unwrap();
-    assert!(matches!(tail.next(Duration::ZERO), Err(Error::Conflict(_))));
+    assert!(matches!(tail.next(Duration::ZERO), Err(Error::Replaced(_))));
 }
 
 #[test]

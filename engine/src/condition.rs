@@ -1,0 +1,175 @@
+//! Single writes that depend on what is there.
+//!
+//! The condition is looked at under the sequencer's lock, at what is applied: nothing can come between it and the
+//! write. That it does not hold is a statement about the database, so it is answered only when the newest commit that
+//! changed the key is visible: before that a crash could take back what the answer tells of. Where that commit's
+//! write fails, the answer is `Poisoned`.
+
+use logwood_base::{Changed, Conflict, Result};
+use logwood_base::{Lsn, limits};
+use logwood_btree::{At, Value};
+use logwood_wal::Durability;
+
+use crate::core::{Core, Sequencer};
+use crate::entry::{self, Operation};
+use crate::keyspace::Keyspace;
+use crate::planted::{Bug, planted};
+use crate::snapshot::Snapshot;
+
+/// What must be true of a key for [`Keyspace::put_if`] and [`Keyspace::delete_if`] to change it.
+///
+/// Records carry no version number. What a version is for, that nobody has changed the value since it was looked at,
+/// is [`Condition::Unchanged`]: the version is a snapshot, and what counts is the value.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Condition<'a> {
+    /// It has no value.
+    Absent,
+    /// It has a value.
+    Present,
+    /// It has this value.
+    Equals(&'a [u8]),
+    /// It has the value that it has in the snapshot, or none as there.
+    Unchanged(&'a Snapshot),
+}
+
+/// What came of a conditional write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Conditional {
+    /// The condition held, and the write is as durable as was asked for.
+    Done(Lsn),
+    /// It did not, and nothing was written: this is what the key had instead.
+    Refused(Option<Value>),
+}
+
+impl Conditional {
+    /// Whether the write was done.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
+}
+
+impl Keyspace {
+    /// Sets the value of a key if a condition holds, as durably as
+    /// [`Options::durability`](crate::Options::durability) says.
+    ///
+    /// ```
+    /// # use logwood::{Condition, Conditional, Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let locks = db.ensure_keyspace("locks")?;
+    /// assert!(locks.put_if(b"job", b"me", Condition::Absent)?.is_done());
+    /// let refused = locks.put_if(b"job", b"you", Condition::Absent)?;
+    /// assert_eq!(refused, Conditional::Refused(Some(b"me"[..].into())));
+    /// assert!(locks.delete_if(b"job", Condition::Equals(b"me"))?.is_done());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`] and [`Keyspace::get`]; `InvalidArgument` for a snapshot of another database.
+    pub fn put_if(&self, key: &[u8], value: &[u8], condition: Condition<'_>) -> Result<Conditional> {
+        self.put_if_with(key, value, condition, self.core().options.durability)
+    }
+
+    /// Sets the value of a key if a condition holds, as durably as said here.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put_if`].
+    pub fn put_if_with(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        condition: Condition<'_>,
+        durability: Durability,
+    ) -> Result<Conditional> {
+        limits::check("value bytes", value.len(), self.core().options.value_bytes_max)?;
+        self.commit_if(key, &Operation::Put { keyspace: self.id(), key, value }, condition, durability)
+    }
+
+    /// Takes the value of a key away if a condition holds, as durably as
+    /// [`Options::durability`](crate::Options::durability) says.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put_if`].
+    pub fn delete_if(&self, key: &[u8], condition: Condition<'_>) -> Result<Conditional> {
+        self.delete_if_with(key, condition, self.core().options.durability)
+    }
+
+    /// Takes the value of a key away if a condition holds, as durably as said here.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put_if`].
+    pub fn delete_if_with(
+        &self,
+        key: &[u8],
+        condition: Condition<'_>,
+        durability: Durability,
+    ) -> Result<Conditional> {
+        self.commit_if(key, &Operation::Delete { keyspace: self.id(), key }, condition, durability)
+    }
+
+    fn commit_if(
+        &self,
+        key: &[u8],
+        operation: &Operation<'_>,
+        condition: Condition<'_>,
+        durability: Durability,
+    ) -> Result<Conditional> {
+        limits::check("key bytes", key.len(), self.core().options.key_bytes_max)?;
+        // Also brings the leaf into memory, before anybody has to wait for it.
+        let wanted = match condition {
+            Condition::Unchanged(snapshot) => snapshot.get(self, key)?,
+            Condition::Absent | Condition::Present | Condition::Equals(_) => {
+                self.contains(key)?;
+                None
+            }
+        };
+        let holds = |found: Option<&[u8]>| match condition {
+            Condition::Absent => found.is_none(),
+            Condition::Present => found.is_some(),
+            Condition::Equals(value) => found == Some(value),
+            Condition::Unchanged(_) => found == wanted.as_deref(),
+        };
+        let mut payload = Vec::with_capacity(256);
+        entry::begin_commit(&mut payload);
+        operation.encode(&mut payload);
+        let mut refused = None;
+        let core = self.core();
+        let begun = core.begin_commit_if(
+            &mut payload,
+            std::slice::from_ref(self.shared()),
+            durability,
+            |sequencer| {
+                let applied =
+                    |found: Option<&[u8]>| if holds(found) { Ok(()) } else { Err(found.map(Value::from)) };
+                let Err(found) = self.shared().tree.get_with(key, At::Applied, applied)? else {
+                    return Ok(());
+                };
+                refused = Some(found);
+                let lsn = core.newest_change(sequencer, self, key);
+                Err(Conflict { keyspace: self.name().to_owned(), changed: Changed::Key(key.to_vec()), lsn }
+                    .into())
+            },
+        );
+        match (begun, refused) {
+            (Ok((lsn, write)), _) => core.finish_commit(lsn, &write).map(Conditional::Done),
+            (Err(refusal), Some(found)) => {
+                if !planted(Bug::AnswerBeforeVisible) {
+                    core.wait_visible(refusal.at)?;
+                }
+                Ok(Conditional::Refused(found))
+            }
+            (Err(refusal), None) => Err(refusal.error),
+        }
+    }
+}
+
+impl Core {
+    /// The newest commit that changed a key, when it is not visible yet; else one that is.
+    fn newest_change(&self, sequencer: &Sequencer, keyspace: &Keyspace, key: &[u8]) -> Lsn {
+        let recent = self.transactions.recent.lock();
+        let newest = recent.newest_change(keyspace.id(), key, self.visible_lsn());
+        newest.unwrap_or_else(|| sequencer.applier.applied())
+    }
+}

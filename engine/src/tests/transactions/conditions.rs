@@ -1,0 +1,78 @@
+//! Conditional writes.
+
+use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+
+use super::{one, put_in_flight};
+use crate::{Condition, Conditional, Error};
+
+#[test]
+fn a_write_is_done_if_its_condition_holds_and_else_tells_what_is_there() {
+    let (world, ks) = one();
+    let found = |value: Option<&[u8]>| Conditional::Refused(value.map(Into::into));
+    assert_eq!(ks.put_if(b"k", b"1", Condition::Present).unwrap(), found(None));
+    assert!(ks.put_if(b"k", b"1", Condition::Absent).unwrap().is_done());
+    assert_eq!(ks.put_if(b"k", b"2", Condition::Absent).unwrap(), found(Some(b"1")));
+    assert_eq!(ks.put_if(b"k", b"2", Condition::Equals(b"0")).unwrap(), found(Some(b"1")));
+    assert!(ks.put_if(b"k", b"2", Condition::Equals(b"1")).unwrap().is_done());
+    let seen = world.db().snapshot();
+    assert!(ks.put_if(b"k", b"3", Condition::Unchanged(&seen)).unwrap().is_done());
+    assert_eq!(ks.delete_if(b"k", Condition::Unchanged(&seen)).unwrap(), found(Some(b"3")));
+    assert!(ks.delete_if(b"other", Condition::Unchanged(&seen)).unwrap().is_done());
+    let Conditional::Done(lsn) = ks.delete_if(b"k", Condition::Equals(b"3")).unwrap() else { panic!() };
+    assert!(world.db().visible_lsn() >= lsn && !ks.contains(b"k").unwrap());
+    assert_eq!(ks.delete_if(b"k", Condition::Equals(b"3")).unwrap(), found(None));
+    let (_other, foreign) = one();
+    assert!(matches!(foreign.put_if(b"k", b"", Condition::Unchanged(&seen)), Err(Error::InvalidArgument(_))));
+    assert!(matches!(ks.put_if(&[0; 70_000], b"", Condition::Absent), Err(Error::LimitExceeded { .. })));
+}
+
+#[test]
+pub(crate) fn a_condition_that_does_not_hold_is_answered_when_what_it_read_is_visible() {
+    let (world, ks) = one();
+    let ticket = put_in_flight(world.db(), &ks, b"a", b"in flight");
+    assert!(!ks.contains(b"a").unwrap());
+    let outcome = ks.put_if(b"a", b"mine", Condition::Absent).unwrap();
+    assert_eq!(outcome, Conditional::Refused(Some(b"in flight"[..].into())));
+    assert!(world.db().visible_lsn() >= ticket.lsn(), "a crash cannot take it back any more");
+    ticket.wait().unwrap();
+    // What is visible is answered at once, whatever else is in flight.
+    let ticket = put_in_flight(world.db(), &ks, b"b", b"in flight");
+    assert!(!ks.put_if(b"a", b"mine", Condition::Absent).unwrap().is_done());
+    assert!(world.db().visible_lsn() < ticket.lsn());
+    ticket.wait().unwrap();
+}
+
+#[test]
+fn a_condition_read_in_flight_is_poisoned_with_it() {
+    let (world, ks) = one();
+    let ticket = put_in_flight(world.db(), &ks, b"a", b"in flight");
+    world.disk.set_fault(Fault::new(&[Operation::WriteDurable, Operation::Sync], Outcome::Io));
+    let outcome = ks.put_if(b"a", b"mine", Condition::Absent);
+    assert!(matches!(outcome, Err(Error::Poisoned { .. })), "{outcome:?}");
+    assert!(ticket.wait().is_err() && !ks.contains(b"a").unwrap());
+    let outcome = ks.put_if(b"a", b"mine", Condition::Present);
+    assert!(matches!(outcome, Err(Error::Poisoned { .. })), "{outcome:?}");
+}
+
+#[test]
+fn of_many_threads_that_want_the_same_key_one_gets_it() {
+    let home = tempfile::tempdir().unwrap();
+    let db = crate::Database::open(home.path(), crate::Options::new()).unwrap();
+    let ks = db.ensure_keyspace("k").unwrap();
+    for round in 0..20u8 {
+        let winners = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8u8)
+                .map(|thread| {
+                    let ks = ks.clone();
+                    scope.spawn(move || ks.put_if(&[round], &[thread], Condition::Absent).unwrap())
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        let won: Vec<u8> = (0..8).filter(|thread| winners[usize::from(*thread)].is_done()).collect();
+        assert_eq!(won.len(), 1);
+        assert_eq!(ks.get(&[round]).unwrap().as_deref(), Some(&won[..]));
+        let losers = winners.iter().filter(|winner| **winner == Conditional::Refused(Some(won[..].into())));
+        assert_eq!(losers.count(), 7, "everybody who lost is told who won");
+    }
+}
