@@ -25,6 +25,7 @@
 //! | follow every commit, in order | [`Database::changes`], [`Changes`], [`ChangeSet`] |
 //! | read, decide and write as if alone | [`Transaction`], [`Database::transact`] |
 //! | write one key if a condition holds | [`Keyspace::put_if`], [`Condition`] |
+//! | use numbers, strings and tuples as keys, and types of your own | [`typed`] |
 //! | look at a directory without opening it | [`inspect`] |
 //! | keep a replica's log without its data | [`LogOnly`] |
 //! | read the log's entries | [`entry`] |
@@ -42,6 +43,7 @@
 pub mod archive;
 pub mod entry;
 pub mod inspect;
+pub mod typed;
 
 mod apply;
 mod backup;

@@ -14,4 +14,5 @@ mod log_only;
 mod model;
 mod mutants;
 mod transactions;
+mod typed;
 pub(crate) mod world;
