@@ -9,7 +9,7 @@
 //! | [`forest`] | the public face of all trees together |
 //! | [`tree`] | the public face of one tree: point reads |
 //! | [`cursor`] | ranges, in both directions |
-//! | `sums` | count and digest of ranges |
+//! | `sums`, `sizes` | count and digest of ranges; about how large they are, and where to cut them |
 //! | `snapshot`, `version` | LSNs that are read at; versions of leaves and who needs them |
 //! | `node` | the memory form of leaves and inner nodes |
 //! | `descent` | the way from a root to a leaf |
@@ -59,6 +59,7 @@ mod node;
 #[cfg(test)]
 mod planted;
 mod shared;
+mod sizes;
 mod snapshot;
 pub mod store;
 mod sums;
@@ -75,6 +76,7 @@ pub use checkpoint::{Checkpoint, CheckpointJob, CheckpointReport, Progress};
 pub use cursor::Cursor;
 pub use forest::{Forest, ForestOptions, ForestStatistics, Opened};
 pub use manifest::ManifestSummary;
+pub use sizes::RangeSize;
 pub use snapshot::{At, Snapshot};
 pub use store::{Beginning, Compression, Identity};
 pub use tree::Tree;

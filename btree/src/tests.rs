@@ -6,4 +6,5 @@ mod faults;
 #[cfg(logwood_shuttle)]
 mod interleavings;
 mod model;
+mod sizes;
 mod world;

@@ -10,6 +10,7 @@ use crate::cursor::{Cursor, KeyRange};
 use crate::descent::TreeCore;
 use crate::node::leaf::Leaf;
 use crate::shared::Shared;
+use crate::sizes::{self, RangeSize};
 use crate::snapshot::{At, Snapshot};
 use crate::sums::{self, Want};
 use crate::value::Value;
@@ -113,6 +114,23 @@ impl Tree {
     pub fn count(&self, range: (Bound<&[u8]>, Bound<&[u8]>), snapshot: &Snapshot) -> Result<u64> {
         let range = KeyRange::new(range);
         Ok(sums::sum(&self.shared, &self.core, &range, snapshot.lsn(), Want::Count)?.count)
+    }
+
+    /// About how large a range is now. Costs a way down the tree at each end, whatever changed since the last checkpoint.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub fn approximate_size(&self, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<RangeSize> {
+        sizes::size(&self.shared, &self.core, &KeyRange::new(range))
+    }
+
+    /// Ascending keys inside a range that cut it into `parts` parts of about as many records; fewer where there are
+    /// fewer records. Costs a way down the tree for each of them.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub fn split_keys(&self, range: (Bound<&[u8]>, Bound<&[u8]>), parts: usize) -> Result<Vec<Vec<u8>>> {
+        sizes::split_keys(&self.shared, &self.core, &KeyRange::new(range), parts)
     }
 
     /// The digest of a range. Costs what [`Tree::count`] costs, and hashing the records of changed leaves.

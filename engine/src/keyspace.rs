@@ -5,7 +5,7 @@ use std::ops::RangeBounds;
 use logwood_base::digest::Digest;
 use logwood_base::sync::Arc;
 use logwood_base::{KeyspaceId, Lsn, Result, limits};
-use logwood_btree::{At, Value};
+use logwood_btree::{At, RangeSize, Value};
 use logwood_wal::Durability;
 
 use crate::catalog::KeyspaceShared;
@@ -189,6 +189,47 @@ impl Keyspace {
     /// As [`Keyspace::get`].
     pub fn count_all(&self) -> Result<u64> {
         self.count::<&[u8]>(..)
+    }
+
+    /// About how large a range is: how many records, and bytes of their keys and values before compression. Takes time by
+    /// the depth of the tree, also where [`Keyspace::count`] would have to look at every changed leaf.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// # let mut batch = db.batch();
+    /// # for n in 0..1000u32 {
+    /// #     batch.put(&ks, &n.to_be_bytes(), &[0; 100])?;
+    /// # }
+    /// # db.commit(batch, logwood::Durability::Buffered)?;
+    /// // A thousand records; where would four workers begin?
+    /// let size = ks.approximate_size::<&[u8]>(..)?;
+    /// assert!((800..1200).contains(&size.records) && size.bytes > 80_000);
+    /// assert_eq!(ks.split_keys::<&[u8]>(.., 4)?.len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn approximate_size<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<RangeSize> {
+        self.shared.check_exists()?;
+        self.shared.tree.approximate_size(bounds(&range))
+    }
+
+    /// Ascending keys inside a range that cut it into `parts` parts of about as many records; fewer keys where there are
+    /// fewer records. Takes time by the depth of the tree for each key.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn split_keys<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+        parts: usize,
+    ) -> Result<Vec<Vec<u8>>> {
+        self.shared.check_exists()?;
+        self.shared.tree.split_keys(bounds(&range), parts)
     }
 
     /// The digest of a range: equal for equal records, on any machine and in any database, and different for

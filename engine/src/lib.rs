@@ -98,7 +98,7 @@ pub use logwood_base::{
     LineageId, LogId, Lsn, NodeId, Result, Term,
 };
 pub use logwood_btree::verify::Damage;
-pub use logwood_btree::{ForestStatistics, Value};
+pub use logwood_btree::{ForestStatistics, RangeSize, Value};
 pub use logwood_wal::{Append, BaseState, Durability, Hold, Statistics as LogStatistics, Tail};
 
 /// The README's example compiles with this crate, or this fails.
