@@ -82,6 +82,8 @@ pub(crate) struct Sequencer {
     /// Of every entry that this process appends.
     pub(crate) term: Term,
     pub(crate) closed: bool,
+    /// Of a view of an archive: nothing that was written would be kept.
+    pub(crate) read_only: bool,
 }
 
 impl Core {
@@ -114,6 +116,12 @@ impl Core {
 
 impl Sequencer {
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed { Err(Error::Closed) } else { Ok(()) }
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        if self.read_only {
+            return Err(Error::InvalidArgument("a view of an archive is for reading only".to_owned()));
+        }
+        Ok(())
     }
 }

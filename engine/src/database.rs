@@ -317,6 +317,18 @@ impl Database {
         self.core.group.durable_lsn()
     }
 
+    /// Answers writes with `InvalidArgument` from here on.
+    #[cfg(feature = "archive")]
+    pub(crate) fn refuse_writes(&self) {
+        self.core.sequencer.lock().read_only = true;
+    }
+
+    /// The identity of the log in the directory.
+    #[cfg(feature = "archive")]
+    pub(crate) fn log_id(&self) -> logwood_base::LogId {
+        self.core.log.id()
+    }
+
     #[cfg(test)]
     pub(crate) const fn core(&self) -> &Arc<Handle> {
         &self.core

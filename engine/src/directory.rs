@@ -20,6 +20,12 @@ use crate::seed::settle::{COMMIT_NAME, SEED_NAME};
 /// The file that a directory's lock is taken on.
 pub(crate) const LOCK_NAME: &str = "LOCK";
 
+/// The file that says which history the directory writes to its archive.
+pub(crate) const LINEAGE_NAME: &str = "LINEAGE";
+
+/// Its name while it is written.
+pub(crate) const LINEAGE_NEW_NAME: &str = "LINEAGE.new";
+
 /// The folders of a directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {

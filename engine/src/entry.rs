@@ -370,6 +370,13 @@ pub(crate) fn set_time(payload: &mut [u8], time_ms: u64) {
     payload[TIME_OFFSET..HEADER_BYTES].copy_from_slice(&time_ms.to_le_bytes());
 }
 
+/// The time of an encoded payload; 0 of bytes that are none.
+#[cfg(feature = "archive")]
+pub(crate) fn time_of(payload: &[u8]) -> u64 {
+    let bytes = payload.get(TIME_OFFSET..HEADER_BYTES).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u64::from_le_bytes)
+}
+
 /// The hash that binds a transaction's fragments: [`Digest`]'s record hash with an empty key and the pieces, in
 /// order, as the value.
 #[must_use]

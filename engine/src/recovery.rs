@@ -131,7 +131,7 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
         path: root.to_owned(),
         database: identity.database,
-        sequencer: Mutex::new(Sequencer { applier, term, closed: false }),
+        sequencer: Mutex::new(Sequencer { applier, term, closed: false, read_only: false }),
         publisher: Publisher::new(
             visible,
             Box::new(move |lsn| {

@@ -27,12 +27,12 @@ use logwood_btree::manifest;
 use logwood_btree::store::{Manifest, Store, StoreOptions};
 use logwood_btree::verify_directory;
 
-use crate::directory::{LOCK_NAME, Layout};
+use crate::directory::{LINEAGE_NAME, LINEAGE_NEW_NAME, LOCK_NAME, Layout};
 use crate::planted::{Bug, planted};
 use crate::verification::VerifyProgress;
 use log::SeededLog;
 pub use record::{Origin, OriginKind};
-pub(crate) use segments::Added;
+pub(crate) use segments::{Added, file_name};
 
 pub(crate) mod log;
 mod record;
@@ -216,7 +216,7 @@ fn standing(
 
 /// Refuses a directory that holds something else than a database's files.
 fn check_names(disk: &dyn Disk, target: &Layout) -> Result<()> {
-    let known = [LOCK_NAME, settle::ORIGIN_NAME, settle::SEED_NAME];
+    let known = [LOCK_NAME, LINEAGE_NAME, LINEAGE_NEW_NAME, settle::ORIGIN_NAME, settle::SEED_NAME];
     for entry in disk.list(&target.root)? {
         if !known.contains(&entry.name.as_str()) && !FOLDERS.contains(&entry.name.as_str()) {
             let (root, name) = (target.root.display(), entry.name);

@@ -3,7 +3,7 @@
 mod backup;
 mod basics;
 mod changes;
-mod checks;
+pub(crate) mod checks;
 mod concurrent;
 mod crash;
 mod faults;

@@ -84,6 +84,7 @@ impl Item {
         }
     }
 
+    /// Reads an object, whichever it is.
     fn decode(key: &str, bytes: &[u8]) -> Result<Self> {
         match object::open(key, bytes)?.kind {
             Kind::Gap => Gap::decode(key, bytes).map(|(gap, link)| Self::Gap(gap, link)),
@@ -98,6 +99,14 @@ impl Item {
 /// `ArchiveCorrupt`, `UnsupportedFormat`, `ArchiveUnavailable`.
 pub fn start(client: &Client, lineage: LineageId) -> Result<Option<(Start, Link)>> {
     client.fetch(&start_key(lineage), Kind::Start, Start::decode)
+}
+
+/// Fetches an object of a chain, which proves itself and not yet what it follows.
+///
+/// # Errors
+/// As [`Chain::next_item`].
+pub(crate) fn fetch(client: &Client, key: &str) -> Result<Option<Item>> {
+    client.fetch(key, Kind::Log, Item::decode)
 }
 
 impl Chain {
@@ -142,6 +151,16 @@ impl Chain {
             self.follow(item);
         }
         Ok(found)
+    }
+
+    /// Counts an object that was fetched apart as the next one, if it is.
+    ///
+    /// # Errors
+    /// `ArchiveCorrupt` when it is not. The walk has not moved then.
+    pub(crate) fn admit(&mut self, item: &Item) -> Result<()> {
+        self.check(&log_key(self.owner.lineage, self.position.next), item)?;
+        self.follow(item);
+        Ok(())
     }
 
     /// Counts an object that is known to be right as the next one.

@@ -27,9 +27,8 @@ use logwood_base::codec::{CodecError, Reader, Writer};
 use logwood_base::{Access, DatabaseId, Disk, Error, FormatVersion, LineageId, LogId, Lsn, Result};
 
 use super::object::{Link, Parent};
+use crate::directory::{LINEAGE_NAME, LINEAGE_NEW_NAME};
 
-/// The file's name.
-pub(crate) const NAME: &str = "LINEAGE";
 const BYTES: usize = 128;
 const MAGIC: &[u8; 8] = b"lwlineag";
 const VERSION: FormatVersion = FormatVersion(1);
@@ -53,7 +52,7 @@ impl LocalLineage {
     /// `UnsupportedFormat` when a newer program wrote it; `Io`.
     pub(crate) fn read(disk: &dyn Disk, root: &Path, database: DatabaseId, log: LogId) -> Result<Self> {
         let none = Self { database, log, lineage: None, parent: None, confirmed: None };
-        let path = root.join(NAME);
+        let path = root.join(LINEAGE_NAME);
         let file = match disk.open(&path, Access::Read) {
             Ok(file) => file,
             Err(Error::NotFound { .. }) => return Ok(none),
@@ -81,7 +80,7 @@ impl LocalLineage {
     /// # Errors
     /// `DiskFull`, `Io`; the file before stands then, or this one.
     pub(crate) fn write(&self, disk: &dyn Disk, root: &Path) -> Result<()> {
-        let new = root.join(format!("{NAME}.new"));
+        let new = root.join(LINEAGE_NEW_NAME);
         match disk.remove(&new) {
             Ok(()) | Err(Error::NotFound { .. }) => {}
             Err(error) => return Err(error),
@@ -95,7 +94,7 @@ impl LocalLineage {
     }
 
     fn path(&self, root: &Path) -> PathBuf {
-        root.join(NAME)
+        root.join(LINEAGE_NAME)
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -188,7 +187,7 @@ mod tests {
         for at in 0..BYTES {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
-            disk.write_file(&root.join(NAME), &bytes);
+            disk.write_file(&root.join(LINEAGE_NAME), &bytes);
             let found = LocalLineage::read(&disk, root, DatabaseId(1), LogId(2)).unwrap();
             assert_eq!(found.lineage, None, "byte {at}");
         }
@@ -196,7 +195,7 @@ mod tests {
         newer[8] = 2;
         let crc = checksum(Seed::new(), &newer[..BYTES - 4]);
         newer[BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
-        disk.write_file(&root.join(NAME), &newer);
+        disk.write_file(&root.join(LINEAGE_NAME), &newer);
         let error = LocalLineage::read(&disk, root, DatabaseId(1), LogId(2)).unwrap_err();
         assert!(matches!(error, Error::UnsupportedFormat { .. }));
     }

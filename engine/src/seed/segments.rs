@@ -22,7 +22,7 @@ pub(crate) enum Added {
 }
 
 /// The name of a page segment's file.
-pub(super) fn file_name(number: SegmentNo) -> String {
+pub(crate) fn file_name(number: SegmentNo) -> String {
     format!("{:020}.pages", number.get())
 }
 

@@ -327,6 +327,14 @@ impl LogObject {
         ArchivedEntries { reader: Reader::new(&self.entries), next: self.manifest.first_lsn }
     }
 
+    /// The entry at a place of the entries' bytes, and the place of the one behind it; `None` at the end. The first
+    /// place is 0.
+    pub(crate) fn entry_at(&self, at: usize) -> Option<(Term, &[u8], usize)> {
+        let mut reader = Reader::new(self.entries.get(at..)?);
+        let (term, payload) = take_entry(&mut reader).ok()?;
+        Some((term, payload, self.entries.len() - reader.remaining()))
+    }
+
     /// Bytes of the entries, uncompressed.
     #[must_use]
     pub fn entries_bytes(&self) -> usize {

@@ -1,0 +1,120 @@
+//! An archive as whoever restores from it sees it.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `history` | which lineages a history runs through, and which of several is meant |
+//! | `plan` | the snapshot to begin with, for a point in time |
+//! | `entries` | the entries from there up to the point, proven and fetched ahead |
+//! | `listing` | every interval that can be restored, and every hole |
+//! | [`view`] | a database as of one point, whose pages are fetched as they are read |
+//!
+//! Nothing here writes to the archive, but for the hold that keeps retention away while it is read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use logwood_base::{Environment, LineageId, Lsn, Result};
+
+use super::store::{Client, Retry, Store, StoreOptions, open};
+
+pub(crate) mod ahead;
+pub(crate) mod entries;
+pub(crate) mod history;
+mod lazy_disk;
+mod listing;
+pub(crate) mod plan;
+pub mod view;
+
+pub use listing::{Hole, Interval, LineageListing, Listing, SnapshotListing};
+pub use view::ArchivedDatabase;
+
+/// A point in the history of a database.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Point {
+    /// The last entry that was archived.
+    #[default]
+    Latest,
+    /// Everything up to this entry, and nothing behind it.
+    Lsn(Lsn),
+    /// Everything that was committed up to this time, in milliseconds since 1970, by the clocks of those who committed.
+    /// Where nothing was written around that time, that is the last entry before.
+    TimeMs(u64),
+}
+
+/// An archive that is read. Cheap to clone.
+///
+/// ```
+/// use logwood::archive::{Archive, RestoreOptions, StoreOptions};
+/// use logwood::{Environment, Error};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let url = format!("file://{}", directory.path().display());
+/// let archive = Archive::open(&url, &StoreOptions::new(), &Environment::system()?)?;
+/// assert!(archive.list()?.lineages.is_empty());
+/// let nothing = archive.restore(directory.path().join("restored"), &RestoreOptions::new());
+/// assert!(matches!(nothing, Err(Error::NotFound { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Archive {
+    pub(crate) client: Client,
+    pub(crate) environment: Environment,
+    pub(crate) parallel: usize,
+}
+
+impl Archive {
+    /// Opens the archive at a URL: `file:///path`, or `s3://bucket/prefix`. Nothing is read yet.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for other URLs; `NotFound` for a directory that does not exist.
+    pub fn open(url: &str, options: &StoreOptions, environment: &Environment) -> Result<Self> {
+        let store = open(url, &options.clone().existing(true), environment)?;
+        Ok(Self::over(store, environment))
+    }
+
+    /// The archive in a store that is open.
+    #[must_use]
+    pub fn over(store: Arc<dyn Store>, environment: &Environment) -> Self {
+        Self::with_client(Client::new(store, environment, Retry::default()), environment)
+    }
+
+    /// The archive behind a client, with the client's own retries.
+    #[must_use]
+    pub fn with_client(client: Client, environment: &Environment) -> Self {
+        Self { client, environment: environment.clone(), parallel: 8 }
+    }
+
+    /// How many objects are fetched at the same time. Default: 8. Each takes up to 16 MiB of memory, and as much again
+    /// while it is decompressed.
+    #[must_use]
+    pub fn parallel(mut self, parallel: usize) -> Self {
+        self.parallel = parallel.max(1);
+        self
+    }
+
+    /// Helpers, and results that may wait.
+    pub(crate) fn fetching(&self) -> (usize, usize) {
+        (self.parallel - 1, self.parallel)
+    }
+
+    pub(crate) fn elapsed(&self, since: Duration) -> Duration {
+        self.environment.clock.monotonic().saturating_sub(since)
+    }
+
+    /// Every lineage, every interval that can be restored, and every hole. Fetches and proves every log object and every
+    /// snapshot; of page segments it looks whether they are there.
+    ///
+    /// # Errors
+    /// `ArchiveUnavailable`, `UnsupportedFormat`. Damage is no error here: it is what the listing tells.
+    pub fn list(&self) -> Result<Listing> {
+        listing::list(self)
+    }
+
+    /// The lineage that is restored when none is named: the one that was written to last.
+    ///
+    /// # Errors
+    /// `NotFound` for an empty archive; `InvalidArgument` when it holds several databases; `ArchiveUnavailable`.
+    pub fn newest_lineage(&self) -> Result<LineageId> {
+        history::newest(self).map(|found| found.lineage)
+    }
+}

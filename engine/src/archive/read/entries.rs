@@ -1,0 +1,244 @@
+//! The entries of a history from one LSN up to a point, in order.
+//!
+//! Objects are fetched ahead by what a listing names, and each is then proven to be the one that follows; where the
+//! listing says nothing, the key says where the next object must be. So a listing can make this slower and never wrong:
+//! what it leaves out is found by key, what it adds is not in the chain.
+//!
+//! Within a lineage the [chain](crate::archive::chain) proves what follows what. Where a lineage forks from its parent,
+//! its start object does: the parent's entries end at the fork.
+
+use logwood_base::{ArchiveDamage, Error, Lsn, Result, Term};
+
+use super::ahead::Ahead;
+use super::history::{History, Stretch};
+use super::{Archive, Point};
+use crate::archive::chain::{self, Chain, Item};
+use crate::archive::layout::log_key;
+use crate::archive::object::LogObject;
+use crate::entry;
+use crate::seed::log::EntryStream;
+
+/// The last entry that was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Reached {
+    pub(crate) lsn: Lsn,
+    pub(crate) term: Term,
+    pub(crate) time_ms: u64,
+}
+
+/// Streams entries.
+pub(crate) struct Entries<'a> {
+    archive: &'a Archive,
+    history: &'a History,
+    point: Point,
+    /// The first entry that is wanted.
+    from: Lsn,
+    /// Which stretch is being read, and what of it.
+    at: usize,
+    walk: Walk,
+    /// The object being read, and where in it.
+    current: Option<(LogObject, Lsn, usize)>,
+    reached: Option<Reached>,
+    done: bool,
+    /// Told the LSN after each object.
+    progress: Box<dyn FnMut(Lsn) + 'a>,
+}
+
+/// A walk along the chain of one stretch.
+struct Walk {
+    chain: Chain,
+    /// Where listed objects begin, ascending; those before `next` were taken.
+    hints: Vec<Lsn>,
+    next: usize,
+    ahead: Ahead<Result<Option<Item>>>,
+}
+
+impl<'a> Entries<'a> {
+    pub(crate) fn new(
+        archive: &'a Archive,
+        history: &'a History,
+        from: Lsn,
+        point: Point,
+        progress: Box<dyn FnMut(Lsn) + 'a>,
+    ) -> Result<Self> {
+        let at = history.stretch_of(from);
+        let walk = Walk::begin(archive, &history.stretches[at], from, point)?;
+        let done = matches!(point, Point::Lsn(last) if last < from);
+        Ok(Self { archive, history, point, from, at, walk, current: None, reached: None, done, progress })
+    }
+
+    /// The last entry that was read, if there was one.
+    pub(crate) fn reached(&self) -> Option<Reached> {
+        self.reached
+    }
+
+    fn stretch(&self) -> &'a Stretch {
+        &self.history.stretches[self.at]
+    }
+
+    /// Goes on to the next object, or to the next lineage, or ends.
+    fn advance(&mut self) -> Result<()> {
+        let stretch = self.stretch();
+        let next = self.walk.chain.position().next;
+        if next > stretch.last {
+            return self.enter_next();
+        }
+        let Some(item) = self.walk.next_item(stretch)? else {
+            // Nothing stands there, nor behind it: the end, if no other lineage goes on from further behind.
+            return match self.history.stretches.get(self.at + 1) {
+                None => {
+                    self.done = true;
+                    Ok(())
+                }
+                Some(_) => Err(chain::hole(stretch.lineage(), next, stretch.last.next()).into()),
+            };
+        };
+        match item {
+            Item::Log(object) => {
+                (self.progress)(object.manifest.last_lsn);
+                self.current = Some((object, next, 0));
+                Ok(())
+            }
+            Item::Gap(gap, _) if gap.last_lsn < self.from => Ok(()),
+            Item::Gap(gap, _) => {
+                let (first, last, key) = (gap.first_lsn, gap.last_lsn, gap.key());
+                let name = format!("lsn {first} to {last}, which {key} says were never archived,");
+                Err(Error::NotFound { what: "archived entry", name })
+            }
+        }
+    }
+
+    fn enter_next(&mut self) -> Result<()> {
+        if self.at + 1 == self.history.stretches.len() {
+            self.done = true;
+            return Ok(());
+        }
+        self.at += 1;
+        let from = self.from.max(self.stretch().start.first_lsn);
+        self.walk = Walk::begin(self.archive, self.stretch(), from, self.point)?;
+        Ok(())
+    }
+
+    /// Whether an entry lies behind the point.
+    fn is_behind(&self, lsn: Lsn, time_ms: u64) -> bool {
+        match self.point {
+            Point::Latest => false,
+            Point::Lsn(last) => lsn > last,
+            Point::TimeMs(time) => time_ms > time,
+        }
+    }
+
+    /// Takes the entry at a place of the current object; answers whether it is wanted.
+    fn take(&mut self, lsn: Lsn, term: Term, time_ms: u64) -> Result<bool> {
+        if lsn > self.stretch().last {
+            self.current = None;
+            self.enter_next()?;
+            return Ok(false);
+        }
+        if self.is_behind(lsn, time_ms) {
+            self.done = true;
+            return Ok(false);
+        }
+        if lsn < self.from {
+            return Ok(false);
+        }
+        let before = self.reached;
+        let follows = before.is_none_or(|before| before.term <= term && before.time_ms <= time_ms);
+        if !follows || lsn != before.map_or(self.from, |before| before.lsn.next()) {
+            let (expected, found) =
+                (format!("an entry behind {before:?}"), format!("lsn {lsn} of term {term}"));
+            let key = log_key(self.stretch().lineage(), lsn);
+            return Err(ArchiveDamage::new(&key, "entries follow each other", expected, found)
+                .taking(lsn, lsn)
+                .into());
+        }
+        self.reached = Some(Reached { lsn, term, time_ms });
+        self.done = matches!(self.point, Point::Lsn(last) if last == lsn);
+        Ok(true)
+    }
+}
+
+impl EntryStream for Entries<'_> {
+    fn next(&mut self) -> Result<Option<(Lsn, Term, &[u8])>> {
+        let place = loop {
+            if self.done {
+                return Ok(None);
+            }
+            let Some((object, lsn, at)) = &mut self.current else {
+                self.advance()?;
+                continue;
+            };
+            let Some((term, payload, behind)) = object.entry_at(*at) else {
+                self.current = None;
+                continue;
+            };
+            let (this, place) = (*lsn, *at);
+            let time_ms = entry::time_of(payload);
+            (*lsn, *at) = (lsn.next(), behind);
+            if self.take(this, term, time_ms)? {
+                break place;
+            }
+        };
+        let Some((object, next, _)) = &self.current else { return Ok(None) };
+        let lsn = next.previous();
+        Ok(object.entry_at(place).map(|(term, payload, _)| (lsn, term, payload)))
+    }
+}
+
+impl Walk {
+    /// Begins at the object that holds `from`, or where it would be.
+    fn begin(archive: &Archive, stretch: &Stretch, from: Lsn, point: Point) -> Result<Self> {
+        let client = &archive.client;
+        let last = match point {
+            Point::Lsn(lsn) => lsn.min(stretch.last),
+            _ => stretch.last,
+        };
+        let listed = chain::listed(client, stretch.lineage())?;
+        let first = listed.range(..=from).next_back().map_or(from, |(first, _)| *first);
+        let chain = if first <= stretch.start.first_lsn {
+            Chain::from_start(client, &stretch.start, stretch.link)
+        } else {
+            Chain::from_lsn(client, stretch.owner(), first)
+        };
+        let hints: Vec<Lsn> =
+            listed.keys().copied().filter(|lsn| *lsn >= chain.position().next && *lsn <= last).collect();
+        let keys: Vec<String> = hints.iter().map(|lsn| log_key(stretch.lineage(), *lsn)).collect();
+        let client = client.clone();
+        let ahead = Ahead::new(&archive.environment, archive.fetching(), keys.len(), move |at| {
+            chain::fetch(&client, &keys[at])
+        })?;
+        Ok(Self { chain, hints, next: 0, ahead })
+    }
+
+    /// The next object of the chain; `None` where nothing stands, nor behind it.
+    fn next_item(&mut self, stretch: &Stretch) -> Result<Option<Item>> {
+        let wanted = self.chain.position().next;
+        let mut fetched = None;
+        while let Some(hint) = self.hints.get(self.next).filter(|hint| **hint <= wanted) {
+            // What stands between two objects of a chain is none of it.
+            let is_wanted = *hint == wanted;
+            self.next += 1;
+            let found = self.ahead.take();
+            fetched = if is_wanted { found } else { None };
+        }
+        if let Some(Ok(Some(item))) = fetched
+            && self.chain.admit(&item).is_ok()
+        {
+            return Ok(Some(item));
+        }
+        // Asked again, as often as it takes: what came ahead may have been an older body.
+        let behind = self.hints.get(self.next).copied();
+        let found = self.chain.next_item().map_err(|error| match error {
+            Error::ArchiveCorrupt(mut damage) => {
+                let here = (wanted, behind.map_or(wanted, Lsn::previous));
+                damage.lsns = damage.lsns.filter(|(first, _)| *first == wanted).or(Some(here));
+                Error::ArchiveCorrupt(damage)
+            }
+            other => other,
+        })?;
+        match (found, behind) {
+            (None, Some(behind)) => Err(chain::hole(stretch.lineage(), wanted, behind).into()),
+            (found, _) => Ok(found),
+        }
+    }
+}

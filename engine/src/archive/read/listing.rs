@@ -1,0 +1,325 @@
+//! What can be restored from an archive: every interval, and every hole with what is wrong there.
+//!
+//! A point can be restored when a base lies at or before it, and all entries between are there and prove themselves. A
+//! base is a snapshot whose object is right, whose pages are there, and whose entries from `replay_from` on are; the
+//! empty database before entry 1; or the fork, where the parent can be restored up to there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use logwood_base::{ArchiveDamage, DatabaseId, Error, LineageId, Lsn, Result};
+
+use super::Archive;
+use super::ahead::Ahead;
+use super::history::{Starts, starts};
+use super::plan::{owned_snapshot, snapshots_of};
+use crate::archive::chain::{self, Chain, Item};
+use crate::archive::layout::{PAGES_PREFIX, log_key, page_key, snapshot_key};
+use crate::archive::object::{Kind, Link, Owner, SnapshotObject, Start};
+
+/// What an archive holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Listing {
+    /// Every lineage that has a start, in the order in which they began.
+    pub lineages: Vec<LineageListing>,
+    /// Starts that cannot be read. What lies in their lineages is not listed.
+    pub damage: Vec<ArchiveDamage>,
+}
+
+/// One history of a database.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct LineageListing {
+    /// The database.
+    pub database: DatabaseId,
+    /// The lineage.
+    pub lineage: LineageId,
+    /// When it began, in milliseconds since 1970, by the clock of whoever began it.
+    pub created_ms: u64,
+    /// The lineage that it came from, and the last entry that both have.
+    pub parent: Option<(LineageId, Lsn)>,
+    /// Every interval of points that can be restored, ascending. Points before the fork are the parent's.
+    pub intervals: Vec<Interval>,
+    /// Everything that is missing, left out or damaged, ascending.
+    pub holes: Vec<Hole>,
+    /// All snapshots, ascending.
+    pub snapshots: Vec<SnapshotListing>,
+    /// How many log objects prove themselves.
+    pub log_objects: u64,
+    /// Bytes of all log objects, as they are stored.
+    pub log_bytes: u64,
+}
+
+/// Points that can be restored, both ends included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Interval {
+    /// The first point.
+    pub first: Lsn,
+    /// The last point.
+    pub last: Lsn,
+    /// When the first was committed, in milliseconds since 1970.
+    pub first_time_ms: u64,
+    /// When the last was committed.
+    pub last_time_ms: u64,
+}
+
+/// Entries that are not in the archive, or cannot be believed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Hole {
+    /// The first entry.
+    pub first: Lsn,
+    /// The last entry; the first, when it is not known how many there are.
+    pub last: Lsn,
+    /// The object.
+    pub key: String,
+    /// What is wrong, on one line.
+    pub why: String,
+    /// Whether it was left on purpose, behind a snapshot: no damage.
+    pub is_named_gap: bool,
+}
+
+/// A snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct SnapshotListing {
+    /// The state that it holds.
+    pub lsn: Lsn,
+    /// When that was committed, in milliseconds since 1970; 0 when it cannot be read.
+    pub time_ms: u64,
+    /// Bytes of its page segments, shared ones included.
+    pub page_bytes: u64,
+    /// What is wrong with it, on one line.
+    pub damage: Option<String>,
+}
+
+/// A run of entries without a hole.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: Lsn,
+    last: Lsn,
+    first_time_ms: u64,
+    last_time_ms: u64,
+}
+
+/// A state that entries can be applied to.
+#[derive(Clone, Copy, Debug)]
+struct BaseAt {
+    lsn: Lsn,
+    time_ms: u64,
+    replay_from: Lsn,
+}
+
+pub(super) fn list(archive: &Archive) -> Result<Listing> {
+    let Starts { found: mut starts, damage } = starts(&archive.client)?;
+    starts.sort_by_key(|(start, _)| (start.created_ms, start.owner.lineage));
+    let pages: BTreeMap<String, u64> = match starts.is_empty() {
+        true => BTreeMap::new(),
+        false => archive.client.list(PAGES_PREFIX)?.into_iter().map(|page| (page.key, page.bytes)).collect(),
+    };
+    let mut lineages = Vec::new();
+    let mut bases = Vec::new();
+    for (start, link) in &starts {
+        let mut lineage = LineageListing {
+            database: start.owner.database,
+            lineage: start.owner.lineage,
+            created_ms: start.created_ms,
+            parent: start.parent.map(|parent| (parent.lineage, parent.fork_lsn)),
+            intervals: Vec::new(),
+            holes: Vec::new(),
+            snapshots: Vec::new(),
+            log_objects: 0,
+            log_bytes: 0,
+        };
+        let runs = walk(archive, start, *link, &mut lineage)?;
+        let found = snapshots(archive, start.owner, &pages, &mut lineage)?;
+        bases.push((runs, found, start.first_lsn));
+        lineages.push(lineage);
+    }
+    settle_intervals(&mut lineages, &bases);
+    Ok(Listing { lineages, damage })
+}
+
+/// Proves every object of a chain. Answers the runs between holes.
+fn walk(archive: &Archive, start: &Start, link: Link, into: &mut LineageListing) -> Result<Vec<Run>> {
+    let client = &archive.client;
+    let owner = start.owner;
+    let listed = chain::listed(client, owner.lineage)?;
+    let hints: Vec<Lsn> = listed.keys().copied().collect();
+    let keys: Vec<String> = hints.iter().map(|lsn| log_key(owner.lineage, *lsn)).collect();
+    let job = (client.clone(), keys);
+    let mut items = Ahead::new(&archive.environment, archive.fetching(), hints.len(), move |at| {
+        chain::fetch(&job.0, &job.1[at])
+    })?;
+    let mut chain = Chain::from_start(client, start, link);
+    let mut runs: Vec<Run> = Vec::new();
+    let mut broken = true;
+    for (at, first) in hints.iter().copied().enumerate() {
+        let fetched = items.take().unwrap_or(Ok(None));
+        let wanted = chain.position().next;
+        if first < wanted {
+            // Between two objects of the chain, and none of it.
+            continue;
+        }
+        if first > wanted {
+            into.holes.push(damaged(&chain::hole(owner.lineage, wanted, first), (wanted, first.previous())));
+            (chain, broken) = (Chain::from_lsn(client, owner, first), true);
+        }
+        let behind = hints.get(at + 1).map_or(first, |next| next.previous());
+        let admitted = match fetched {
+            Ok(Some(item)) => chain.admit(&item).map(|()| Some(item)),
+            other => other,
+        };
+        match admitted {
+            Ok(Some(Item::Log(object))) => {
+                let manifest = &object.manifest;
+                into.log_objects += 1;
+                into.log_bytes += listed[&first];
+                match runs.last_mut().filter(|_| !broken) {
+                    Some(run) => (run.last, run.last_time_ms) = (manifest.last_lsn, manifest.last_time_ms),
+                    None => runs.push(Run {
+                        first,
+                        last: manifest.last_lsn,
+                        first_time_ms: manifest.first_time_ms,
+                        last_time_ms: manifest.last_time_ms,
+                    }),
+                }
+                broken = false;
+            }
+            Ok(Some(Item::Gap(gap, _))) => {
+                let why =
+                    format!("never archived; the snapshot at lsn {} stands in for them", gap.snapshot_lsn);
+                let (first, last, key) = (gap.first_lsn, gap.last_lsn, gap.key());
+                into.holes.push(Hole { first, last, key, why, is_named_gap: true });
+                broken = true;
+            }
+            Ok(None) => {
+                into.holes.push(damaged(&chain::hole(owner.lineage, first, behind.next()), (first, behind)));
+                (chain, broken) = (Chain::from_lsn(client, owner, behind.next()), true);
+            }
+            Err(Error::ArchiveCorrupt(damage)) => {
+                into.holes.push(damaged(&damage, damage.lsns.unwrap_or((first, behind))));
+                (chain, broken) = (Chain::from_lsn(client, owner, behind.next()), true);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(runs)
+}
+
+fn damaged(damage: &ArchiveDamage, (first, last): (Lsn, Lsn)) -> Hole {
+    Hole { first, last, key: damage.key.clone(), why: damage.to_string(), is_named_gap: false }
+}
+
+/// Proves every snapshot of a lineage. Answers those that can be begun with.
+fn snapshots(
+    archive: &Archive,
+    owner: Owner,
+    pages: &BTreeMap<String, u64>,
+    into: &mut LineageListing,
+) -> Result<Vec<BaseAt>> {
+    let mut bases = Vec::new();
+    for lsn in snapshots_of(&archive.client, owner.lineage)? {
+        let key = snapshot_key(owner.lineage, lsn);
+        let found =
+            archive.client.require(&key, Kind::Snapshot, |key, bytes| owned_snapshot(owner, key, bytes));
+        let mut listing = SnapshotListing { lsn, time_ms: 0, page_bytes: 0, damage: None };
+        match found {
+            Ok(snapshot) => {
+                listing.time_ms = snapshot.time_ms;
+                listing.page_bytes = snapshot.pages().iter().map(|page| u64::from(page.bytes)).sum();
+                listing.damage = missing_page(&snapshot, pages);
+                if listing.damage.is_none() {
+                    let replay_from = snapshot.trees.replay_from;
+                    bases.push(BaseAt { lsn, time_ms: snapshot.time_ms, replay_from });
+                }
+            }
+            Err(Error::ArchiveCorrupt(damage)) => listing.damage = Some(damage.to_string()),
+            Err(error) => return Err(error),
+        }
+        into.snapshots.push(listing);
+    }
+    Ok(bases)
+}
+
+fn missing_page(snapshot: &SnapshotObject, pages: &BTreeMap<String, u64>) -> Option<String> {
+    snapshot.pages().iter().find_map(|page| {
+        let key = page_key(&page.hash);
+        match pages.get(&key) {
+            Some(bytes) if *bytes == u64::from(page.bytes) => None,
+            Some(bytes) => Some(format!("{key} has {bytes} bytes and not {}", page.bytes)),
+            None => Some(format!("{key} is missing")),
+        }
+    })
+}
+
+/// Works out the intervals: of parents before those of their children.
+fn settle_intervals(lineages: &mut [LineageListing], bases: &[(Vec<Run>, Vec<BaseAt>, Lsn)]) {
+    let mut settled: BTreeSet<LineageId> = BTreeSet::new();
+    loop {
+        let due = lineages.iter().position(|lineage| {
+            // A parent that is not there, or is among its own ancestors, gives nothing to begin with.
+            let waits = |parent: LineageId| {
+                !settled.contains(&parent) && lineages.iter().any(|other| other.lineage == parent)
+            };
+            !settled.contains(&lineage.lineage) && !lineage.parent.is_some_and(|(parent, _)| waits(parent))
+        });
+        let Some(at) = due.or_else(|| lineages.iter().position(|other| !settled.contains(&other.lineage)))
+        else {
+            return;
+        };
+        let (runs, snapshots, first_lsn) = &bases[at];
+        let mut all = snapshots.clone();
+        if *first_lsn == Lsn::FIRST && lineages[at].parent.is_none() {
+            all.push(BaseAt { lsn: Lsn::ZERO, time_ms: 0, replay_from: Lsn::FIRST });
+        }
+        if let Some((parent, fork)) = lineages[at].parent {
+            let of_parent = lineages.iter().find(|other| other.lineage == parent);
+            let within = |interval: &&Interval| (interval.first..=interval.last).contains(&fork);
+            if let Some(interval) = of_parent.and_then(|parent| parent.intervals.iter().find(within)) {
+                all.push(BaseAt { lsn: fork, time_ms: interval.last_time_ms, replay_from: fork.next() });
+            }
+        }
+        lineages[at].intervals = intervals(runs, &all);
+        settled.insert(lineages[at].lineage);
+    }
+}
+
+/// The intervals that bases and runs make, joined where they touch.
+fn intervals(runs: &[Run], bases: &[BaseAt]) -> Vec<Interval> {
+    let mut found: Vec<Interval> = Vec::new();
+    for base in bases {
+        let holding = |lsn: Lsn| runs.iter().find(|run| (run.first..=run.last).contains(&lsn));
+        let needs_log = base.replay_from <= base.lsn;
+        let before = holding(base.replay_from).filter(|run| run.last >= base.lsn);
+        if needs_log && before.is_none() {
+            continue;
+        }
+        let behind = holding(base.lsn.next());
+        let (last, last_time_ms) = match behind {
+            Some(run) => (run.last, run.last_time_ms),
+            None => (base.lsn, base.time_ms),
+        };
+        let at_first = base.lsn == Lsn::ZERO;
+        let (first, first_time_ms) = match behind {
+            Some(run) if at_first => (run.first, run.first_time_ms),
+            _ if at_first => continue,
+            _ => (base.lsn, base.time_ms),
+        };
+        found.push(Interval { first, last, first_time_ms, last_time_ms });
+    }
+    found.sort_by_key(|interval| (interval.first, interval.last));
+    let mut joined: Vec<Interval> = Vec::new();
+    for interval in found {
+        match joined.last_mut() {
+            Some(before) if interval.first <= before.last.next() => {
+                if interval.last > before.last {
+                    (before.last, before.last_time_ms) = (interval.last, interval.last_time_ms);
+                }
+            }
+            _ => joined.push(interval),
+        }
+    }
+    joined
+}

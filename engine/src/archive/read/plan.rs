@@ -1,0 +1,135 @@
+//! What a point in time is restored from: a snapshot, or the beginning of the history.
+//!
+//! The newest snapshot at or before the point is the nearest; when it is damaged the next older one does as well, with
+//! more log behind it, and what was found is told.
+
+use logwood_base::{
+    ArchiveDamage, Error, Generation, LineageId, LogId, LogPosition, Lsn, Result, SegmentNo, Term,
+};
+use logwood_btree::store::Manifest;
+
+use super::history::{History, newest};
+use super::{Archive, Point};
+use crate::archive::layout::{parse_lsn, snapshot_key, snapshot_prefix};
+use crate::archive::object::{Kind, Owner, SnapshotObject};
+use crate::archive::store::Client;
+use crate::state::EngineState;
+
+/// Looks for what a point is restored from.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) history: History,
+    point: Point,
+    /// Snapshots that were not looked at yet, by stretch and LSN: the newest is last.
+    snapshots: Vec<(Lsn, usize)>,
+    /// Whether the whole history is there, from entry 1 on.
+    from_first: bool,
+    /// What kept better choices from being made.
+    pub(crate) passed_over: Vec<Error>,
+}
+
+/// A state to begin with.
+#[derive(Clone, Debug)]
+pub(crate) struct Base {
+    /// The object; `None` for the empty database before entry 1.
+    pub(crate) snapshot: Option<SnapshotObject>,
+    pub(crate) trees: Manifest,
+    /// Term of the entry before `replay_from`.
+    pub(crate) term: Term,
+}
+
+impl Plan {
+    pub(crate) fn new(archive: &Archive, lineage: Option<LineageId>, point: Point) -> Result<Self> {
+        if point == Point::Lsn(Lsn::ZERO) {
+            return Err(Error::InvalidArgument("entries are numbered from lsn 1 on".to_owned()));
+        }
+        let lineage = match lineage {
+            Some(lineage) => lineage,
+            None => newest(archive)?.lineage,
+        };
+        let history = History::of(&archive.client, lineage)?;
+        let mut snapshots = Vec::new();
+        for (at, stretch) in history.stretches.iter().enumerate() {
+            let last = match point {
+                Point::Lsn(lsn) => lsn.min(stretch.last),
+                _ => stretch.last,
+            };
+            let listed = snapshots_of(&archive.client, stretch.lineage())?;
+            snapshots.extend(listed.into_iter().filter(|lsn| *lsn <= last).map(|lsn| (lsn, at)));
+        }
+        snapshots.sort_unstable();
+        let first = &history.stretches[0].start;
+        let from_first = first.first_lsn == Lsn::FIRST && first.parent.is_none();
+        Ok(Self { history, point, snapshots, from_first, passed_over: Vec::new() })
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.history.owner()
+    }
+
+    /// The next best state to begin with.
+    ///
+    /// # Errors
+    /// When there is none left: the first damage that was in the way, or `NotFound`; `ArchiveUnavailable`.
+    pub(crate) fn next_base(&mut self, client: &Client) -> Result<Base> {
+        while let Some((lsn, at)) = self.snapshots.pop() {
+            let owner = self.history.stretches[at].owner();
+            let key = snapshot_key(owner.lineage, lsn);
+            match client.require(&key, Kind::Snapshot, |key, bytes| owned_snapshot(owner, key, bytes)) {
+                Ok(snapshot) if matches!(self.point, Point::TimeMs(time) if snapshot.time_ms > time) => {}
+                Ok(snapshot) => {
+                    let (trees, term) = (snapshot.trees.clone(), snapshot.base_term);
+                    return Ok(Base { snapshot: Some(snapshot), trees, term });
+                }
+                Err(error @ Error::ArchiveCorrupt(_)) => self.passed_over.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        if std::mem::take(&mut self.from_first) {
+            let trees = Manifest {
+                generation: Generation(1),
+                database: self.owner().database,
+                log: LogId(0),
+                checkpoint_lsn: Lsn::ZERO,
+                replay_from: Lsn::FIRST,
+                log_durable_end: LogPosition::ZERO,
+                next_segment: SegmentNo(1),
+                engine_state: EngineState::new().encode(),
+                trees: Vec::new(),
+                segments: Vec::new(),
+            };
+            return Ok(Base { snapshot: None, trees, term: Term::NONE });
+        }
+        if self.passed_over.is_empty() {
+            let name = format!("{}: no snapshot is old enough, and the log does not begin at 1", self.point);
+            return Err(Error::NotFound { what: "restorable point", name });
+        }
+        Err(self.passed_over.remove(0))
+    }
+}
+
+impl std::fmt::Display for Point {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Latest => f.write_str("the latest entry"),
+            Self::Lsn(lsn) => write!(f, "lsn {lsn}"),
+            Self::TimeMs(time) => write!(f, "{time} ms after 1970"),
+        }
+    }
+}
+
+/// The LSNs of a lineage's snapshots, ascending, as a listing has them.
+pub(crate) fn snapshots_of(client: &Client, lineage: LineageId) -> Result<Vec<Lsn>> {
+    let objects = client.list(&snapshot_prefix(lineage))?;
+    Ok(objects.iter().filter_map(|object| parse_lsn(&object.key)).collect())
+}
+
+/// Reads a snapshot that must belong to `owner`.
+pub(crate) fn owned_snapshot(owner: Owner, key: &str, bytes: &[u8]) -> Result<SnapshotObject> {
+    let (snapshot, _) = SnapshotObject::decode(key, bytes)?;
+    if snapshot.owner == owner {
+        return Ok(snapshot);
+    }
+    let (expected, found) = (owner.database, snapshot.owner.database);
+    Err(ArchiveDamage::new(key, "snapshot's database", expected, found).into())
+}

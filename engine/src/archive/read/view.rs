@@ -1,0 +1,157 @@
+//! A database as of one point, read from its archive without restoring it whole.
+//!
+//! The directory that the caller gives holds two things:
+//!
+//! ```text
+//! DIR/cache/{sha256}     page segments that were read; they stay, and serve every later view
+//! DIR/at/                a database directory made anew by every opening: manifest and log, and no page segments
+//! ```
+//!
+//! The log suffix behind the snapshot is fetched and replayed when the view is opened, as recovery replays it; pages are
+//! fetched as reading comes to them. Reading one record takes as many page segments as the tree is deep, at most; reading
+//! it again takes none.
+
+use std::path::Path;
+
+use logwood_base::disk::{DirLock, Disk, create_dir_all};
+use logwood_base::sync::Arc;
+use logwood_base::{Environment, Error, LineageId, Lsn, Result};
+
+use super::lazy_disk::LazyDisk;
+use super::{Archive, Point};
+use crate::archive::restore::{Holds, Restore, RestoreOptions, RestoreReport};
+use crate::directory::Layout;
+use crate::seed::{self, OriginKind, Seed};
+use crate::{Database, Keyspace, Options, Snapshot};
+
+const CACHE_NAME: &str = "cache";
+const AT_NAME: &str = "at";
+
+/// A database as of one point of its archive, for reading. Writes to its keyspaces answer `InvalidArgument`.
+#[derive(Debug)]
+pub struct ArchivedDatabase {
+    database: Database,
+    report: RestoreReport,
+    _holds: Holds,
+    _lock: Box<dyn DirLock>,
+}
+
+impl ArchivedDatabase {
+    /// The last entry that is in it.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.report.lsn
+    }
+
+    /// When that was committed, in milliseconds since 1970.
+    #[must_use]
+    pub fn time_ms(&self) -> u64 {
+        self.report.time_ms
+    }
+
+    /// What was damaged in the archive and could be done without.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.report.notes
+    }
+
+    /// A keyspace.
+    ///
+    /// # Errors
+    /// `NotFound`. Reading answers `ArchiveUnavailable` or `ArchiveCorrupt` when a page cannot be fetched.
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        self.database.keyspace(name)
+    }
+
+    /// The names of the keyspaces, sorted.
+    #[must_use]
+    pub fn keyspaces(&self) -> Vec<String> {
+        self.database.keyspaces()
+    }
+
+    /// All of it, to read several things of one moment. Its own LSN may be a little greater than [`Self::lsn`]: large
+    /// transactions that had not ended there are ended without effect.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.database.snapshot()
+    }
+
+    /// Gives up the directory.
+    ///
+    /// # Errors
+    /// `Poisoned` when something failed meanwhile.
+    pub fn close(&self) -> Result<()> {
+        self.database.close()
+    }
+
+    pub(crate) fn restored(&self) -> &RestoreReport {
+        &self.report
+    }
+}
+
+impl Archive {
+    /// Opens a database as of a point, for reading. What is fetched is kept in `directory`, which is made if it does not
+    /// exist, and is used by one view at a time; nothing in it is needed when the view is gone. `lineage`: `None` for the
+    /// one that was written to last.
+    ///
+    /// # Errors
+    /// As [`Archive::restore`], but for pages, which are missed when they are read.
+    pub fn open_at(
+        &self,
+        directory: impl AsRef<Path>,
+        point: Point,
+        lineage: Option<LineageId>,
+        options: Options,
+    ) -> Result<ArchivedDatabase> {
+        let options = RestoreOptions::new().point(point).database(options);
+        let options = match lineage {
+            Some(lineage) => options.lineage(lineage),
+            None => options,
+        };
+        options.check_database()?;
+        self.view(directory.as_ref(), &options)
+    }
+
+    pub(crate) fn view(&self, directory: &Path, options: &RestoreOptions) -> Result<ArchivedDatabase> {
+        let disk = &self.environment.disk;
+        create_dir_all(&**disk, directory)?;
+        let lock = disk.lock(directory)?;
+        let (at, cache) = (directory.join(AT_NAME), directory.join(CACHE_NAME));
+        remove_tree(&**disk, &at)?;
+        disk.create_dir(&cache)?;
+
+        let mut restore = Restore::begin(self, options)?;
+        let seed = Seed::begin(&self.environment, &at, OriginKind::Restore, restore.database())?;
+        let source = restore.next_source()?;
+        let trees = &source.base.trees;
+        let log = restore.write_log(&seed, &source.base)?;
+        seed.write_manifest(trees, &log)?;
+        seed.commit(&restore.origin(&log))?;
+        let layout = Layout::new(&at);
+        // Nobody writes to it: it need not part from what it is a copy of.
+        seed::forget_origin(&**disk, &layout)?;
+
+        let lazy =
+            LazyDisk::new(Arc::clone(disk), self.client.clone(), layout.pages(), cache, &trees.segments);
+        let environment = Environment { disk: Arc::new(lazy), ..self.environment.clone() };
+        let database = Options { create: false, ..options.database_options() };
+        let database = Database::open(&at, database.environment(environment).background(false))?;
+        database.refuse_writes();
+        let report = restore.into_report();
+        Ok(ArchivedDatabase { database, report, _holds: source.holds, _lock: lock })
+    }
+}
+
+/// Removes a directory with all it holds, if it is there.
+pub(crate) fn remove_tree(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let entries = match disk.list(path) {
+        Ok(entries) => entries,
+        Err(Error::NotFound { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let inner = path.join(entry.name);
+        if entry.is_dir { remove_tree(disk, &inner)? } else { disk.remove(&inner)? }
+    }
+    disk.remove_dir(path)
+}

@@ -1,0 +1,467 @@
+//! Restoring a database from an archive into a new directory.
+//!
+//! 1. Find the history and the newest snapshot at or before the point ([`plan`](super::read::plan)).
+//! 2. Place holds, so that retention spares what is needed from here on.
+//! 3. Fill the directory ([`crate::seed`]): page segments, several at a time, each proven by its SHA-256; then the
+//!    entries from the snapshot's `replay_from` up to the point, each object proven by its hash and its place in the
+//!    chain, as a fresh log; then the manifest.
+//! 4. Read everything back, and compare count and digest of each keyspace, computed from the records, with those that
+//!    the snapshot carries.
+//! 5. Note the parent and the fork in `DIR/LINEAGE`, for whoever archives the restored database, and put everything into
+//!    its place.
+//!
+//! The first open that can write appends an entry in a term of its own: see `docs/format/seed.md`. What is restored in
+//! part is another database, with its own identity and entries from 1 on: see [`partial`].
+//!
+//! # Crash story
+//! A crash in steps 1–4 leaves `DIR/seed/`, which nobody opens (`WrongKind`). The same call goes on with it: page segments
+//! that have their names are whole and are not fetched again; the log is written anew. A call for another point does the
+//! same, and throws away what that point does not need. In step 5 `LINEAGE` comes first: it names the log that it belongs
+//! to, so that without that log it means nothing. What follows is the seed's.
+//! Holds of a restore that crashed are ignored after a week.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use logwood_base::digest::Digest;
+use logwood_base::{
+    ArchiveDamage, DatabaseId, Environment, Error, KeyspaceId, LineageId, LogId, Lsn, Result,
+};
+
+use super::layout::snapshot_key;
+use super::lineage::LocalLineage;
+use super::object::{Parent, SnapshotObject};
+use super::read::ahead::Ahead;
+use super::read::entries::{Entries, Reached};
+use super::read::plan::{Base, Plan};
+use super::read::{Archive, Point};
+use crate::Options;
+use crate::seed::log::SeededLog;
+use crate::seed::{Origin, OriginKind, Seed};
+use crate::state::EngineState;
+
+mod hold;
+mod partial;
+#[cfg(test)]
+mod tests;
+
+pub(super) use hold::Holds;
+
+/// What a restore is at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RestoreStep {
+    /// Page segments are fetched: `done` and `total` are bytes.
+    Pages,
+    /// Entries are fetched and written: `done` is an LSN, `total` the last one wanted, or 0 when that is not known.
+    Entries,
+    /// What was restored is read back: bytes.
+    Verify,
+    /// Records of a range are written: `done` counts them, `total` is how many there are.
+    Records,
+}
+
+/// How far a restore has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RestoreProgress {
+    /// The step at work.
+    pub step: RestoreStep,
+    /// What is done of it, in the unit of the step.
+    pub done: u64,
+    /// What it has in all; 0 when not known.
+    pub total: u64,
+}
+
+/// Told about a restore while it runs.
+type Callback = Arc<dyn Fn(RestoreProgress) + Send + Sync>;
+
+/// What is restored, and how. Built by its setters, which can be chained.
+///
+/// ```
+/// use logwood::archive::{Point, RestoreOptions};
+/// use logwood::Lsn;
+/// let options = RestoreOptions::new().point(Point::Lsn(Lsn(4711))).keyspace("orders").range(Some(b"2026-"), None);
+/// # let _ = options;
+/// ```
+#[derive(Clone)]
+pub struct RestoreOptions {
+    point: Point,
+    lineage: Option<LineageId>,
+    keyspace: Option<String>,
+    from: Option<Vec<u8>>,
+    to: Option<Vec<u8>>,
+    verify: bool,
+    database: Options,
+    progress: Option<Callback>,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        Self {
+            point: Point::Latest,
+            lineage: None,
+            keyspace: None,
+            from: None,
+            to: None,
+            verify: true,
+            database: Options::new(),
+            progress: None,
+        }
+    }
+}
+
+impl RestoreOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The point to restore. Default: [`Point::Latest`].
+    #[must_use]
+    pub fn point(mut self, point: Point) -> Self {
+        self.point = point;
+        self
+    }
+
+    /// The history to restore. Default: the lineage that was written to last.
+    #[must_use]
+    pub fn lineage(mut self, lineage: LineageId) -> Self {
+        self.lineage = Some(lineage);
+        self
+    }
+
+    /// Restores this keyspace alone, as a new database. Default: all of them.
+    #[must_use]
+    pub fn keyspace(mut self, name: &str) -> Self {
+        self.keyspace = Some(name.to_owned());
+        self
+    }
+
+    /// Restores the keys from `from` up to, and without, `to` alone; needs a keyspace. Default: all of them.
+    #[must_use]
+    pub fn range(mut self, from: Option<&[u8]>, to: Option<&[u8]>) -> Self {
+        (self.from, self.to) = (from.map(<[u8]>::to_vec), to.map(<[u8]>::to_vec));
+        self
+    }
+
+    /// Whether everything is read back, and its counts and digests are computed from the records and compared with those
+    /// of the snapshot. Default: true. Without, what was fetched is proven by hashes alone.
+    #[must_use]
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// What the restored directory is written with: sizes of log segments, bounds of entries. Default: the defaults.
+    #[must_use]
+    pub fn database(mut self, options: Options) -> Self {
+        self.database = options;
+        self
+    }
+
+    /// Told how far it has come. Default: nobody.
+    #[must_use]
+    pub fn progress(mut self, callback: impl Fn(RestoreProgress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(callback));
+        self
+    }
+
+    pub(super) fn check_database(&self) -> Result<()> {
+        self.database.check()
+    }
+
+    pub(super) fn database_options(&self) -> Options {
+        self.database.clone()
+    }
+
+    fn report(&self, step: RestoreStep, done: u64, total: u64) {
+        if let Some(progress) = &self.progress {
+            progress(RestoreProgress { step, done, total });
+        }
+    }
+}
+
+impl fmt::Debug for RestoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RestoreOptions")
+            .field("point", &self.point)
+            .field("lineage", &self.lineage)
+            .field("keyspace", &self.keyspace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was restored, and what it took.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RestoreReport {
+    /// The database: the archived one's, or a new one's when a part was restored.
+    pub database: DatabaseId,
+    /// The history that was restored.
+    pub lineage: LineageId,
+    /// The lineage in which the restored point lies: the same, or one that it came from.
+    pub parent: LineageId,
+    /// The last archived entry that is in it.
+    pub lsn: Lsn,
+    /// When that was committed, in milliseconds since 1970; 0 when there is none.
+    pub time_ms: u64,
+    /// The snapshot that was begun with; `None` when everything came from the log.
+    pub snapshot: Option<Lsn>,
+    /// Entries behind the snapshot.
+    pub entries: u64,
+    /// Page segments that were fetched.
+    pub segments_fetched: u64,
+    /// Page segments that were there, from an attempt that was not finished.
+    pub segments_kept: u64,
+    /// Bytes of all page segments.
+    pub bytes: u64,
+    /// Count and digest of each keyspace, computed from the records in the restored directory, as of the snapshot; for a
+    /// part, of what was restored. Empty when it was not verified, or begun without a snapshot.
+    pub keyspaces: Vec<(String, Digest)>,
+    /// What was damaged and could be done without.
+    pub notes: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Archive {
+    /// Restores a database into a directory that does not exist, is empty, or holds what an earlier attempt left.
+    ///
+    /// # Errors
+    /// - `ArchiveCorrupt`: an object that is needed is damaged or missing; it names the key and the entries.
+    /// - `NotFound`: the archive does not hold the point, the lineage or the keyspace.
+    /// - `ArchiveUnavailable`, `DiskFull`, `Io`: the same call goes on where this one stopped.
+    /// - `AlreadyExists`, `AlreadyOpen`, `InvalidArgument`: for the directory. Nothing was changed.
+    /// - `UnsupportedFormat`: archived by a newer version.
+    pub fn restore(&self, to: impl AsRef<Path>, options: &RestoreOptions) -> Result<RestoreReport> {
+        options.check_database()?;
+        match &options.keyspace {
+            Some(keyspace) => partial::restore(self, to.as_ref(), keyspace, options),
+            None if options.from.is_some() || options.to.is_some() => {
+                Err(Error::InvalidArgument("a range of keys needs a keyspace".to_owned()))
+            }
+            None => Restore::begin(self, options)?.run(to.as_ref()),
+        }
+    }
+}
+
+/// A restore at work. The view of one point fills its directory by the same steps.
+pub(super) struct Restore<'a> {
+    archive: &'a Archive,
+    options: &'a RestoreOptions,
+    plan: Plan,
+    report: RestoreReport,
+    started: Duration,
+}
+
+/// What a directory is filled from.
+pub(super) struct Source {
+    pub(super) base: Base,
+    pub(super) holds: Holds,
+}
+
+impl<'a> Restore<'a> {
+    pub(super) fn begin(archive: &'a Archive, options: &'a RestoreOptions) -> Result<Self> {
+        let started = archive.environment.clock.monotonic();
+        let plan = Plan::new(archive, options.lineage, options.point)?;
+        let owner = plan.owner();
+        let report = RestoreReport {
+            database: owner.database,
+            lineage: owner.lineage,
+            parent: owner.lineage,
+            lsn: Lsn::ZERO,
+            time_ms: 0,
+            snapshot: None,
+            entries: 0,
+            segments_fetched: 0,
+            segments_kept: 0,
+            bytes: 0,
+            keyspaces: Vec::new(),
+            notes: Vec::new(),
+            took: Duration::ZERO,
+        };
+        Ok(Self { archive, options, plan, report, started })
+    }
+
+    pub(super) fn database(&self) -> DatabaseId {
+        self.report.database
+    }
+
+    fn run(mut self, to: &Path) -> Result<RestoreReport> {
+        let environment = &self.archive.environment;
+        let seed = Arc::new(Seed::begin(environment, to, OriginKind::Restore, self.report.database)?);
+        let (source, log) = loop {
+            let source = self.next_source()?;
+            // A page that is damaged takes its snapshot; an older one needs other pages.
+            match self.fetch_pages(&seed, &source.base) {
+                Err(error @ Error::ArchiveCorrupt(_)) => self.plan.passed_over.push(error),
+                fetched => {
+                    fetched?;
+                    let log = self.write_log(&seed, &source.base)?;
+                    break (source, log);
+                }
+            }
+        };
+        seed.write_manifest(&source.base.trees, &log)?;
+        if self.options.verify {
+            self.verify(&seed, &source.base)?;
+        }
+        drop(source.holds);
+        self.note_parent(environment, to, log.id)?;
+        let seed =
+            Arc::into_inner(seed).ok_or_else(|| Error::Internal("a helper outlived its work".to_owned()))?;
+        seed.commit(&self.origin(&log))?;
+        self.report.took = self.archive.elapsed(self.started);
+        tracing::info!(to = %to.display(), lsn = %self.report.lsn, took = ?self.report.took, "database is restored");
+        Ok(self.report)
+    }
+
+    /// The next best snapshot, held.
+    pub(super) fn next_source(&mut self) -> Result<Source> {
+        let base = self.plan.next_base(&self.archive.client)?;
+        let holds = Holds::place(self.archive, &self.plan.history, &base)?;
+        self.report.notes = self.plan.passed_over.iter().map(ToString::to_string).collect();
+        self.report.notes.extend(holds.note());
+        self.report.snapshot = base.snapshot.as_ref().map(SnapshotObject::lsn);
+        Ok(Source { base, holds })
+    }
+
+    /// Fetches the page segments that are not there yet.
+    fn fetch_pages(&mut self, seed: &Arc<Seed>, base: &Base) -> Result<()> {
+        let segments = Arc::new(base.trees.segments.clone());
+        let total = segments.iter().map(|segment| u64::from(segment.bytes)).sum();
+        (self.report.bytes, self.report.segments_kept, self.report.segments_fetched) = (total, 0, 0);
+        let (client, work, list) = (self.archive.client.clone(), Arc::clone(seed), Arc::clone(&segments));
+        // Each job also writes: so that several are at the disk, too, and no body waits in memory.
+        let mut fetched =
+            Ahead::new(&self.archive.environment, self.archive.fetching(), segments.len(), move |at| {
+                let segment = &list[at];
+                if work.has_segment(segment)? {
+                    return Ok(true);
+                }
+                let body = client.page(&segment.hash, segment.bytes)?;
+                let mut writer = work.write_segment(segment)?;
+                writer.write(&body)?;
+                writer.finish()?;
+                Ok::<bool, Error>(false)
+            })?;
+        let mut done = 0;
+        for segment in segments.iter() {
+            let Some(kept) = fetched.take() else { break };
+            if kept? {
+                self.report.segments_kept += 1;
+            } else {
+                self.report.segments_fetched += 1;
+            }
+            done += u64::from(segment.bytes);
+            self.options.report(RestoreStep::Pages, done, total);
+        }
+        Ok(())
+    }
+
+    /// Writes the entries behind the base, up to the point.
+    pub(super) fn write_log(&mut self, seed: &Seed, base: &Base) -> Result<SeededLog> {
+        let trees = &base.trees;
+        let options = self.options;
+        let wanted = match options.point {
+            Point::Lsn(lsn) => lsn.get(),
+            _ => 0,
+        };
+        let progress = Box::new(move |lsn: Lsn| options.report(RestoreStep::Entries, lsn.get(), wanted));
+        let mut entries =
+            Entries::new(self.archive, &self.plan.history, trees.replay_from, options.point, progress)?;
+        let before = trees.replay_from.previous();
+        let log =
+            seed.write_log(&options.database, self.report.database, (before, base.term), &mut entries)?;
+        let reached = entries.reached();
+        drop(entries);
+        self.check_reach(base, reached)?;
+        self.report.entries = log.entries;
+        Ok(log)
+    }
+
+    /// Refuses a log that ends before the snapshot, or before the point.
+    fn check_reach(&mut self, base: &Base, reached: Option<Reached>) -> Result<()> {
+        let at = base.trees.checkpoint_lsn;
+        let last = reached.map_or(base.trees.replay_from.previous(), |reached| reached.lsn);
+        if last < at {
+            let history = &self.plan.history;
+            let lineage = history.stretches[history.stretch_of(last.next())].lineage();
+            return Err(super::chain::hole(lineage, last.next(), at.next()).into());
+        }
+        if let Point::Lsn(wanted) = self.options.point
+            && last < wanted
+        {
+            let name = format!("lsn {wanted}: the archive ends at lsn {last}");
+            return Err(Error::NotFound { what: "archived entry", name });
+        }
+        if last == Lsn::ZERO {
+            let name = format!("{}: it lies before the first entry", self.options.point);
+            return Err(Error::NotFound { what: "archived entry", name });
+        }
+        let of_snapshot = base.snapshot.as_ref().map_or(0, |snapshot| snapshot.time_ms);
+        let history = &self.plan.history;
+        self.report.parent = history.stretches[history.stretch_of(last)].lineage();
+        self.report.lsn = last;
+        self.report.time_ms = reached.map_or(of_snapshot, |reached| reached.time_ms);
+        Ok(())
+    }
+
+    /// Reads everything back, and compares it with what the snapshot says of itself.
+    fn verify(&mut self, seed: &Seed, base: &Base) -> Result<()> {
+        let options = self.options;
+        let found =
+            seed.verify(&mut |now| options.report(RestoreStep::Verify, now.bytes_done, now.bytes_total))?;
+        let Some(snapshot) = &base.snapshot else { return Ok(()) };
+        check_digests(snapshot, &found)?;
+        let state = EngineState::decode(&base.trees.engine_state, Path::new(&snapshot.key()))?;
+        let name = |id: KeyspaceId| state.keyspaces.iter().find(|(known, _)| *known == id);
+        let named = found.into_iter().filter_map(|(id, digest)| Some((name(id)?.1.clone(), digest)));
+        self.report.keyspaces = named.collect();
+        Ok(())
+    }
+
+    /// Tells the restored directory whose child its next lineage is.
+    fn note_parent(&self, environment: &Environment, to: &Path, log: LogId) -> Result<()> {
+        let parent = Parent { lineage: self.report.parent, fork_lsn: self.report.lsn };
+        let note = LocalLineage {
+            database: self.report.database,
+            log,
+            lineage: None,
+            parent: Some(parent),
+            confirmed: None,
+        };
+        note.write(&*environment.disk, to)
+    }
+
+    pub(super) fn origin(&self, log: &SeededLog) -> Origin {
+        let mut origin = Origin::new(OriginKind::Restore, self.report.database, LogId(0));
+        (origin.log, origin.lsn, origin.time_ms) = (log.id, self.report.lsn, self.report.time_ms);
+        origin
+    }
+
+    pub(super) fn into_report(self) -> RestoreReport {
+        self.report
+    }
+}
+
+/// Compares counts and digests that were computed from records with those that a snapshot carries.
+fn check_digests(snapshot: &SnapshotObject, found: &[(KeyspaceId, Digest)]) -> Result<()> {
+    for stated in &snapshot.digests {
+        let Some(expected) = stated.digest else { continue };
+        let there =
+            found.iter().find(|(keyspace, _)| *keyspace == stated.keyspace).map(|(_, digest)| *digest);
+        if there != Some(expected) {
+            let key = snapshot_key(snapshot.owner.lineage, snapshot.lsn());
+            let check = "count and digest of a keyspace";
+            let (expected, found) =
+                (format!("{expected:?}"), format!("keyspace {}: {there:?}", stated.keyspace));
+            return Err(ArchiveDamage::new(&key, check, expected, found).into());
+        }
+    }
+    Ok(())
+}

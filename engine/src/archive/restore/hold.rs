@@ -1,0 +1,89 @@
+//! Keeping retention away from what a restore reads: rows a, b and d of the table in `docs/format/archive.md`.
+//!
+//! A restore may run with credentials that cannot write. Then there is no hold, and what retention takes away meanwhile
+//! is missed by name: the restore fails, and nothing else does.
+
+use logwood_base::{Error, Result};
+
+use crate::archive::chain;
+use crate::archive::layout::{RETENTION_KEY, hold_key};
+use crate::archive::object::{Hold, Kind, LSN_MAX, RetentionRun, SnapshotObject};
+use crate::archive::read::Archive;
+use crate::archive::read::history::History;
+use crate::archive::read::plan::Base;
+use crate::archive::store::{Client, Put};
+
+/// Holds, taken back when dropped.
+#[derive(Debug)]
+pub(crate) struct Holds {
+    client: Client,
+    keys: Vec<String>,
+    refused: Option<Error>,
+}
+
+impl Holds {
+    /// Holds a snapshot, its pages and the log from its `replay_from` on, in every lineage of the history.
+    pub(super) fn place(archive: &Archive, history: &History, base: &Base) -> Result<Self> {
+        let client = archive.client.clone();
+        let mut holds = Self { client, keys: Vec::new(), refused: None };
+        let from = base.trees.replay_from;
+        let at = history.stretch_of(from);
+        for stretch in &history.stretches[at..] {
+            // The object that holds `from` may begin before it.
+            let listed = chain::listed(&holds.client, stretch.lineage())?;
+            let first =
+                listed.range(..=from).next_back().map_or(stretch.start.first_lsn, |(first, _)| *first);
+            let is_of = |snapshot: &&SnapshotObject| snapshot.owner.lineage == stretch.lineage();
+            let snapshot = base.snapshot.as_ref().filter(is_of);
+            let hold = Hold {
+                lineage: stretch.lineage(),
+                placed_ms: archive.environment.clock.wall_ms(),
+                log: Some((first, stretch.last.min(LSN_MAX).max(first))),
+                snapshot: snapshot.map(SnapshotObject::lsn),
+                pages: snapshot
+                    .map_or(Vec::new(), |_| base.trees.segments.iter().map(|page| page.hash).collect()),
+            };
+            let key = hold_key(archive.environment.random.u64().into());
+            match holds.client.put_new(&key, &hold.encode().bytes) {
+                // Also when an attempt took effect and was answered with an error.
+                Ok(Put::Created | Put::Exists) => holds.keys.push(key),
+                Err(refused @ (Error::ArchiveUnavailable { .. } | Error::Io { .. })) => {
+                    holds.refused = Some(refused);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+            holds.check(&hold)?;
+        }
+        Ok(holds)
+    }
+
+    /// Looks whether retention is just taking away what is held.
+    fn check(&self, hold: &Hold) -> Result<()> {
+        let run = self.client.fetch(RETENTION_KEY, Kind::Retention, RetentionRun::decode)?;
+        match run {
+            Some(run) if hold.needs_any_of(&run.condemned) => Err(Error::ArchiveUnavailable {
+                operation: "hold",
+                key: RETENTION_KEY.to_owned(),
+                cause: "a retention run is deleting what would be restored: try again when it has ended"
+                    .to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What to tell of it.
+    pub(super) fn note(&self) -> Option<String> {
+        let refused = self.refused.as_ref()?;
+        Some(format!("retention is not kept away, for the archive takes no hold: {refused}"))
+    }
+}
+
+impl Drop for Holds {
+    fn drop(&mut self) {
+        for key in &self.keys {
+            // One that stays is ignored after a week.
+            let _ = self.client.delete(key);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Restoring: points, histories, damage, crashes.
+
+mod crashes;
+mod damage;
+mod histories;
+mod parts;
+mod points;
+mod spoiled;
+mod world;

@@ -1,0 +1,90 @@
+//! One keyspace, one range, one look: without restoring everything.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::spoiled::{Spoil, Spoiled};
+use super::world::{TO, World, client, options};
+use crate::archive::{Archive, Point};
+use crate::tests::checks::read_all;
+use crate::{Database, Error, Lsn};
+
+#[test]
+fn one_keyspace_and_one_range_become_databases_of_their_own() {
+    let world = World::filled(31);
+    let lsn = Lsn(world.last().get() - 10);
+    let state = world.state_at(lsn).clone();
+    let (name, records) = state.iter().max_by_key(|(_, records)| records.len()).unwrap();
+    assert!(records.len() > 20);
+    let (from, to) = (records.keys().nth(5).unwrap().clone(), records.keys().nth(15).unwrap().clone());
+    let ranges =
+        [(None, None), (Some(&from[..]), None), (None, Some(&to[..])), (Some(&from[..]), Some(&to[..]))];
+    for (from, to) in ranges {
+        let wanted = world.restore_options().point(Point::Lsn(lsn)).keyspace(name).range(from, to);
+        let report = world.archive().restore(TO, &wanted).unwrap();
+        assert_eq!(report.lsn, lsn);
+        assert_ne!(report.database, world.db.id(), "another database");
+        let db = Database::open(TO, options(&world.environment)).unwrap();
+        let mut expected = records.clone();
+        expected
+            .retain(|key, _| from.is_none_or(|from| &key[..] >= from) && to.is_none_or(|to| &key[..] < to));
+        assert_eq!(read_all(&db).unwrap(), [(name.clone(), expected)].into());
+        db.keyspace(name).unwrap().put(b"it", b"can be written to").unwrap();
+        db.close().unwrap();
+        world.forget_restored();
+    }
+    let nothing = world.restore_options().keyspace("nothing");
+    assert!(matches!(world.archive().restore(TO, &nothing).unwrap_err(), Error::NotFound { .. }));
+    let no_keyspace = world.restore_options().range(Some(b"a"), None);
+    assert!(matches!(world.archive().restore(TO, &no_keyspace).unwrap_err(), Error::InvalidArgument(_)));
+}
+
+#[test]
+fn a_view_shows_one_point_fetches_what_it_reads_and_takes_no_writes() {
+    let world = World::filled(32);
+    for lsn in (1..=world.last().get()).step_by(11).map(Lsn) {
+        let view =
+            world.archive().open_at("view", Point::Lsn(lsn), None, options(&world.environment)).unwrap();
+        assert_eq!(view.lsn(), lsn);
+        let state = world.state_at(lsn);
+        assert_eq!(view.keyspaces(), state.keys().cloned().collect::<Vec<_>>());
+        for (name, records) in state {
+            let ks = view.keyspace(name).unwrap();
+            assert_eq!(ks.count_all().unwrap(), records.len() as u64);
+            for (key, value) in records.iter().step_by(7) {
+                assert_eq!(ks.get(key).unwrap().as_deref(), Some(&value[..]));
+            }
+            assert!(matches!(ks.put(b"a", b"b"), Err(Error::InvalidArgument(_))));
+        }
+        let again = world.archive().open_at("view", Point::Latest, None, options(&world.environment));
+        assert!(matches!(again.unwrap_err(), Error::AlreadyOpen { .. }));
+        view.close().unwrap();
+    }
+}
+
+#[test]
+fn a_view_reads_again_without_fetching_and_names_the_page_that_is_damaged() {
+    let world = World::filled(33);
+    let read = |spoil: fn(&str) -> Option<Spoil>, directory: &str| {
+        let pages = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&pages);
+        let script = move |_, key: &str| {
+            counted.fetch_add(usize::from(key.starts_with("pages/")), Ordering::SeqCst);
+            spoil(key)
+        };
+        let store = Arc::new(Spoiled::new(&world.store, script));
+        let archive =
+            Archive::with_client(client(store, &world.environment, &world.clock), &world.environment);
+        let found = archive
+            .open_at(directory, Point::Latest, None, options(&world.environment))
+            .and_then(|view| view.keyspace("a")?.iter()?.collect::<Result<Vec<_>, Error>>());
+        (found.map(|found| found.len()), pages.load(Ordering::SeqCst))
+    };
+    let records = world.state_at(world.last())["a"].len();
+    let (found, fetched) = read(|_| None, "view");
+    assert!(found.unwrap() == records && fetched > 0);
+    let (found, fetched) = read(|_| None, "view");
+    assert_eq!((found.unwrap(), fetched), (records, 0));
+    let (found, _) = read(|key| key.starts_with("pages/").then_some(Spoil::Flip), "other");
+    assert!(matches!(found.unwrap_err(), Error::ArchiveCorrupt(damage) if damage.key.starts_with("pages/")));
+}

@@ -1,0 +1,139 @@
+//! Any point back: latest, by LSN, by time; over forks and gaps.
+
+use super::world::{TO, World, options};
+use crate::archive::{Point, Store};
+use crate::tests::checks::read_all;
+use crate::{Database, Error, Lsn};
+
+#[test]
+fn latest_and_every_lsn_and_every_time_come_back_as_they_were() {
+    let world = World::filled(1);
+    let report = world.check_restore(Point::Latest, world.last());
+    assert!(
+        report.snapshot.is_some() && report.notes.is_empty() && report.segments_fetched > 0,
+        "{report:?}"
+    );
+    let mut lsns = 0;
+    for lsn in (1..=world.last().get()).step_by(5) {
+        world.check_restore(Point::Lsn(Lsn(lsn)), Lsn(lsn));
+        lsns += 1;
+    }
+    assert!(lsns > 30);
+    for (lsn, (time_ms, _)) in world.states.iter().step_by(9) {
+        // Another commit may bear the same time.
+        let same = world.states.iter().filter(|(_, (time, _))| time == time_ms).map(|(lsn, _)| *lsn).max();
+        assert_eq!(world.check_restore(Point::TimeMs(*time_ms), same.unwrap()).time_ms, *time_ms, "{lsn}");
+    }
+    world.check_restore(Point::TimeMs(u64::MAX), world.last());
+}
+
+#[test]
+fn what_is_not_there_is_said_to_be_so_and_the_directory_stays_free() {
+    let world = World::filled(2);
+    let beyond = world.last().next();
+    for point in [Point::Lsn(beyond), Point::TimeMs(5)] {
+        let error = world.restore(point).unwrap_err();
+        assert!(matches!(error, Error::NotFound { .. }), "{point}: {error}");
+        let open = Database::open(TO, options(&world.environment)).unwrap_err();
+        assert!(matches!(open, Error::WrongKind { .. }), "{open}");
+    }
+    assert!(matches!(world.restore(Point::Lsn(Lsn::ZERO)).unwrap_err(), Error::InvalidArgument(_)));
+    // The next call takes over what is there.
+    world.check_restore(Point::Latest, world.last());
+}
+
+#[test]
+fn nothing_that_stands_is_overwritten_and_nothing_foreign_is_touched() {
+    let world = World::filled(3);
+    world.restore(Point::Latest).unwrap();
+    let error = world.restore(Point::Latest).unwrap_err();
+    assert!(matches!(error, Error::AlreadyExists { .. }), "{error}");
+    world.check_restored(world.last());
+    world.forget_restored();
+
+    logwood_base::disk::create_dir_all(&world.disk, std::path::Path::new(TO)).unwrap();
+    world.disk.write_file(&std::path::Path::new(TO).join("letter"), b"dear");
+    assert!(matches!(world.restore(Point::Latest).unwrap_err(), Error::InvalidArgument(_)));
+    assert!(matches!(
+        world.archive().restore("db", &world.restore_options()),
+        Err(Error::AlreadyOpen { .. })
+    ));
+}
+
+#[test]
+fn restored_written_lost_and_restored_again() {
+    let mut world = World::filled(4);
+    for round in 0..3 {
+        let lsn = Lsn(world.last().get() - world.rng.u64(0..20));
+        assert_eq!(world.lose_and_restore(Point::Lsn(lsn), 100 + round).lsn, lsn);
+        let term = world.db.core().group.last().1;
+        assert!(term.get() > round + 1, "a term of its own");
+        for _ in 0..20 {
+            world.commit();
+        }
+        world.upload();
+        if round == 1 {
+            world.snapshot();
+            world.commit();
+            world.upload();
+        }
+    }
+    let last = world.last();
+    for lsn in (1..=last.get()).step_by(7).chain([last.get()]) {
+        world.check_restore(Point::Lsn(Lsn(lsn)), Lsn(lsn));
+    }
+    assert_eq!(world.archive().newest_lineage().unwrap(), world.chain.owner.lineage);
+    let listing = world.archive().list().unwrap();
+    assert_eq!(listing.lineages.len(), 4);
+    for lineage in &listing.lineages {
+        assert!(lineage.holes.is_empty() && lineage.intervals.len() == 1, "{lineage:?}");
+    }
+    let newest =
+        listing.lineages.iter().find(|lineage| lineage.lineage == world.chain.owner.lineage).unwrap();
+    assert_eq!(newest.intervals[0].last, last);
+}
+
+#[test]
+fn a_gap_is_named_and_everything_around_it_comes_back() {
+    let mut world = World::filled(5);
+    let before = world.chain.next.previous();
+    for _ in 0..20 {
+        world.commit();
+    }
+    // The archiver was away: a snapshot stands in for what it missed.
+    let snapshot = world.snapshot();
+    world.chain.gap(&world.store, snapshot.next(), snapshot);
+    for _ in 0..10 {
+        world.commit();
+    }
+    world.upload();
+    world.check_restore(Point::Lsn(before), before);
+    world.check_restore(Point::Lsn(snapshot), snapshot);
+    world.check_restore(Point::Latest, world.last());
+    let within = snapshot.previous();
+    let error = world.restore(Point::Lsn(within)).unwrap_err();
+    let named = format!("lsn {} to {snapshot}", before.next());
+    assert!(matches!(error, Error::NotFound { .. }) && error.to_string().contains(&named), "{error}");
+    let listing = world.archive().list().unwrap();
+    let lineage = &listing.lineages[0];
+    assert_eq!(lineage.intervals.len(), 2, "{lineage:?}");
+    assert_eq!((lineage.intervals[0].last, lineage.intervals[1].first), (before, snapshot));
+    assert!(lineage.holes[0].is_named_gap);
+    assert_eq!((lineage.holes[0].first, lineage.holes[0].last), (before.next(), snapshot));
+}
+
+#[test]
+fn several_databases_in_one_archive_are_told_apart() {
+    let world = World::filled(6);
+    let other = World::filled(7);
+    for key in other.store.keys() {
+        let _ = world.store.put_new(&key, &other.store.peek(&key).unwrap()).unwrap();
+    }
+    assert!(matches!(world.restore(Point::Latest).unwrap_err(), Error::InvalidArgument(_)));
+    let of_one = world.restore_options().lineage(world.chain.owner.lineage);
+    world.archive().restore(TO, &of_one).unwrap();
+    world.check_restored(world.last());
+    let db = Database::open(TO, options(&world.environment)).unwrap();
+    assert_eq!(db.id(), world.db.id());
+    assert_eq!(&read_all(&db).unwrap(), world.state_at(world.last()));
+}

@@ -1,0 +1,113 @@
+//! A store that answers some requests wrongly.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use logwood_base::sync::Mutex;
+
+use crate::archive::store::{Listed, Memory};
+use crate::archive::{Put, Store};
+use crate::{Error, Result};
+
+/// What is done to an answer.
+#[derive(Clone, Debug)]
+pub(super) enum Spoil {
+    /// An error.
+    Fail,
+    /// One bit is another one.
+    Flip,
+    /// Half of it.
+    Cut,
+    /// Another body.
+    Replace(Vec<u8>),
+    /// As if it was not there.
+    Absent,
+}
+
+pub(super) type Script = dyn FnMut(usize, &str) -> Option<Spoil> + Send;
+
+/// A store in memory whose requests are counted, and spoiled by a script.
+pub(super) struct Spoiled {
+    store: Memory,
+    requests: AtomicUsize,
+    script: Mutex<Box<Script>>,
+}
+
+impl std::fmt::Debug for Spoiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Spoiled")
+    }
+}
+
+impl Spoiled {
+    /// `script` is told the number of each request, from 1 on, and its key.
+    pub(super) fn new(
+        store: &Memory,
+        script: impl FnMut(usize, &str) -> Option<Spoil> + Send + 'static,
+    ) -> Self {
+        Self { store: store.clone(), requests: AtomicUsize::new(0), script: Mutex::new(Box::new(script)) }
+    }
+
+    pub(super) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    fn judge(&self, key: &str) -> Result<Option<Spoil>> {
+        let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
+        match (self.script.lock())(number, key) {
+            Some(Spoil::Fail) => Err(Error::ArchiveUnavailable {
+                operation: "request",
+                key: key.to_owned(),
+                cause: "by the script".to_owned(),
+            }),
+            other => Ok(other),
+        }
+    }
+}
+
+fn spoil(spoil: Option<Spoil>, body: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let mut body = body?;
+    match spoil {
+        None | Some(Spoil::Fail) => {}
+        Some(Spoil::Flip) => {
+            let middle = body.len() / 2;
+            body[middle] ^= 1;
+        }
+        Some(Spoil::Cut) => body.truncate(body.len() / 2),
+        Some(Spoil::Replace(other)) => body = other,
+        Some(Spoil::Absent) => return None,
+    }
+    Some(body)
+}
+
+impl Store for Spoiled {
+    fn put_new(&self, key: &str, bytes: &[u8]) -> Result<Put> {
+        self.judge(key)?;
+        self.store.put_new(key, bytes)
+    }
+
+    fn get(&self, key: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
+        let found = self.judge(key)?;
+        Ok(spoil(found, self.store.get(key, bytes_max)?))
+    }
+
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>> {
+        let found = self.judge(key)?;
+        Ok(spoil(found, self.store.get_range(key, range)?))
+    }
+
+    fn size(&self, key: &str) -> Result<Option<u64>> {
+        self.judge(key)?;
+        self.store.size(key)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        self.judge(prefix)?;
+        self.store.list(prefix)
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        self.judge(key)?;
+        self.store.delete(key)
+    }
+}

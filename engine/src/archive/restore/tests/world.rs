@@ -1,0 +1,304 @@
+//! A database on a simulated disk, an archive of it in memory, and a model that knows the state at every LSN.
+//!
+//! Objects are written here by the codec itself, in sizes and at moments that a test chooses: an archiver chooses its own.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use logwood_base::disk::SimulatedDisk;
+use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
+use logwood_base::{LineageId, Term};
+
+use crate::archive::layout::{page_key, start_key};
+use crate::archive::object::{Gap, KeyspaceDigest, Link, LogWriter, Owner, Parent, SnapshotObject, Start};
+use crate::archive::store::{ManualPause, Memory, Retry};
+use crate::archive::{Archive, Client, Point, Put, RestoreOptions, RestoreReport, Store};
+use crate::state::EngineState;
+use crate::tests::checks::read_all;
+use crate::tests::world::{State, small_options};
+use crate::{Database, Durability, Environment, Lsn, Options, Result};
+
+/// Where the restored database stands.
+pub(super) const TO: &str = "restored";
+
+pub(super) struct World {
+    pub(super) disk: SimulatedDisk,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) environment: Environment,
+    pub(super) rng: fastrand::Rng,
+    pub(super) store: Memory,
+    pub(super) db: Database,
+    pub(super) chain: ChainWriter,
+    /// The state after each commit, and its time.
+    pub(super) states: BTreeMap<Lsn, (u64, State)>,
+    state: State,
+    counter: u64,
+}
+
+/// What a lineage's archiver would remember.
+#[derive(Clone, Debug)]
+pub(super) struct ChainWriter {
+    pub(super) owner: Owner,
+    pub(super) link: Link,
+    pub(super) next: Lsn,
+    before: (Term, u64),
+}
+
+pub(super) fn options(environment: &Environment) -> Options {
+    small_options().environment(environment.clone()).background(false)
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let disk = SimulatedDisk::new(seed);
+        let clock = Arc::new(ManualClock::new(1_000_000));
+        let environment = environment(&disk, &clock, seed);
+        let db = Database::open("db", options(&environment)).unwrap();
+        let store = Memory::new();
+        let chain = ChainWriter::begin(&store, &db, Lsn::FIRST, None, seed);
+        Self {
+            disk,
+            clock,
+            environment,
+            rng: fastrand::Rng::with_seed(seed),
+            store,
+            db,
+            chain,
+            states: BTreeMap::new(),
+            state: State::new(),
+            counter: 0,
+        }
+    }
+
+    /// A few keyspaces, a few hundred commits, several objects and two snapshots.
+    pub(super) fn filled(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        for round in 0..6 {
+            for _ in 0..25 {
+                world.commit();
+            }
+            world.upload();
+            if round == 1 || round == 3 {
+                world.snapshot();
+            }
+        }
+        world
+    }
+
+    pub(super) fn last(&self) -> Lsn {
+        self.db.visible_lsn()
+    }
+
+    /// One random change.
+    pub(super) fn commit(&mut self) {
+        self.clock.advance(std::time::Duration::from_millis(self.rng.u64(1..50)));
+        self.counter += 1;
+        let name = ["a", "b", "c"][self.rng.usize(0..3)];
+        let kind = self.rng.u8(0..100);
+        if !self.state.contains_key(name) {
+            self.db.create_keyspace(name).unwrap();
+            self.state.insert(name.to_owned(), BTreeMap::new());
+        } else if kind < 2 {
+            self.db.drop_keyspace(name).unwrap();
+            self.state.remove(name);
+        } else {
+            let records = self.state.get_mut(name).unwrap();
+            let ks = self.db.keyspace(name).unwrap();
+            let key = |rng: &mut fastrand::Rng| format!("key {:03}", rng.u32(0..300)).into_bytes();
+            let mut batch = self.db.batch();
+            if kind < 8 {
+                let (from, to) = (key(&mut self.rng), key(&mut self.rng));
+                batch.delete_range(&ks, &from[..]..&to[..]).unwrap();
+                records.retain(|key, _| *key < from || *key >= to);
+            } else {
+                // Some are larger than an entry.
+                let (records_in, bytes) =
+                    if kind < 11 { (40, 900) } else { (self.rng.u32(1..4), self.rng.usize(0..300)) };
+                for _ in 0..records_in {
+                    let key = key(&mut self.rng);
+                    if self.rng.u8(0..5) == 0 {
+                        batch.delete(&ks, &key).unwrap();
+                        records.remove(&key);
+                    } else {
+                        let value = format!("{} {}", self.counter, "x".repeat(bytes)).into_bytes();
+                        batch.put(&ks, &key, &value).unwrap();
+                        records.insert(key, value);
+                    }
+                }
+            }
+            self.db.commit(batch, Durability::Durable).unwrap();
+        }
+        let last = self.last();
+        self.states.insert(last, (self.time_at(last), self.state.clone()));
+    }
+
+    fn time_at(&self, lsn: Lsn) -> u64 {
+        let entry = &self.db.core().group.read(lsn, lsn.next(), 1 << 20).unwrap()[0];
+        crate::entry::time_of(&entry.payload)
+    }
+
+    /// The state that a restore to an LSN must give: after the last commit up to there.
+    pub(super) fn state_at(&self, lsn: Lsn) -> &State {
+        static NOTHING: State = State::new();
+        self.states.range(..=lsn).next_back().map_or(&NOTHING, |(_, (_, state))| state)
+    }
+
+    /// Archives everything that is not archived yet, as one object.
+    pub(super) fn upload(&mut self) {
+        self.chain.upload(&self.store, &self.db, self.last());
+    }
+
+    /// Archives a checkpoint of now.
+    pub(super) fn snapshot(&mut self) -> Lsn {
+        self.chain.snapshot(&self.store, &self.db)
+    }
+
+    /// The database is gone; a restored one takes its place, and is archived as a lineage of its own.
+    pub(super) fn lose_and_restore(&mut self, point: Point, seed: u64) -> RestoreReport {
+        let to = format!("db{seed}");
+        let report = self.archive().restore(&to, &self.restore_options().point(point)).unwrap();
+        self.db.close().unwrap();
+        crate::archive::read::view::remove_tree(&self.disk, self.db.path()).unwrap();
+        self.db = Database::open(&to, options(&self.environment)).unwrap();
+        self.states.retain(|lsn, _| *lsn <= report.lsn);
+        self.state = self.state_at(report.lsn).clone();
+        let parent = Parent { lineage: report.parent, fork_lsn: report.lsn };
+        self.chain = ChainWriter::begin(&self.store, &self.db, report.lsn.next(), Some(parent), seed);
+        report
+    }
+
+    pub(super) fn client(&self) -> Client {
+        client(Arc::new(self.store.clone()), &self.environment, &self.clock)
+    }
+
+    pub(super) fn archive(&self) -> Archive {
+        Archive::with_client(self.client(), &self.environment)
+    }
+
+    pub(super) fn restore_options(&self) -> RestoreOptions {
+        RestoreOptions::new().database(options(&self.environment))
+    }
+
+    pub(super) fn restore(&self, point: Point) -> Result<RestoreReport> {
+        self.archive().restore(TO, &self.restore_options().point(point))
+    }
+
+    /// Restores and compares everything with the model; the restored directory is gone afterwards.
+    pub(super) fn check_restore(&self, point: Point, expected: Lsn) -> RestoreReport {
+        let report = self.restore(point).unwrap_or_else(|error| panic!("{point}: {error}"));
+        assert_eq!(report.lsn, expected, "{point}");
+        self.check_restored(expected);
+        self.forget_restored();
+        report
+    }
+
+    pub(super) fn check_restored(&self, expected: Lsn) {
+        let db = Database::open(TO, options(&self.environment)).unwrap();
+        assert_eq!(&read_all(&db).unwrap(), self.state_at(expected), "lsn {expected}");
+        db.close().unwrap();
+    }
+
+    pub(super) fn forget_restored(&self) {
+        crate::archive::read::view::remove_tree(&self.disk, Path::new(TO)).unwrap();
+    }
+}
+
+pub(super) fn environment(disk: &SimulatedDisk, clock: &Arc<ManualClock>, seed: u64) -> Environment {
+    Environment {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::clone(clock) as _,
+        random: Arc::new(SeededRandom::new(seed)),
+        spawner: Arc::new(ManualSpawner::new()),
+    }
+}
+
+pub(super) fn client(store: Arc<dyn Store>, environment: &Environment, clock: &Arc<ManualClock>) -> Client {
+    Client::with_pause(store, environment, Retry::default(), Arc::new(ManualPause::new(Arc::clone(clock))))
+}
+
+impl ChainWriter {
+    pub(super) fn begin(
+        store: &Memory,
+        db: &Database,
+        first_lsn: Lsn,
+        parent: Option<Parent>,
+        seed: u64,
+    ) -> Self {
+        let owner = Owner { database: db.id(), lineage: LineageId((u128::from(seed) << 64) | 7) };
+        let start = Start { owner, first_lsn, created_ms: 1, parent }.encode();
+        put(store, &start_key(owner.lineage), &start.bytes);
+        Self { owner, link: start.link, next: first_lsn, before: (Term::NONE, 0) }
+    }
+
+    /// Forgets what came before, as if the chain went on from elsewhere.
+    pub(super) fn restart_at(&mut self, term: Term, time_ms: u64) {
+        self.before = (term, time_ms);
+    }
+
+    pub(super) fn upload(&mut self, store: &Memory, db: &Database, last: Lsn) {
+        let mut writer = LogWriter::new(self.owner, self.next, self.before);
+        while writer.next_lsn() <= last {
+            for entry in db.core().group.read(writer.next_lsn(), last.next(), 1 << 20).unwrap() {
+                writer.push(entry.lsn, entry.term, &entry.payload).unwrap();
+            }
+        }
+        if writer.is_empty() {
+            return;
+        }
+        let (manifest, object) = writer.finish(self.link);
+        put(store, &manifest.key(), &object.bytes);
+        self.link = object.link;
+        self.next = last.next();
+        self.before = (manifest.last_term, manifest.last_time_ms);
+    }
+
+    pub(super) fn snapshot(&self, store: &Memory, db: &Database) -> Lsn {
+        let core = db.core();
+        let (manifest, snapshot) = core.checkpoint_held().unwrap();
+        for segment in &manifest.segments {
+            let path = core.forest.store().segment_path(segment.number);
+            let bytes = core.environment.disk.open(&path, logwood_base::Access::Read).unwrap();
+            let mut body = vec![0; segment.bytes as usize];
+            bytes.read_at(0, &mut body).unwrap();
+            let _ = store.put_new(&page_key(&segment.hash), &body).unwrap();
+        }
+        let digests = manifest.trees.iter().map(|tree| {
+            let digest = core.forest.tree(tree.keyspace).unwrap();
+            let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+            KeyspaceDigest { keyspace: tree.keyspace, digest: Some(digest.digest(all, &snapshot).unwrap()) }
+        });
+        let state = EngineState::decode(&manifest.engine_state, Path::new("m")).unwrap();
+        let lsn = manifest.checkpoint_lsn;
+        let object = SnapshotObject {
+            owner: self.owner,
+            base_term: core.group.term_of(manifest.replay_from.previous()).unwrap_or(Term::NONE),
+            term: core.group.term_of(lsn).unwrap(),
+            time_ms: state.time_ms,
+            membership: Vec::new(),
+            digests: digests.collect(),
+            trees: (*manifest).clone(),
+        };
+        put(store, &object.key(), &object.encode().bytes);
+        lsn
+    }
+
+    /// Leaves out everything up to, and without, `behind`, for which a snapshot stands in.
+    pub(super) fn gap(&mut self, store: &Memory, behind: Lsn, snapshot_lsn: Lsn) {
+        let gap = Gap {
+            owner: self.owner,
+            first_lsn: self.next,
+            last_lsn: behind.previous(),
+            snapshot_lsn,
+            left_ms: 5,
+            previous: self.link,
+        };
+        let object = gap.encode();
+        put(store, &gap.key(), &object.bytes);
+        (self.link, self.next) = (object.link, behind);
+    }
+}
+
+fn put(store: &Memory, key: &str, bytes: &[u8]) {
+    assert_eq!(store.put_new(key, bytes).unwrap(), Put::Created, "{key}");
+}
