@@ -132,6 +132,8 @@ struct Inner {
     files: reader::OpenFiles,
     /// Held through a commit, so that one ends before the next begins. Locked before `state`.
     committing: Mutex<()>,
+    /// What opening found and has not thrown away yet.
+    leftovers: Mutex<Option<open::Leftovers>>,
     state: Mutex<State>,
 }
 

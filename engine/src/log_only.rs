@@ -188,7 +188,8 @@ impl LogOnly {
     /// Keeps a vote; when this returns it stands in two blocks and was read back from the device.
     ///
     /// # Errors
-    /// `Poisoned`, `InvalidArgument` for a term that goes back.
+    /// `InvalidArgument` for a term that goes back; `AlreadyExists` for another vote than was given, or asked to be kept,
+    /// in this term; `DiskFull`, `Poisoned`.
     pub fn set_vote(&self, term: Term, node: NodeId) -> Result<()> {
         self.group.set_vote(term, node)
     }

@@ -168,3 +168,46 @@ fn explored_commits_publish_a_done_prefix() {
         2_000,
     );
 }
+
+/// Every interleaving in which the third write fails, and with it those behind it: what is before it is published, nothing
+/// else is, and everybody is told.
+#[cfg(logwood_shuttle)]
+#[test]
+fn explored_commits_publish_nothing_behind_a_failed_write() {
+    shuttle::check_random(
+        || {
+            const FAILS: u64 = 3;
+            let published = Arc::new(Mutex::new(Vec::new()));
+            let seen = Arc::clone(&published);
+            let publisher =
+                Arc::new(Publisher::new(Lsn(0), Box::new(move |lsn: Lsn| seen.lock().push(lsn.get()))));
+            let sequencer = Arc::new(Mutex::new(0u64));
+            let threads: Vec<_> = (0..3)
+                .map(|_| {
+                    let (publisher, sequencer) = (Arc::clone(&publisher), Arc::clone(&sequencer));
+                    shuttle::thread::spawn(move || {
+                        for _ in 0..2 {
+                            let write = FakeWrite::new(true);
+                            let lsn = {
+                                let mut last = sequencer.lock();
+                                *last += 1;
+                                publisher.register(Lsn(*last), write.clone());
+                                Lsn(*last)
+                            };
+                            if lsn.get() >= FAILS {
+                                write.finish(Err(Error::Closed));
+                            }
+                            assert_eq!(publisher.wait(lsn, &write).is_ok(), lsn.get() < FAILS);
+                            assert!(publisher.visible().get() < FAILS);
+                        }
+                    })
+                })
+                .collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert!(publisher.settle().is_err(), "whoever comes later is told too");
+            let published = published.lock();
+            assert!(published.is_sorted() && published.last() == Some(&(FAILS - 1)));
+        },
+        2_000,
+    );
+}

@@ -108,6 +108,8 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
     )?;
     let mut replay = Replay { options: &options, forest: &forest, log: &log, applier, opened, bytes: 0 };
     let entries = replay.run(&group)?;
+    // Trees, log and entries fit: what is left of damaged manifests is no evidence any more.
+    forest.store().clear_leftovers()?;
     let Replay { applier, opened, bytes, .. } = replay;
 
     let visible = applier.applied();

@@ -204,6 +204,14 @@ impl Shared {
             if vote.0 < record.vote.0 {
                 return Err(Error::InvalidArgument(format!("term {} below {}", vote.0, record.vote.0)));
             }
+            // What was asked for counts, not only what is durable: a vote whose write failed may be there.
+            let (term, voted) = record.vote;
+            if vote.0 == term && voted != NodeId::default() && vote.1 != voted {
+                return Err(Error::AlreadyExists {
+                    what: "vote",
+                    name: format!("for {voted} in term {term}"),
+                });
+            }
             record.vote = vote;
         }
         if let Some((lsn, bytes)) = membership {

@@ -49,10 +49,13 @@ impl Group {
         }
     }
 
-    /// Records term and vote, durably, in two places, read back from the device.
+    /// Records term and vote, durably, in two places, read back from the device. A node gives one vote in a term: the
+    /// same one may be recorded again, and one may be given in a term that was recorded without a vote (node 0), but none
+    /// is ever changed or taken back.
     ///
     /// # Errors
-    /// `InvalidArgument` when the term goes back; `DiskFull`; `Corruption` when what is read back is not what was
+    /// `InvalidArgument` when the term goes back; `AlreadyExists` when another vote was given, or asked to be recorded,
+    /// in this term, and then nothing is changed; `DiskFull`; `Corruption` when what is read back is not what was
     /// written, which stops the log; `Poisoned`, `Closed`.
     pub fn set_vote(&self, term: Term, vote: NodeId) -> Result<()> {
         self.shared.write_state(self.id, Some((term, vote)), None)

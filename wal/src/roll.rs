@@ -18,7 +18,7 @@ use logwood_base::{GroupId, LogPosition, Result};
 use crate::append::{new_image, other_fields};
 use crate::calls::Calls;
 use crate::format::batch::Kind;
-use crate::format::batch::{self, Placement};
+use crate::format::batch::{self, Placement, SEAL_BYTES};
 use crate::format::block_up;
 use crate::format::header::{GroupRecord, SegmentHeader};
 use crate::image::{Body, Image};
@@ -158,11 +158,17 @@ impl Shared {
         disk.sync_dir(&self.dir)
     }
 
-    /// Queues and writes an idle seal, if there is room for one in this segment.
+    /// Queues and writes an idle seal. Without room for one nothing is queued.
     pub(crate) fn seal(&self) -> Result<()> {
-        let mut state = self.lock()?;
-        let quiet = state.queue.is_empty() && state.in_flight.is_empty() && !state.exclusive;
-        if !quiet || !state.unproven {
+        let is_wanted = |state: &State| {
+            let quiet = state.queue.is_empty() && state.in_flight.is_empty() && !state.exclusive;
+            quiet && state.unproven
+        };
+        if !is_wanted(&*self.lock()?) {
+            return Ok(());
+        }
+        let mut state = self.reserve(SEAL_BYTES)?;
+        if !is_wanted(&state) {
             return Ok(());
         }
         let image = new_image(&mut state);

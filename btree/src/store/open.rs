@@ -7,6 +7,10 @@
 //! 2. Copies of manifests that were being written, and newer generations of which no copy verifies, are removed, and
 //!    the directory is synced: from here on no file on disk speaks of the segments that go next.
 //! 3. Segments that no readable manifest names are removed: left-overs of a crash, never continued.
+//!
+//! A crash leaves no named manifest that cannot be opened: such a one was damaged at rest, and it and the segments that
+//! only it names may be all that tells what was lost. So when there is one, nothing is thrown away before the caller has
+//! accepted all that it opens beside the trees, the log above all, and says so ([`Store::clear_leftovers`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -90,8 +94,8 @@ impl Store {
         Ok(Self::assemble(disk, dir, options, false, first, Vec::new(), SegmentNo(1), last))
     }
 
-    /// Opens the newest generation, as [`crate::manifest`] chooses it, and throws away what a crash left behind.
-    /// `acceptable` judges the chosen generation: whether the log reaches its `replay_from`, whether it is the
+    /// Opens the newest generation, as [`crate::manifest`] chooses it, and throws away what a crash left behind; what
+    /// damage left behind stays until [`Store::clear_leftovers`]. `acceptable` judges the chosen generation: whether the log reaches its `replay_from`, whether it is the
     /// right database. The directory's lock is the caller's.
     ///
     /// # Errors
@@ -151,11 +155,14 @@ impl Store {
         if let Some(last) = found.keys().next_back().filter(|_| !number_reused) {
             next = next.max(last.next());
         }
-        if !read_only {
-            clear_leftovers(&*disk, &pages, &manifests, &mut chosen, &found)?;
-        }
+        let leftovers = if read_only { Leftovers::default() } else { leftovers(&pages, &mut chosen, &found) };
         let Chosen { manifest, older, last_generation, notes, .. } = chosen;
         let store = Self::assemble(disk, dir, options, read_only, manifest, older, next, last_generation);
+        let of_a_crash = leftovers.unusable.is_empty();
+        *store.inner.leftovers.lock() = Some(leftovers);
+        if of_a_crash && !read_only {
+            store.clear_leftovers()?;
+        }
         let manifest = Arc::clone(&store.inner.state.lock().current);
         Ok((store, Opened { manifest, notes }))
     }
@@ -215,8 +222,42 @@ impl Store {
                 open_bytes: AtomicUsize::new(0),
                 files,
                 committing: Mutex::new(()),
+                leftovers: Mutex::new(None),
                 state: Mutex::new(state),
             }),
+        }
+    }
+
+    /// Throws away what damage left behind: generations of the manifest that cannot be opened, and the page segments
+    /// that only they name. To be called when everything that is opened beside the trees was accepted, because it is
+    /// evidence until then. Durable on return. Costs nothing when there is nothing to throw away.
+    ///
+    /// ```
+    /// # use std::{path::Path, sync::Arc};
+    /// # use logwood_base::{DatabaseId, LogId, LogPosition, Lsn, disk::SimulatedDisk};
+    /// # use logwood_btree::store::{Beginning, Identity, Store, StoreOptions};
+    /// # let disk = Arc::new(SimulatedDisk::new(1));
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let (checkpoint_lsn, replay_from) = (Lsn::ZERO, Lsn::FIRST);
+    /// # let beginning =
+    /// #     Beginning { checkpoint_lsn, replay_from, log_durable_end: LogPosition::ZERO, engine_state: &[] };
+    /// # let dir = Path::new("trees");
+    /// # drop(Store::create(disk.clone(), dir, identity, StoreOptions::default(), beginning)?);
+    /// let (store, _opened) = Store::open(disk, dir, StoreOptions::default(), &|_| Ok(()))?;
+    /// // Open the log that belongs to it; only when that went well:
+    /// store.clear_leftovers()?;
+    /// # Ok::<(), logwood_base::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Io`. What is left is found, and left, by the next opening.
+    pub fn clear_leftovers(&self) -> Result<()> {
+        let leftovers = self.inner.leftovers.lock().take();
+        match leftovers {
+            Some(leftovers) => {
+                leftovers.clear(&*self.inner.disk, &self.inner.pages_dir, &self.inner.manifest_dir)
+            }
+            None => Ok(()),
         }
     }
 
@@ -247,18 +288,21 @@ pub(crate) fn segment_files(disk: &dyn Disk, pages: &Path) -> Result<BTreeMap<Se
     Ok(files.filter_map(|entry| Some((parse_segment_name(&entry.name)?, entry.bytes))).collect())
 }
 
-/// Throws away what a crash left behind, in the order that the head of this file gives.
-fn clear_leftovers(
-    disk: &dyn Disk,
-    pages: &Path,
-    manifests: &Path,
-    chosen: &mut Chosen,
-    found: &BTreeMap<SegmentNo, u64>,
-) -> Result<()> {
-    disk.sync_dir(manifests)?;
-    disk.sync_dir(pages)?;
-    // Readable older generations that miss a file cannot be opened: they go like unreadable ones.
+/// What an opening throws away.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    /// Generations of the manifest that cannot be opened: damage.
+    unusable: BTreeSet<Generation>,
+    /// Generations with copies that were being written.
+    unfinished: BTreeSet<Generation>,
+    /// Segments that no manifest names that can be opened.
+    surplus: Vec<SegmentNo>,
+}
+
+/// Finds what is to be thrown away, and takes it out of what is opened.
+fn leftovers(pages: &Path, chosen: &mut Chosen, found: &BTreeMap<SegmentNo, u64>) -> Leftovers {
     let mut unusable = std::mem::take(&mut chosen.unreadable);
+    // Readable older generations that miss a file cannot be opened: they go like unreadable ones.
     chosen.older.retain(|older| match manifest::missing_segment(older, pages, found) {
         None => true,
         Some(damage) => {
@@ -267,29 +311,32 @@ fn clear_leftovers(
             false
         }
     });
-    let unfinished: BTreeSet<Generation> = std::mem::take(&mut chosen.unfinished);
-    if !unusable.is_empty() || !unfinished.is_empty() {
-        for generation in &unusable {
-            manifest::remove(disk, manifests, *generation)?;
-            chosen
-                .notes
-                .push(format!("removed generation {generation} of the manifest, which cannot be opened"));
-        }
-        for generation in unfinished {
-            manifest::remove_unfinished(disk, manifests, generation)?;
-            chosen.notes.push(format!("removed an unfinished manifest of generation {generation}"));
-        }
-        disk.sync_dir(manifests)?;
-    }
+    let unfinished = std::mem::take(&mut chosen.unfinished);
     let kept = std::iter::once(&chosen.manifest).chain(&chosen.older);
     let named: BTreeSet<SegmentNo> = kept.flat_map(|m| m.segments.iter().map(|s| s.number)).collect();
     let surplus: Vec<SegmentNo> = found.keys().filter(|number| !named.contains(number)).copied().collect();
-    if !surplus.is_empty() {
-        for number in &surplus {
-            disk.remove(&segment_path(pages, *number))?;
-            chosen.notes.push(format!("removed page segment {number}, which no manifest names"));
-        }
+    let notes = &mut chosen.notes;
+    notes.extend(
+        unusable.iter().map(|one| format!("generation {one} of the manifest cannot be opened and goes")),
+    );
+    notes.extend(unfinished.iter().map(|one| format!("an unfinished manifest of generation {one} goes")));
+    notes.extend(surplus.iter().map(|one| format!("page segment {one}, which no manifest names, goes")));
+    Leftovers { unusable, unfinished, surplus }
+}
+
+impl Leftovers {
+    /// Throws them away, in the order that the head of this file gives.
+    fn clear(self, disk: &dyn Disk, pages: &Path, manifests: &Path) -> Result<()> {
+        disk.sync_dir(manifests)?;
         disk.sync_dir(pages)?;
+        self.unusable.iter().try_for_each(|generation| manifest::remove(disk, manifests, *generation))?;
+        self.unfinished
+            .iter()
+            .try_for_each(|generation| manifest::remove_unfinished(disk, manifests, *generation))?;
+        if !self.unusable.is_empty() || !self.unfinished.is_empty() {
+            disk.sync_dir(manifests)?;
+        }
+        self.surplus.iter().try_for_each(|number| disk.remove(&segment_path(pages, *number)))?;
+        if self.surplus.is_empty() { Ok(()) } else { disk.sync_dir(pages) }
     }
-    Ok(())
 }

@@ -38,6 +38,33 @@ fn files(world: &World) -> Vec<PathBuf> {
         .collect()
 }
 
+#[test]
+fn an_open_that_the_log_refuses_leaves_damaged_manifests_and_their_segments_as_evidence() {
+    let world = sample();
+    let fork = world.fork();
+    let of_kind = |world: &World, kind: &str| -> Vec<PathBuf> {
+        let found = files(world).into_iter();
+        found.filter(|path| path.parent().is_some_and(|parent| parent.ends_with(kind))).collect()
+    };
+    let newest: Vec<_> = of_kind(&fork, "manifest").into_iter().rev().take(2).collect();
+    newest.iter().for_each(|copy| fork.disk.flip_bit(copy, 100, 1));
+    let log = of_kind(&fork, "log").pop().unwrap();
+    let whole = fork.disk.read_file(&log).unwrap();
+    fork.disk.truncate(&log, 8192);
+    let before = files(&fork);
+    let open = |world: &World| crate::Database::open(super::world::DIR, world.options.clone());
+    assert!(matches!(open(&fork), Err(Error::Corruption(_))));
+    fork.disk.kill_process();
+    assert_eq!(files(&fork), before, "nothing was thrown away");
+    fork.disk.write_file(&log, &whole);
+    drop(open(&fork).unwrap());
+    let after = files(&fork);
+    assert!(
+        newest.iter().all(|copy| !after.contains(copy)),
+        "what cannot be opened goes when all was accepted"
+    );
+}
+
 /// Opens the damaged fork and reads everything. Answers whether the damage was named.
 fn is_named(fork: &mut World, what: &str) -> bool {
     let least = fork.durable;

@@ -36,6 +36,9 @@ use super::SEGMENT_MAX;
 /// Bytes in front of a batch's body.
 pub(crate) const FIXED_BYTES: usize = 72;
 
+/// Bytes of a seal.
+pub(crate) const SEAL_BYTES: usize = FIXED_BYTES + 8;
+
 /// Bytes in front of an entry's payload.
 pub(crate) const ENTRY_FIXED_BYTES: usize = 12;
 
@@ -236,7 +239,7 @@ impl<'a> Batch<'a> {
             Kind::Append | Kind::Copy => self.check_entries(),
             Kind::Base if self.fields.count == 0 => self.base().map(|_| ()),
             Kind::State if self.fields.count == 0 => self.state().map(|_| ()),
-            Kind::Seal if self.fields.count == 0 && self.bytes.len() == FIXED_BYTES + 8 => Ok(()),
+            Kind::Seal if self.fields.count == 0 && self.bytes.len() == SEAL_BYTES => Ok(()),
             _ => Err(error("batch body")),
         }
     }

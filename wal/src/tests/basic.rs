@@ -1,9 +1,10 @@
 //! What the log does when nothing goes wrong.
 
-use logwood_base::{Lsn, NodeId, Term};
+use logwood_base::{Error, Lsn, NodeId, Term};
 
-use super::world::{World, append_at, commit, contents, small};
-use crate::Durability;
+use super::model::reopen;
+use super::world::{GROUP, World, append_at, commit, contents, small};
+use crate::{Durability, Group};
 
 #[test]
 fn entries_come_back_from_memory_and_from_segments() {
@@ -41,6 +42,29 @@ fn a_vote_is_read_back_and_kept() {
     assert_eq!(group.vote(), (Term(3), NodeId(9)));
     assert!(group.set_vote(Term(2), NodeId(9)).is_err());
     assert_eq!(group.membership().1, b"members");
+}
+
+#[test]
+fn a_second_candidate_in_a_term_is_refused_also_after_reopening() {
+    let world = World::new(1);
+    let (log, group) = world.create(small()).unwrap();
+    group.set_vote(Term(3), NodeId(0)).unwrap();
+    group.set_vote(Term(3), NodeId(9)).unwrap();
+    let refuses = |group: &Group, term, node| {
+        let before = group.vote();
+        let error = group.set_vote(Term(term), NodeId(node)).unwrap_err();
+        assert!(matches!(error, Error::AlreadyExists { what: "vote", .. }), "{error}");
+        assert_eq!(group.vote(), before);
+    };
+    refuses(&group, 3, 8);
+    refuses(&group, 3, 0);
+    group.set_vote(Term(3), NodeId(9)).unwrap();
+    drop((log, group));
+    world.spawner.kill_all();
+    world.disk.crash(&mut fastrand::Rng::with_seed(1));
+    let (log, _) = reopen(&World::over(world.disk.clone(), 1), small()).unwrap();
+    let group = log.group(GROUP).unwrap();
+    refuses(&group, 3, 8);
 }
 
 #[test]

@@ -9,7 +9,9 @@ use logwood_base::{Access, Disk, Error, GroupId, Lsn, NodeId, Term};
 use super::crashes::scale;
 use super::model::reopen;
 use super::world::{GROUP, World, append_at, commit, contents, payload, small};
-use crate::{BaseState, Durability, Entry, Expect, Hole, Log};
+use crate::format::header::{HeaderRead, SegmentHeader};
+use crate::format::parse_file_name;
+use crate::{BaseState, Durability, Entry, Expect, Hole, Log, LogOptions};
 
 /// A closed log of some segments with two groups, and what group 1 holds.
 fn closed_log(entries: usize) -> (World, Vec<(Lsn, Term)>) {
@@ -307,6 +309,64 @@ fn a_misdirected_or_lost_vote_is_noticed_before_it_is_answered() {
         let error = group.set_vote(Term(2), NodeId(1)).unwrap_err();
         assert!(error.corruption().is_some(), "{error}");
         assert!(commit(&group, 1, 10).is_err(), "and the log stops");
+    }
+}
+
+/// Point 11 of docs/decisions/0003-where-the-log-ends.md, with W = 1.
+#[test]
+fn a_misdirected_last_write_hides_two_acknowledged_batches_and_no_more() {
+    for blocks in 1..6 {
+        let world = World::new(1);
+        let (log, group) = world.create(LogOptions { batches_in_flight_max: 1, ..small() }).unwrap();
+        for _ in 0..9 {
+            commit(&group, 1, 300).unwrap();
+        }
+        world
+            .disk
+            .set_fault(Fault::new(&[Operation::WriteDurable], Outcome::Misdirected(-4096 * blocks)).nth(1));
+        commit(&group, 1, 300).unwrap();
+        drop((log, group));
+        world.spawner.kill_all();
+        world.disk.clear_faults();
+        world.disk.crash(&mut Rng::with_seed(1));
+        match reopen(&World::over(world.disk.clone(), 1), small()) {
+            Ok((log, _)) => {
+                assert_eq!(blocks, 1, "a batch further back has a witness behind it");
+                assert_eq!(contents(&log.group(GROUP).unwrap(), 300).len(), 8);
+            }
+            Err(error) => {
+                assert!(blocks > 1 && error.corruption().is_some(), "{blocks} blocks back: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_header_whose_table_lacks_a_group_that_was_known_is_damage_that_names_it() {
+    let (world, expected) = closed_log(60);
+    let path = log_files(&world).pop().unwrap();
+    let bytes = world.disk.read_file(&path).unwrap();
+    let number = parse_file_name(path.file_name().unwrap().to_str().unwrap()).unwrap();
+    let HeaderRead::Valid(header, _) = SegmentHeader::decode(&bytes, number) else {
+        panic!("a valid header")
+    };
+    assert_eq!(header.groups.len(), 2);
+    for lacking in [GroupId(1), GroupId(2)] {
+        let copy = World::over(world.disk.snapshot(), 1);
+        let groups = header.groups.iter().filter(|(id, _)| *id != lacking).cloned().collect();
+        let (forged, _) = SegmentHeader { groups, ..header.clone() }.encode();
+        // What is behind the header does not follow this one, which is damage too: the group must be named besides.
+        let mut changed = bytes.clone();
+        changed[..forged.len()].copy_from_slice(&forged);
+        copy.disk.write_file(&path, &changed);
+        let damage = Log::inspect(&copy.env, &copy.dir, &mut |_| {}).unwrap().damage;
+        let named = damage.iter().any(|one| {
+            one.check == "group in table"
+                && one.path.file_name() == path.file_name()
+                && one.affects == Some(format!("group {lacking}"))
+        });
+        assert!(named, "{damage:?}");
+        assert!(!right_or_named(&copy, &expected, &format!("without group {lacking}")));
     }
 }
 

@@ -8,4 +8,5 @@ mod holes;
 mod model;
 mod mutants;
 mod upkeep;
+mod waiting;
 mod world;
