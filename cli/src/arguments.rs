@@ -21,6 +21,7 @@ Examples:
   logwood load db people.jsonl --format jsonl --key email
   logwood scan db --prefix a --limit 10
   logwood verify db                              read every byte of every file
+  logwood backup db /backups/db                  copy it while nobody else has it open
 
 Keys and values are printed with bytes outside printable ASCII, and the backslash, as \\xNN,
 and are read in the same form.
@@ -90,6 +91,38 @@ A torn tail, which a crash leaves and no acknowledged write is in, is reported a
     Log(Log),
     /// Rewrite the pages densely and give the space back.
     Compact(Directory),
+    /// Copy a database into a directory that opens by itself, and read the copy back.
+    #[command(after_help = "\
+TO is a new or empty directory, or an earlier backup of the same database that was never opened: then
+only what is new is added, and whatever happens it is the earlier backup or this one.
+`stat` looks at a backup without opening it; any command that opens it makes it a database of its own.
+
+Examples:
+  logwood backup db /backups/db
+  logwood backup db /backups/db --copy           share no bytes with the database, not even on one disk")]
+    Backup(Backup),
+    /// Print what every commit changed, in order, one change a line.
+    #[command(after_help = "\
+Prints `LSN TAB time TAB keyspace TAB kind TAB key TAB value`; the kinds are put, delete, delete-range,
+create-keyspace and drop-keyspace. A large transaction stands at the LSN of its commit.
+Ends with 1 when the log let go of what --from asks for, and names the oldest LSN that it has.")]
+    Changes(Changes),
+    /// Delete all records of a range, durably, at once.
+    #[command(after_help = "Example:\n  logwood delete-range db --prefix session/")]
+    DeleteRange(DeleteRange),
+    /// Measure a workload in a keyspace of its own.
+    #[command(after_help = "\
+Workloads:
+  fill      buffered batches of 1,000 records
+  read      one record by a random key
+  scan      100 records from a random key on
+  mixed     nine reads, then one buffered write
+  durable   one record, durable when it is acknowledged
+
+Prints operations, operations a second, and the latencies in microseconds: p50, p99, p99.9, max.
+All but fill, which adds records, and durable, which overwrites them, fill the keyspace first if it
+holds fewer than --records.")]
+    Bench(Bench),
     /// Load, crash, recover, damage and verify a database, and print what happened.
     #[command(after_help = "\
 A child process loads generated records and is killed half way; the database is opened again and
@@ -163,6 +196,9 @@ pub struct Load {
     /// Count bad lines and go on.
     #[arg(long)]
     pub skip_bad: bool,
+    /// Take a key that does not come behind the one before it for a bad line.
+    #[arg(long)]
+    pub sorted: bool,
     /// Take every byte of a tsv file as it is.
     #[arg(long)]
     pub raw: bool,
@@ -275,6 +311,91 @@ pub struct Log {
     /// At most so many entries.
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
+}
+
+/// `backup`
+#[derive(Args, Debug)]
+pub struct Backup {
+    /// The database's directory.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// The backup's directory.
+    #[arg(value_name = "TO")]
+    pub to: PathBuf,
+    /// Copy every file, where links would do.
+    #[arg(long)]
+    pub copy: bool,
+    /// Do not read the backup back.
+    #[arg(long)]
+    pub no_verify: bool,
+}
+
+/// `changes`
+#[derive(Args, Debug)]
+pub struct Changes {
+    /// The database's directory.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Only commits from this one on; the oldest that the log has by default.
+    #[arg(long, value_name = "LSN")]
+    pub from: Option<u64>,
+    /// At most so many commits.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+}
+
+/// `delete-range`
+#[derive(Args, Debug)]
+pub struct DeleteRange {
+    /// Where to write.
+    #[command(flatten)]
+    pub place: Place,
+    /// Which keys; at least one bound.
+    #[command(flatten)]
+    pub range: Range,
+    /// Delete everything, when no bound is given.
+    #[arg(long, conflicts_with_all = ["from", "to", "prefix"])]
+    pub all: bool,
+}
+
+/// What `bench` does.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(
+    missing_docs,
+    reason = "a comment here would be printed as help; the command explains the workloads"
+)]
+pub enum Workload {
+    Fill,
+    Read,
+    Scan,
+    Mixed,
+    Durable,
+}
+
+/// `bench`
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// The database's directory.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// What to measure.
+    #[arg(value_enum)]
+    pub workload: Workload,
+    /// The keyspace to work in.
+    #[arg(long, value_name = "K", default_value = "bench")]
+    pub keyspace: String,
+    /// How many records the keyspace holds.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub records: u64,
+    /// How many operations are measured; as many as there are records by default, 10,000 for durable.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub operations: Option<u64>,
+    /// Threads that work at the same time.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub threads: u64,
+    /// Length of a value.
+    #[arg(long, value_name = "BYTES", default_value_t = 150, value_parser = clap::value_parser!(u64).range(8..=1 << 20))]
+    pub value_bytes: u64,
 }
 
 /// `demo`

@@ -90,7 +90,13 @@ impl From<io::Error> for InputError {
 }
 
 /// Reads records one at a time.
-pub struct Records<R>(Kind<R>);
+pub struct Records<R> {
+    kind: Kind<R>,
+    /// Whether keys must ascend.
+    ascending: bool,
+    /// The last key, when they must.
+    last: Option<Vec<u8>>,
+}
 
 enum Kind<R> {
     Tsv { lines: Lines<R>, raw: bool },
@@ -126,7 +132,13 @@ impl<R: BufRead> Records<R> {
                 }
             }
         };
-        Ok(Self(kind))
+        Ok(Self { kind, ascending: false, last: None })
+    }
+
+    /// From here on a record whose key does not come behind the one before it is a bad line.
+    #[must_use]
+    pub fn ascending(self) -> Self {
+        Self { ascending: true, ..self }
     }
 
     /// Reads the next record; `None` at the end of the input.
@@ -135,7 +147,7 @@ impl<R: BufRead> Records<R> {
     /// [`InputError::Bad`], behind which reading goes on; [`InputError::Io`].
     #[expect(clippy::should_implement_trait, reason = "it lends the record, which an Iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, InputError> {
-        let (line, record) = match &mut self.0 {
+        let (line, record) = match &mut self.kind {
             Kind::Empty => return Ok(None),
             Kind::Tsv { lines, raw } => {
                 let Some((number, line)) = whole_line(lines)? else { return Ok(None) };
@@ -163,8 +175,24 @@ impl<R: BufRead> Records<R> {
                 (number, record)
             }
         };
-        record.and_then(within_limits).map(Some).map_err(|why| InputError::Bad { line, why })
+        let record = record.and_then(within_limits);
+        let record = match self.ascending {
+            true => record.and_then(|record| behind(&mut self.last, record)),
+            false => record,
+        };
+        record.map(Some).map_err(|why| InputError::Bad { line, why })
     }
+}
+
+/// Refuses a key that does not come behind `last`, and keeps the others there.
+fn behind<'a>(last: &mut Option<Vec<u8>>, record: Record<'a>) -> Result<Record<'a>, String> {
+    if let Some(last) = last.as_deref().filter(|last| *record.key <= **last) {
+        return Err(format!("its key is not behind the one before it, '{}'", crate::escape::escape(last)));
+    }
+    let last = last.get_or_insert_default();
+    last.clear();
+    last.extend_from_slice(&record.key);
+    Ok(record)
 }
 
 /// The next line with its number, or the error of one that is too long.

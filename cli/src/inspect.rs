@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 
+use logwood::OriginKind;
 use logwood::entry::{Body, Operation, Operations};
 use logwood::inspect::{self, Damage, LogEntry, VerifyReport};
 use logwood_base::{Corruption, Error, Lsn};
@@ -35,6 +36,7 @@ pub fn stat(arguments: &Directory, output: &mut Output) -> Result<(), Failure> {
             "first_lsn": stat.first_lsn.get(),
             "last_lsn": stat.last_lsn.get(),
             "last_time_ms": stat.last_time_ms,
+            "backup_of_lsn": stat.origin.map(|origin| origin.lsn.get()),
             "generation": stat.generation.get(),
             "checkpoint_lsn": stat.checkpoint_lsn.get(),
             "replay_from": stat.replay_from.get(),
@@ -58,6 +60,10 @@ pub fn stat(arguments: &Directory, output: &mut Output) -> Result<(), Failure> {
         ("log files", format!("{}, {} bytes", stat.log_segments, stat.log_bytes)),
         ("torn tail", format!("{} unacknowledged batches", stat.dropped_batches)),
     ];
+    if let Some(origin) = &stat.origin {
+        let kind = if origin.kind == OriginKind::Restore { "a restore" } else { "a backup" };
+        lines.push(("copy", format!("{kind} of LSN {}, never opened", origin.lsn)));
+    }
     if !stat.is_log_only {
         let checkpoint = format!("LSN {}, generation {}", stat.checkpoint_lsn, stat.generation);
         lines.push(("checkpoint", checkpoint));

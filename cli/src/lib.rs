@@ -19,6 +19,9 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 pub mod arguments;
+pub mod backup;
+pub mod bench;
+pub mod changes;
 pub mod demo;
 pub mod escape;
 pub mod exit;
@@ -66,6 +69,10 @@ fn dispatch(command: &Command, output: &mut Output) -> Result<(), Failure> {
         Command::Digest(arguments) => read::digest(arguments, output),
         Command::Keyspaces(arguments) => write::keyspaces(arguments, output),
         Command::Compact(arguments) => write::compact(arguments, output),
+        Command::Backup(arguments) => backup::run(arguments, output),
+        Command::Changes(arguments) => changes::run(arguments, output),
+        Command::DeleteRange(arguments) => write::delete_range(arguments, output),
+        Command::Bench(arguments) => bench::run(arguments, output),
         Command::Demo(arguments) => demo::run(arguments, output),
         Command::Stat(arguments) => inspect::stat(arguments, output),
         Command::Verify(arguments) => inspect::verify(arguments, output),

@@ -37,7 +37,9 @@ pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
     let (source, total) = open_source(&arguments.file)?;
     let read = Rc::new(Cell::new(0));
     let source = BufReader::with_capacity(1 << 18, Counted { source, read: Rc::clone(&read) });
-    let records = Records::new(source, format).map_err(|error| input_failure(arguments, &error));
+    let records = Records::new(source, format);
+    let records = if arguments.sorted { records.map(Records::ascending) } else { records };
+    let records = records.map_err(|error| input_failure(arguments, &error));
 
     let database = open::or_create(&arguments.place.directory)?;
     let keyspace = database.ensure_keyspace(&arguments.place.keyspace)?;

@@ -1,14 +1,15 @@
-//! `put`, `delete`, `keyspaces`, `compact`: changes by hand. Each is durable when the command ends.
+//! `put`, `delete`, `delete-range`, `keyspaces`, `compact`: changes by hand. Each is durable when the command ends.
 
 use logwood::Durability;
 use logwood_base::Error;
 use serde_json::json;
 
-use crate::arguments::{self, Delete, Directory, Keyspaces, Put};
+use crate::arguments::{self, Delete, DeleteRange, Directory, Keyspaces, Put, Range};
 use crate::escape::escape;
 use crate::exit::Failure;
 use crate::open;
 use crate::output::Output;
+use crate::read::KeyRange;
 
 /// `put`: one record. Creates the database and the keyspace when they are not there.
 ///
@@ -40,6 +41,30 @@ pub fn delete(arguments: &Delete, output: &mut Output) -> Result<(), Failure> {
     }
     open::close(&database)?;
     if output.is_json() { output.object(&json!({ "deleted": lsn.is_some(), "lsn": lsn })) } else { Ok(()) }
+}
+
+/// `delete-range`: all records of a range, in one commit. That there are none is no error, and writes nothing.
+///
+/// # Errors
+/// [`Failure::Usage`] when no bound was given: everything goes only when that was said. What the engine answers.
+pub fn delete_range(arguments: &DeleteRange, output: &mut Output) -> Result<(), Failure> {
+    let Range { from, to, prefix } = &arguments.range;
+    if !arguments.all && from.is_none() && to.is_none() && prefix.is_none() {
+        return Err(Failure::Usage("delete-range needs --from, --to or --prefix, or --all".to_owned()));
+    }
+    let database = open::existing(&arguments.place.directory)?;
+    let keyspace = open::keyspace(&database, &arguments.place.keyspace)?;
+    let bounds = KeyRange::new(&arguments.range).bounds();
+    // Nobody else has the database open: what is counted is what goes.
+    let count = keyspace.count(bounds.clone())?;
+    let mut lsn = None;
+    if count > 0 {
+        let mut batch = database.batch();
+        batch.delete_range(&keyspace, bounds)?;
+        lsn = Some(database.commit(batch, Durability::Durable)?.get());
+    }
+    open::close(&database)?;
+    output.line(&format!("{count} records deleted"), &json!({ "deleted": count, "lsn": lsn }))
 }
 
 /// `keyspaces`: lists, creates or drops them. Creating what is there, and dropping what is absent, is done already.

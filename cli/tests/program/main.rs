@@ -5,6 +5,7 @@
 //! | [`commands`] | every command and what it prints |
 //! | [`codes`] | every exit code |
 //! | [`inputs`] | files that are not what they should be |
+//! | [`copies`] | backups, changes, range deletes, sorted loads, measurements |
 //! | [`unchanged`] | `stat`, `verify` and `log` change nothing |
 //! | [`damage`] | flipped bytes are named, and never read as something else |
 //! | [`kills`] | SIGKILL at random moments |
@@ -15,6 +16,7 @@
 
 mod codes;
 mod commands;
+mod copies;
 mod damage;
 mod demonstration;
 mod inputs;

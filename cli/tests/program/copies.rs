@@ -1,0 +1,143 @@
+//! `backup`, `changes`, `delete-range`, `load --sorted`, `bench`.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Place, fingerprint, records, run, run_with};
+
+const FRUIT: &str = "apple\tred\nbanana\tyellow\ncherry\tred\ndate\tbrown\n";
+
+#[test]
+fn a_backup_opens_by_itself_is_told_by_stat_and_is_brought_up_to_date() {
+    let place = Place::with(FRUIT);
+    let to = place.path("backup").to_str().unwrap().to_owned();
+    let digest = place.run("digest", &[]).done();
+    let printed = place.run("backup", &[&to]).done();
+    assert!(printed.contains("4 records") && printed.contains("read back and compared"), "{printed}");
+    let hex = digest.trim_end().split('\t').nth(1).unwrap();
+    assert!(printed.contains(hex), "{printed} {digest}");
+    assert!(run(["stat", &to]).done().contains("copy\ta backup of LSN 2, never opened\n"));
+    run(["verify", &to]).done();
+
+    place.run("put", &["elder", "black"]).done();
+    let again: Value = serde_json::from_str(&place.run("backup", &[&to, "--json", "--copy"]).done()).unwrap();
+    assert_eq!(again["keyspaces"][0]["records"], 5, "{again}");
+    assert_eq!(run(["get", &to, "elder"]).done(), "black\n");
+    // It was opened: a database in its own right, which is not overwritten.
+    assert!(!run(["stat", &to]).done().contains("copy\t"));
+    let before = fingerprint(place.path("backup").as_ref());
+    place.run("backup", &[&to]).fails(64, "exists already");
+    assert_eq!(fingerprint(place.path("backup").as_ref()), before);
+    run(["put", &to, "fig", "green"]).done();
+    place.run("get", &["fig"]).fails(1, "'fig'");
+}
+
+#[test]
+fn a_backup_goes_nowhere_else_and_a_damaged_database_is_named() {
+    let place = Place::with(&records(2000));
+    fs::create_dir(place.path("papers")).unwrap();
+    fs::write(place.path("papers").join("thesis"), "words").unwrap();
+    place.run("backup", &[place.path("papers").to_str().unwrap()]).fails(64, "thesis");
+    place.run("backup", &[&place.db]).fails(3, "already open");
+    let nowhere = place.path("nothing").to_str().unwrap().to_owned();
+    run(["backup", &nowhere, place.path("to").to_str().unwrap()]).fails(1, "no logwood database");
+    assert!(!place.path("to").exists() && !place.path("nothing").exists());
+
+    place.run("compact", &[]).done();
+    let pages = place.path("db").join("pages");
+    let victim = fs::read_dir(pages).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&victim).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&victim, bytes).unwrap();
+    for link in [&[][..], &["--copy"][..]] {
+        let to = place.path(&format!("bad{}", link.len())).to_str().unwrap().to_owned();
+        let words: Vec<&str> = [to.as_str()].iter().chain(link).copied().collect();
+        place.run("backup", &words).fails(2, ".pages");
+        run(["get", &to, "key-000001"]).fails(3, "not finished");
+        run(["stat", &to]).fails(3, "not finished");
+    }
+}
+
+#[test]
+fn changes_are_printed_in_order_from_any_lsn() {
+    let place = Place::with(FRUIT);
+    place.run("delete", &["apple"]).done();
+    place.run("delete-range", &["--from", "b", "--to", "d"]).done();
+    place.run("keyspaces", &["--create", "gone"]).done();
+    place.run("keyspaces", &["--drop", "gone"]).done();
+    let columns = |text: &str| {
+        let columns = |line: &str| {
+            let columns: Vec<&str> = line.split('\t').collect();
+            [0, 2, 3, 4, 5].map(|at| columns[at]).join(" ")
+        };
+        text.lines().map(columns).collect::<Vec<_>>()
+    };
+    let all = place.run("changes", &[]).done();
+    let expected = [
+        "1 default create-keyspace - -",
+        "2 default put apple red",
+        "2 default put banana yellow",
+        "2 default put cherry red",
+        "2 default put date brown",
+        "3 default delete apple -",
+        "4 default delete-range b d",
+        "5 gone create-keyspace - -",
+        "6 gone drop-keyspace - -",
+    ];
+    assert_eq!(columns(&all), expected);
+    let some = place.run("changes", &["--from", "2", "--limit", "2"]).done();
+    assert_eq!(columns(&some), expected[1..6]);
+    assert_eq!(columns(&place.run("changes", &["--from", "6"]).done()), ["6 #2 drop-keyspace - -"]);
+    assert_eq!(place.run("changes", &["--from", "7"]).done(), "");
+    let json = place.run("changes", &["--from", "4", "--limit", "1", "--json"]).done();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["kind"], &json["key"], &json["to"]),
+        (&"delete-range".into(), &"b".into(), &"d".into())
+    );
+}
+
+#[test]
+fn deleting_a_range_says_how_much_and_never_takes_everything_by_accident() {
+    let place = Place::with(FRUIT);
+    place.run("delete-range", &[]).fails(64, "--all");
+    assert_eq!(place.run("delete-range", &["--prefix", "z"]).done(), "0 records deleted\n");
+    assert_eq!(place.run("delete-range", &["--from", "b", "--to", "d"]).done(), "2 records deleted\n");
+    assert_eq!(place.run("scan", &["--keys"]).done(), "apple\ndate\n");
+    assert_eq!(place.run("delete-range", &["--all"]).done(), "2 records deleted\n");
+    assert_eq!(place.run("count", &[]).done(), "0\n");
+    place.run("delete-range", &["--all", "--keyspace", "none"]).fails(1, "none");
+}
+
+#[test]
+fn a_sorted_load_refuses_what_is_not_sorted() {
+    let place = Place::new();
+    run_with(["load", &place.db, "--sorted"], FRUIT.as_bytes()).done();
+    let unsorted = "fig\t1\nelder\t2\ngrape\t3\n";
+    let ran = run_with(["load", &place.db, "--sorted"], unsorted.as_bytes());
+    assert_eq!(ran.code, 65, "{ran:?}");
+    assert!(ran.stderr.contains("line 2") && ran.stderr.contains("'fig'"), "{ran:?}");
+    assert_eq!(place.run("count", &[]).done(), "5\n", "what came before it is kept");
+    let skipped = run_with(["load", &place.db, "--sorted", "--skip-bad"], unsorted.as_bytes()).done();
+    assert!(skipped.contains("1 bad lines skipped"), "{skipped}");
+    place.run("get", &["grape"]).done();
+    let empty_keys = run_with(["load", &place.db, "--sorted"], b"\t1\n\t2\n");
+    assert!(empty_keys.code == 65 && empty_keys.stderr.contains("line 2"), "{empty_keys:?}");
+}
+
+#[test]
+fn every_workload_is_measured() {
+    let place = Place::with(FRUIT);
+    for workload in ["fill", "read", "scan", "mixed", "durable"] {
+        let small = ["--records", "3000", "--operations", "40", "--threads", "2", "--json"];
+        let words: Vec<&str> = [workload].iter().chain(&small).copied().collect();
+        let measured: Value = serde_json::from_str(&place.run("bench", &words).done()).unwrap();
+        assert_eq!((&measured["workload"], &measured["operations"]), (&workload.into(), &40.into()));
+        let [p50, p999, max] = ["p50_us", "p999_us", "max_us"].map(|name| measured[name].as_f64().unwrap());
+        assert!(0.0 < p50 && p50 <= p999 && p999 <= max, "{measured}");
+    }
+    let text = place.run("bench", &["read", "--records", "1000"]).done();
+    assert!(text.starts_with("read: 1000 operations in ") && text.contains("p99.9"), "{text}");
+    assert_eq!(place.run("scan", &[]).done(), FRUIT, "the data of others is left alone");
+}
