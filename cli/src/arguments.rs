@@ -110,6 +110,15 @@ Ends with 1 when the log let go of what --from asks for, and names the oldest LS
     /// Delete all records of a range, durably, at once.
     #[command(after_help = "Example:\n  logwood delete-range db --prefix session/")]
     DeleteRange(DeleteRange),
+    /// Print about how large a range is, and where to cut it into parts of the same size.
+    #[command(after_help = "\
+Prints one part a line, `first key TAB records TAB bytes`, about: it looks at a few pages, and reads no record.
+The first part begins where the range does; `-` is the beginning of everything.
+
+Examples:
+  logwood sizes db
+  logwood sizes db --prefix user/ --parts 8")]
+    Sizes(Sizes),
     /// Measure a workload in a keyspace of its own.
     #[command(after_help = "\
 Workloads:
@@ -356,6 +365,20 @@ pub struct DeleteRange {
     /// Delete everything, when no bound is given.
     #[arg(long, conflicts_with_all = ["from", "to", "prefix"])]
     pub all: bool,
+}
+
+/// `sizes`
+#[derive(Args, Debug)]
+pub struct Sizes {
+    /// Where to read.
+    #[command(flatten)]
+    pub place: Place,
+    /// Which keys.
+    #[command(flatten)]
+    pub range: Range,
+    /// Into how many parts.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub parts: u64,
 }
 
 /// What `bench` does.

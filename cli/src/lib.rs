@@ -72,6 +72,7 @@ fn dispatch(command: &Command, output: &mut Output) -> Result<(), Failure> {
         Command::Backup(arguments) => backup::run(arguments, output),
         Command::Changes(arguments) => changes::run(arguments, output),
         Command::DeleteRange(arguments) => write::delete_range(arguments, output),
+        Command::Sizes(arguments) => read::sizes(arguments, output),
         Command::Bench(arguments) => bench::run(arguments, output),
         Command::Demo(arguments) => demo::run(arguments, output),
         Command::Stat(arguments) => inspect::stat(arguments, output),

@@ -1,4 +1,4 @@
-//! `get`, `scan`, `count`, `digest`: what a database holds.
+//! `get`, `scan`, `count`, `digest`, `sizes`: what a database holds.
 //!
 //! Each reads one snapshot, so that what it prints was all true at one moment.
 
@@ -8,7 +8,7 @@ use std::ops::Bound;
 use logwood_base::digest::Digest;
 use serde_json::json;
 
-use crate::arguments::{self, Count, Get, Place, Range, Scan};
+use crate::arguments::{self, Count, Get, Place, Range, Scan, Sizes};
 use crate::escape::escape;
 use crate::exit::Failure;
 use crate::open;
@@ -84,6 +84,32 @@ pub fn digest(arguments: &Count, output: &mut Output) -> Result<(), Failure> {
     let digest = snapshot.digest(&keyspace, KeyRange::new(&arguments.range).bounds())?;
     let (lsn, hex) = (snapshot.lsn(), hex(&digest));
     output.line(&format!("{lsn}\t{hex}"), &json!({ "lsn": lsn.get(), "digest": hex, "count": digest.count }))
+}
+
+/// `sizes`: about how large a range is, in parts.
+///
+/// # Errors
+/// What the engine answers.
+pub fn sizes(arguments: &Sizes, output: &mut Output) -> Result<(), Failure> {
+    let database = open::existing(&arguments.place.directory)?;
+    let keyspace = open::keyspace(&database, &arguments.place.keyspace)?;
+    let range = KeyRange::new(&arguments.range);
+    let (first, last) = range.bounds();
+    let cuts = keyspace.split_keys((first.clone(), last.clone()), arguments.parts as usize)?;
+    let begins = std::iter::once(first).chain(cuts.iter().cloned().map(Bound::Included));
+    let ends = cuts.iter().cloned().map(Bound::Excluded).chain(std::iter::once(last));
+    for (begin, end) in begins.zip(ends) {
+        let key = match &begin {
+            Bound::Included(key) | Bound::Excluded(key) if !key.is_empty() => Some(escape(key)),
+            _ => None,
+        };
+        let size = keyspace.approximate_size((begin, end))?;
+        output.line(
+            &format!("{}\t{}\t{}", key.as_deref().unwrap_or("-"), size.records, size.bytes),
+            &json!({ "from": key, "records": size.records, "bytes": size.bytes }),
+        )?;
+    }
+    Ok(())
 }
 
 /// A digest as it is printed.

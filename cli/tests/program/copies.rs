@@ -127,6 +127,30 @@ fn a_sorted_load_refuses_what_is_not_sorted() {
 }
 
 #[test]
+fn sizes_cut_a_range_into_parts_of_about_the_same_size() {
+    let place = Place::with(&records(5000));
+    let parts = |options: &[&str]| {
+        let text = place.run("sizes", options).done();
+        let part = |line: &str| {
+            let (key, numbers) = line.split_once('\t').unwrap();
+            let (records, bytes) = numbers.split_once('\t').unwrap();
+            (key.to_owned(), records.parse::<u64>().unwrap(), bytes.parse::<u64>().unwrap())
+        };
+        text.lines().map(part).collect::<Vec<_>>()
+    };
+    let whole = parts(&[]);
+    assert_eq!((whole.len(), whole[0].0.as_str()), (1, "-"));
+    assert!((4000..6000).contains(&whole[0].1) && whole[0].2 > 400_000, "{whole:?}");
+    let quarters = parts(&["--parts", "4"]);
+    assert_eq!(quarters.len(), 4);
+    assert!(quarters.iter().all(|(_, records, _)| (800..1800).contains(records)), "{quarters:?}");
+    assert!(quarters.is_sorted_by(|a, b| a.0 == "-" || a.0 < b.0), "{quarters:?}");
+    let some = parts(&["--from", "key-001000", "--to", "key-002000"]);
+    assert_eq!(some[0].0, "key-001000");
+    assert!((700..1400).contains(&some[0].1), "{some:?}");
+}
+
+#[test]
 fn every_workload_is_measured() {
     let place = Place::with(FRUIT);
     for workload in ["fill", "read", "scan", "mixed", "durable"] {
