@@ -10,9 +10,12 @@ use std::sync::Arc;
 
 use logwood_base::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-/// The counters of one forest.
+use crate::node::arena::Arena;
+
+/// The memory of one forest's nodes, and its counters.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
+    pub(crate) arena: Arena,
     bytes: [AtomicUsize; 4],
     inner_bytes: AtomicUsize,
     pub(crate) cold_reads: AtomicU64,
@@ -75,7 +78,6 @@ impl Share {
     }
 
     /// The account that this is a share of.
-    #[cfg(test)]
     pub(crate) fn account(&self) -> &Arc<Account> {
         &self.account
     }

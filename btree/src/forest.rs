@@ -13,6 +13,7 @@ use crate::apply::{self, Change};
 use crate::descent::TreeCore;
 use crate::manifest::ManifestSummary;
 use crate::node::Cold;
+use crate::node::content::Content;
 use crate::node::leaf::Leaf;
 use crate::node::slot::Node;
 use crate::shared::{Shared, Writer};
@@ -20,6 +21,10 @@ use crate::snapshot::Snapshot;
 use crate::store::{Beginning, Compression, Identity, Store, StoreOptions, StoreStatistics, TreeEntry};
 use crate::tree::Tree;
 use crate::version::registry::Registry;
+
+/// Unlinked nodes that are left to the collector's own pace; beyond it, every entry makes it go on. It would only wake
+/// for every hundred entries, however large they are.
+const RETIRED_BYTES: usize = 1 << 20;
 
 /// How a forest behaves.
 #[derive(Clone, Debug)]
@@ -78,6 +83,8 @@ pub struct Opened {
 pub struct ForestStatistics {
     /// All memory of nodes and versions.
     pub resident_bytes: usize,
+    /// What is held from the system for leaves: their memory, and room between them.
+    pub held_bytes: usize,
     /// Leaves that the disk has too.
     pub clean_bytes: usize,
     /// Leaves that changed since the last checkpoint.
@@ -204,7 +211,7 @@ impl Forest {
         if trees.contains_key(&keyspace) {
             return Err(Error::AlreadyExists { what: "keyspace", name: keyspace.to_string() });
         }
-        let root = Leaf::build(&[], Lsn::ZERO, None, &self.shared.account);
+        let root = Leaf::build(&Content::default(), Lsn::ZERO, None, &self.shared.account);
         let core = Arc::new(TreeCore::new(keyspace, Node::Leaf(root), lsn));
         trees.insert(keyspace, Arc::clone(&core));
         Ok(Tree::new(core, &self.shared))
@@ -247,6 +254,9 @@ impl Forest {
         let guard = crossbeam_epoch::pin();
         apply::apply(&self.shared, &mut writer, lsn, changes, &guard)?;
         self.shared.evict(&mut writer, &guard);
+        if self.shared.account.bytes(Class::Retired) > RETIRED_BYTES {
+            guard.flush();
+        }
         Ok(())
     }
 
@@ -316,6 +326,7 @@ impl Forest {
         let (snapshots, oldest_snapshot) = self.shared.registry.live();
         ForestStatistics {
             resident_bytes: account.resident(),
+            held_bytes: account.arena.held_bytes(),
             clean_bytes: account.bytes(Class::Clean),
             dirty_bytes: account.bytes(Class::Dirty),
             inner_bytes: account.inner_bytes(),
@@ -340,7 +351,7 @@ impl Forest {
 fn open_tree(entry: &TreeEntry, account: &Arc<Account>) -> TreeCore {
     let root = match &entry.root {
         Some(root) => Node::Cold(Arc::new(Cold { entry: root.child.clone(), level: root.level })),
-        None => Node::Leaf(Leaf::build(&[], Lsn::ZERO, None, account)),
+        None => Node::Leaf(Leaf::build(&Content::default(), Lsn::ZERO, None, account)),
     };
     TreeCore::new(entry.keyspace, root, Lsn::ZERO)
 }

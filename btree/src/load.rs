@@ -15,6 +15,7 @@ use crate::format::delta::DeltaReader;
 use crate::format::inner::InnerReader;
 use crate::format::leaf::{LeafReader, LeafValue};
 use crate::format::overflow::OverflowRef;
+use crate::node::content::Content;
 use crate::node::inner::{Inner, Keys};
 use crate::node::leaf::Leaf;
 use crate::node::slot::{Node, Seen, Slot};
@@ -63,10 +64,9 @@ impl Shared {
         match page.kind() {
             PageKind::Leaf if level == 0 => {
                 let loaded = read_leaf(&self.store, &page, entry)?;
-                let records: Vec<ViewRecord<'_>> =
-                    loaded.records.iter().map(|(key, value)| ViewRecord::whole(key, value)).collect();
+                let records = loaded.records.iter().map(|(key, value)| ViewRecord::whole(key, value));
                 let newest = entry.deltas.last().map_or(entry.lsn, |delta| delta.last_lsn);
-                let leaf = Leaf::build(&records, newest, None, &self.account);
+                let leaf = Leaf::build(&Content::of_records(records), newest, None, &self.account);
                 leaf.set_image(Image { entry: entry.clone(), overflow: loaded.overflow }, true);
                 Ok(Node::Leaf(leaf))
             }

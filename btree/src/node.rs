@@ -3,6 +3,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`leaf`] | immutable sorted base, with a delta area beside it |
+//! | [`content`] | what a leaf is built of: runs of old leaves, and new records |
+//! | [`block`], [`arena`] | the memory of a leaf; memory of all nodes |
 //! | [`delta`] | the newest changes of one leaf |
 //! | [`entries`] | the entries of a delta area, and the memory of their bytes |
 //! | [`inner`] | separators and child words |
@@ -10,6 +12,9 @@
 //! | [`view`] | a leaf as of one LSN |
 //! | [`search`] | searching by key heads |
 
+pub(crate) mod arena;
+mod block;
+pub(crate) mod content;
 pub(crate) mod delta;
 pub(crate) mod entries;
 pub(crate) mod inner;

@@ -50,8 +50,6 @@ pub(crate) struct Writer {
     pub(crate) garbage: Vec<Garbage>,
     /// Dropped trees that the newest manifest still holds.
     pub(crate) dropped: Vec<Arc<TreeCore>>,
-    /// For the bytes of a leaf that is being built.
-    pub(crate) buffer: Vec<u8>,
     /// New leaves with versions behind them, in LSN order, until their LSN is visible.
     fresh: VecDeque<(Lsn, Leaf)>,
     /// Leaves with versions behind them that snapshots hold.

@@ -3,31 +3,31 @@
 //! Only a neighbour under the same parent, and only one that is in memory: a page is never read to save space.
 
 use super::Applier;
-use super::write::Gathered;
 use crate::descent::{TreeCore, Way};
+use crate::node::content::Content;
 use crate::node::inner::Keys;
 use crate::node::leaf::Leaf;
 use crate::node::slot::Node;
 use crate::shared::Place;
 
 impl Applier<'_> {
-    /// Builds one leaf of `gathered`, which is to replace `leaf`, and of a neighbour's records, if there is one with
-    /// room. Answers whether it did.
-    pub(super) fn join_neighbour(
+    /// Builds one leaf of `content`, which is to replace `leaf`, and of a neighbour's records, if there is one with
+    /// room. Else the content comes back.
+    pub(super) fn join_neighbour<'v>(
         &mut self,
         core: &TreeCore,
         way: &Way<'_>,
         leaf: &Leaf,
         low: &[u8],
-        gathered: &Gathered<'_>,
-    ) -> bool {
-        let Some(((parent, child), above)) = way.steps.split_last() else { return false };
-        let room = (self.shared.options.leaf_bytes * 3 / 4).saturating_sub(gathered.cost);
+        content: Content<'v>,
+    ) -> Option<Content<'v>> {
+        let Some(((parent, child), above)) = way.steps.split_last() else { return Some(content) };
+        let room = (self.shared.options.leaf_bytes * 3 / 4).saturating_sub(content.cost);
         for (number, left) in [(child + 1, false), (child.wrapping_sub(1), true)] {
             let Some(slot) = parent.slots().get(number) else { continue };
             let seen = slot.load(self.guard);
             let Some(neighbour) = seen.leaf() else { continue };
-            let theirs = Gathered::of_leaf(neighbour);
+            let theirs = Content::of(neighbour, &[]);
             if theirs.cost > room {
                 continue;
             }
@@ -37,16 +37,16 @@ impl Applier<'_> {
                 _ => parent.separator(number - 1),
             };
             self.make_leaf_dirty(neighbour, Place { keyspace: core.id, key: &their_low });
-            let (records, past) = if left {
+            let (first, second, past) = if left {
                 let mut past = self.past_of(neighbour, &their_low, Some(&border));
                 past.extend(self.past_of(leaf, &border, None));
-                ([&theirs.records[..], &gathered.records].concat(), past)
+                (theirs, content, past)
             } else {
                 let mut past = self.past_of(leaf, low, Some(&border));
                 past.extend(self.past_of(neighbour, &border, None));
-                ([&gathered.records[..], &theirs.records].concat(), past)
+                (content, theirs, past)
             };
-            let joined = self.new_leaf(&records, past);
+            let joined = self.new_leaf(&first.with(second), past);
             self.supersede(leaf);
             self.supersede(neighbour);
             let mut steps = way.steps.clone();
@@ -54,8 +54,8 @@ impl Applier<'_> {
                 last.1 = number.min(*child);
             }
             self.replace_child(core, &steps, 2, vec![Node::Leaf(joined)], &Keys::default());
-            return true;
+            return None;
         }
-        false
+        Some(content)
     }
 }

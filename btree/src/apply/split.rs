@@ -5,37 +5,7 @@ use std::ops::Range;
 use super::Applier;
 use crate::descent::TreeCore;
 use crate::node::inner::{CHILDREN_MAX, Inner, Keys, SEPARATOR_BYTES_MAX};
-use crate::node::leaf::record_cost;
 use crate::node::slot::Node;
-use crate::node::view::ViewRecord;
-
-/// Where to cut records into leaves of at most about `budget`: the ends of the pieces, the last one included.
-///
-/// Keys that arrive in order (`at_end`) leave full leaves behind; others are cut evenly, so that each half has room.
-pub(super) fn cut(records: &[ViewRecord<'_>], cost: usize, budget: usize, at_end: bool) -> Vec<usize> {
-    if cost <= budget || records.len() < 2 {
-        return vec![records.len()];
-    }
-    let target = if at_end {
-        budget
-    } else {
-        let pieces = if cost <= 2 * budget { 2 } else { (cost * 4).div_ceil(budget * 3) };
-        cost.div_ceil(pieces)
-    };
-    let mut ends = Vec::new();
-    let mut size = 0;
-    for (at, record) in records.iter().enumerate() {
-        let record = record_cost(record);
-        let nearer_without = size > 0 && size + record > target && (at_end || size + record / 2 > target);
-        if nearer_without {
-            ends.push(at);
-            size = 0;
-        }
-        size += record;
-    }
-    ends.push(records.len());
-    ends
-}
 
 impl Applier<'_> {
     /// Puts `nodes` in the place of `replaced` neighbouring children, of which the last step's is the first.
@@ -132,38 +102,4 @@ fn inner_cuts(keys: &Keys, at_end: bool) -> Vec<usize> {
         return vec![children * 9 / 10, children];
     }
     (1..=pieces).map(|piece| children * piece / pieces).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn leaves_are_cut_evenly_or_filled_in_order() {
-        let keys: Vec<Vec<u8>> = (0..100u8).map(|n| vec![n; 12]).collect();
-        let records: Vec<ViewRecord<'_>> =
-            keys.iter().map(|key| ViewRecord::whole(key, b"12345678901")).collect();
-        let cost: usize = records.iter().map(record_cost).sum();
-        assert_eq!(cut(&records, cost, cost, false), [100]);
-        assert_eq!(cut(&records, cost, cost - 1, false), [50, 100]);
-        assert_eq!(cut(&records, cost, cost - 1, true), [99, 100]);
-        let many = cut(&records, cost, cost / 5, false);
-        assert_eq!((many.len(), many.last()), (8, Some(&100)));
-    }
-
-    #[test]
-    fn a_record_beyond_the_budget_stands_alone() {
-        let large = vec![0; 5000];
-        let records = [(b"a", &b"1"[..]), (b"b", &large), (b"c", b"1"), (b"d", &large), (b"e", b"1")]
-            .map(|(key, value)| ViewRecord::whole(key, value));
-        let cost: usize = records.iter().map(record_cost).sum();
-        let ends = cut(&records, cost, 1000, false);
-        let mut from = 0;
-        for to in ends {
-            let large = records[from..to].iter().filter(|record| record.value.len() > 1).count();
-            assert!(large <= 1, "two large values in one leaf");
-            from = to;
-        }
-        assert_eq!(from, 5);
-    }
 }

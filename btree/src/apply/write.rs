@@ -1,18 +1,17 @@
 //! Point changes of one leaf.
 
-use logwood_base::{Error, Lsn, Result};
+use logwood_base::{Error, Result};
 use smallvec::SmallVec;
 
-use super::split::cut;
 use super::{Applier, Point};
 use crate::account::Class;
 use crate::descent::{TreeCore, Way};
+use crate::node::content::{Content, Edit};
 use crate::node::delta::{DELTA_SLOTS, DeltaArea};
 use crate::node::inner::Keys;
-use crate::node::leaf::{Leaf, record_cost};
+use crate::node::leaf::Leaf;
 use crate::node::search;
 use crate::node::slot::{Node, Seen};
-use crate::node::view::{View, ViewRecord};
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::shared::Place;
@@ -20,34 +19,6 @@ use crate::version::{Part, Previous, Seek};
 
 /// Points whose leaves are looked at together.
 const WARM_POINTS: usize = 16;
-
-/// The records of a leaf that is about to be built. They stay where they are: nothing is copied before the building.
-#[derive(Default)]
-pub(super) struct Gathered<'v> {
-    pub(super) records: Vec<ViewRecord<'v>>,
-    /// What they will cost in memory.
-    pub(super) cost: usize,
-}
-
-impl<'v> Gathered<'v> {
-    /// With room for every record of a leaf and for some more.
-    fn with_room(leaf: &Leaf, more: usize) -> Self {
-        Self { records: Vec::with_capacity(leaf.len() + DELTA_SLOTS + more), cost: 0 }
-    }
-
-    fn push(&mut self, record: ViewRecord<'v>) {
-        self.cost += record_cost(&record);
-        self.records.push(record);
-    }
-
-    /// Every record of a leaf as it is now.
-    pub(super) fn of_leaf(leaf: &'v Leaf) -> Self {
-        let view = View::new(leaf, Lsn::MAX);
-        let mut gathered = Self::with_room(leaf, 0);
-        view.records(View::start(), view.end()).for_each(|record| gathered.push(record));
-        gathered
-    }
-}
 
 impl Applier<'_> {
     /// Applies sorted changes of different keys to one tree.
@@ -123,33 +94,33 @@ impl Applier<'_> {
 
     /// Puts new leaves in the place of one, its changes and `points` folded in.
     fn rebuild(&mut self, core: &TreeCore, way: &Way<'_>, leaf: &Leaf, points: &[Point<'_>]) {
-        let gathered = fold(leaf, points);
-        let records = &gathered.records;
+        leaf.warm();
+        let edits: SmallVec<[Edit<'_>; DELTA_SLOTS]> =
+            points.iter().map(|point| Edit { key: point.key, value: point.value }).collect();
+        let mut content = Content::of(leaf, &edits);
         let low = way.low().unwrap_or_default();
         let budget = self.shared.options.leaf_bytes;
-        if gathered.cost < budget / 4 && self.join_neighbour(core, way, leaf, &low, &gathered) {
-            return;
+        if content.cost < budget / 4 {
+            match self.join_neighbour(core, way, leaf, &low, content) {
+                None => return,
+                Some(alone) => content = alone,
+            }
         }
-        let at_end = gathered.cost > budget
-            && leaf.len() > 0
-            && records.last().is_some_and(|last| leaf.find(&last.key()) == Err(leaf.len()));
-        let cuts = cut(records, gathered.cost, budget, at_end);
-        let mut nodes = Vec::with_capacity(cuts.len());
+        let contents = content.cut(budget);
+        let high = if contents.len() > 1 { way.high() } else { None };
+        let mut nodes = Vec::with_capacity(contents.len());
         let mut separators = Keys::default();
-        let mut from = 0;
         let mut low = low;
-        let high = if cuts.len() > 1 { way.high() } else { None };
-        for to in cuts {
-            let next_low =
-                (to < records.len()).then(|| search::separator(&records[to - 1].key(), &records[to].key()));
+        for (at, content) in contents.iter().enumerate() {
+            let border = contents.get(at + 1).and_then(|next| Some((content.last()?, next.first()?)));
+            let next_low = border.map(|(left, right)| search::separator(&left.key(), &right.key()));
             let end = next_low.as_deref().or(high.as_deref());
-            let parts = self.past_of(leaf, &low, end);
-            nodes.push(Node::Leaf(self.new_leaf(&records[from..to], parts)));
+            let past = self.past_of(leaf, &low, end);
+            nodes.push(Node::Leaf(self.new_leaf(content, past)));
             if let Some(next) = next_low {
                 separators.push(&next);
                 low = next;
             }
-            from = to;
         }
         self.supersede(leaf);
         self.replace_child(core, &way.steps, 1, nodes, &separators);
@@ -183,9 +154,8 @@ impl Applier<'_> {
     }
 
     /// A leaf of this entry.
-    pub(super) fn new_leaf(&mut self, records: &[ViewRecord<'_>], past: Vec<Part>) -> Leaf {
-        let (buffer, account) = (&mut self.writer.buffer, &self.shared.account);
-        let leaf = Leaf::build_in(buffer, records, self.lsn, Previous::new(past), account);
+    pub(super) fn new_leaf(&mut self, content: &Content<'_>, past: Vec<Part>) -> Leaf {
+        let leaf = Leaf::build(content, self.lsn, Previous::new(past), &self.shared.account);
         self.writer.made(self.lsn, &leaf);
         leaf
     }
@@ -196,30 +166,4 @@ impl Applier<'_> {
         let class = if leaf.base_lsn() < self.lsn { Class::Kept } else { Class::Retired };
         leaf.header().share.move_to(class);
     }
-}
-
-/// The records of a leaf with changes folded in.
-fn fold<'v>(leaf: &'v Leaf, points: &[Point<'v>]) -> Gathered<'v> {
-    leaf.warm();
-    let view = View::new(leaf, Lsn::MAX);
-    let mut gathered = Gathered::with_room(leaf, points.len());
-    let (mut place, end) = (View::start(), view.end());
-    for point in points {
-        let until = view.place_of(point.key);
-        while let Some(record) = view.next(&mut place, until) {
-            gathered.push(record);
-        }
-        if let Some(value) = point.value {
-            gathered.push(ViewRecord::whole(point.key, value));
-        }
-        let mut behind = until;
-        let replaced = view.next(&mut behind, end);
-        if replaced.is_some_and(|record| point.key.strip_prefix(record.prefix) == Some(record.suffix)) {
-            place = behind;
-        }
-    }
-    while let Some(record) = view.next(&mut place, end) {
-        gathered.push(record);
-    }
-    gathered
 }

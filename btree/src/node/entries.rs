@@ -1,49 +1,55 @@
 //! The entries of a delta area, and the memory of their keys and values.
 //!
-//! Bytes are written once, before the entry that points to them exists, and never move: several entries share an
-//! allocation, which is freed with the area. So an entry that can be reached points to bytes that are whole.
+//! ```text
+//! one object of the arena: owner, 16 slots | bytes of the first entries     more bytes: other objects
+//! ```
+//!
+//! 1. Bytes are written once, before the entry that points to them, and never move; they go when the area goes.
+//! 2. An entry is written once, before the count that covers it is stored with `Release`. Readers load the count with
+//!    `Acquire` and look no further.
+//! 3. Who appends holds the lock inside, so that no two can be given one slot.
 #![allow(unsafe_code)]
 
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use logwood_base::Lsn;
 use logwood_base::sync::Mutex;
+use logwood_base::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use smallvec::SmallVec;
 
+use super::arena;
 use super::delta::DELTA_SLOTS;
+use crate::account::Account;
 
-/// Entries that the first allocation has room for, when all are like the first one.
+/// Entries that the first piece of memory has room for, when all are like the first one.
 const FIRST_ENTRIES: usize = 4;
-/// An allocation for several entries is not larger than this.
+/// A piece of memory for several entries is not larger than this.
 const CHUNK_BYTES: usize = 2 << 10;
+/// The length of a value that is none.
+const DELETED: u32 = u32::MAX;
 
 /// One change.
 pub(crate) struct DeltaEntry {
     pub(crate) lsn: Lsn,
     /// The first eight bytes of the key, padded with zeros: orders most keys without a look at them.
-    head: u64,
+    pub(crate) head: u64,
     key_bytes: u32,
     value_bytes: u32,
-    deleted: bool,
-    /// Key, then value, in a chunk of the same [`Entries`].
+    /// Key, then value, in the memory of the same [`Entries`].
     bytes: NonNull<u8>,
 }
-
-// SAFETY: the bytes behind the pointer are never written again and belong to nobody but the entries.
-unsafe impl Send for DeltaEntry {}
-// SAFETY: as above; sharing an entry shares bytes that nobody writes.
-unsafe impl Sync for DeltaEntry {}
 
 impl DeltaEntry {
     /// Key, then value.
     pub(super) fn all(&self) -> &[u8] {
-        let length = self.key_bytes as usize + self.value_bytes as usize;
-        // SAFETY: `Entries::set` wrote so many bytes there before it made the entry. An entry never leaves its
-        // `Entries`, which frees the bytes when it is dropped and not before.
-        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), length) }
+        let value = if self.value_bytes == DELETED { 0 } else { self.value_bytes as usize };
+        // SAFETY: `Area::push` wrote so many bytes there before it made the entry. An entry never leaves its area,
+        // which gives the bytes back when it goes and not before.
+        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.key_bytes as usize + value) }
     }
 
     /// The changed key.
@@ -58,7 +64,7 @@ impl DeltaEntry {
 
     /// Its new value; `None` when it was deleted.
     pub(crate) fn value(&self) -> Option<&[u8]> {
-        (!self.deleted).then(|| &self.all()[self.key_bytes as usize..])
+        (self.value_bytes != DELETED).then(|| &self.all()[self.key_bytes as usize..])
     }
 }
 
@@ -68,95 +74,217 @@ impl fmt::Debug for DeltaEntry {
     }
 }
 
-/// The slots of one area. Each is set once.
-#[derive(Debug)]
+/// The first eight bytes of a key as a number that orders as the keys do.
+pub(crate) fn head_of(key: &[u8]) -> u64 {
+    match key.first_chunk() {
+        Some(first) => u64::from_be_bytes(*first),
+        None => {
+            let mut padded = [0; 8];
+            padded[..key.len()].copy_from_slice(key);
+            u64::from_be_bytes(padded)
+        }
+    }
+}
+
+/// The entries of one leaf: none at first, then at most [`DELTA_SLOTS`].
 pub(super) struct Entries {
-    slots: [OnceLock<DeltaEntry>; DELTA_SLOTS],
-    chunks: Mutex<Chunks>,
+    area: AtomicPtr<Area>,
+    count: AtomicU32,
 }
 
-/// The allocations behind the entries.
-#[derive(Debug, Default)]
-struct Chunks {
-    all: SmallVec<[NonNull<[MaybeUninit<u8>]>; 3]>,
-    /// Bytes of the last one that are taken.
-    used: usize,
+/// What is made at the first entry.
+struct Area {
+    /// Whose arena all this memory is of.
+    account: Arc<Account>,
+    /// Length of the object that begins with this.
+    bytes: usize,
+    writer: Mutex<Room>,
+    slots: [UnsafeCell<MaybeUninit<DeltaEntry>>; DELTA_SLOTS],
 }
 
-// SAFETY: the chunks own their memory; a thread that holds the lock only hands out parts that nobody else has.
-unsafe impl Send for Chunks {}
+/// Memory for the bytes of entries.
+struct Room {
+    next: NonNull<u8>,
+    left: usize,
+    /// Objects besides the area's own, with their lengths.
+    more: SmallVec<[(NonNull<u8>, usize); 2]>,
+}
+
+// SAFETY: the area owns its memory. Slots are written under the lock inside, once each, and read only when the count
+// says that they were; bytes are written before that and never again.
+unsafe impl Send for Area {}
+// SAFETY: as above.
+unsafe impl Sync for Area {}
 
 impl Entries {
-    /// All slots empty.
-    pub(super) fn new() -> Self {
-        Self { slots: [const { OnceLock::new() }; DELTA_SLOTS], chunks: Mutex::default() }
+    pub(super) const fn new() -> Self {
+        Self { area: AtomicPtr::new(std::ptr::null_mut()), count: AtomicU32::new(0) }
     }
 
-    /// Fills a slot: a put, or a delete when there is no value. Answers how much memory that took.
-    pub(super) fn set(&self, at: usize, lsn: Lsn, key: &[u8], value: Option<&[u8]>) -> usize {
-        let body = value.unwrap_or_default();
-        let (bytes, taken) = self.chunks.lock().store(key, body, at);
-        let mut head = [0u8; 8];
-        let short = key.len().min(8);
-        head[..short].copy_from_slice(&key[..short]);
-        let before = self.slots[at].set(DeltaEntry {
-            lsn,
-            head: u64::from_be_bytes(head),
-            key_bytes: key.len() as u32,
-            value_bytes: body.len() as u32,
-            deleted: value.is_none(),
-            bytes,
-        });
-        assert!(before.is_ok(), "a published delta slot is never written again");
-        taken
+    /// How many entries readers may see.
+    pub(super) fn len(&self) -> usize {
+        self.count.load(Ordering::Acquire) as usize
     }
 
-    /// The entry of a slot that was set.
+    fn area(&self) -> Option<&Area> {
+        // SAFETY: a pointer that is not null came from `Area::new` and stays what it is until `self` is dropped.
+        unsafe { self.area.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// The entry at `at`, if readers may see it.
     pub(super) fn get(&self, at: usize) -> Option<&DeltaEntry> {
-        self.slots[at].get()
+        if at >= self.len() {
+            return None;
+        }
+        let slot = self.area()?.slots.get(at)?.get();
+        // SAFETY: the count covers the slot, so it was written before and is never written again.
+        let slot = unsafe { &*slot };
+        // SAFETY: as above.
+        Some(unsafe { slot.assume_init_ref() })
     }
 
-    /// The entries of the first slots.
+    /// The first entries that readers may see.
     pub(super) fn first(&self, count: usize) -> impl DoubleEndedIterator<Item = &DeltaEntry> {
-        self.slots[..count].iter().filter_map(OnceLock::get)
+        (0..count).filter_map(|at| self.get(at))
+    }
+
+    /// Where the next entry goes: for nothing but to have its memory near.
+    pub(super) fn warm(&self) {
+        if let Some(area) = self.area() {
+            let slot = area.slots[self.len().min(DELTA_SLOTS - 1)].get();
+            // SAFETY: the slot is inside the area; the byte is looked at as one that may be anything.
+            std::hint::black_box(unsafe { slot.cast::<MaybeUninit<u8>>().read() });
+        }
+    }
+
+    /// Appends a put, or a delete when there is no value; `publish` is called before readers see it. Answers how much
+    /// memory that took.
+    ///
+    /// # Panics
+    /// When there is no room.
+    pub(super) fn push(
+        &self,
+        lsn: Lsn,
+        key: &[u8],
+        value: Option<&[u8]>,
+        account: &Arc<Account>,
+        publish: impl FnOnce(usize),
+    ) -> usize {
+        let mut taken = 0;
+        let area = match self.area() {
+            Some(area) => area,
+            None => {
+                let bytes = key.len() + value.map_or(0, <[u8]>::len);
+                let (area, size) = self.begin(bytes, account);
+                taken = size;
+                area
+            }
+        };
+        let mut room = area.writer.lock();
+        let at = self.count.load(Ordering::Relaxed) as usize;
+        assert!(at < DELTA_SLOTS, "a full area takes no entry");
+        let (bytes, grown) = room.store(key, value.unwrap_or_default(), at, account);
+        let entry = DeltaEntry {
+            lsn,
+            head: head_of(key),
+            key_bytes: key.len() as u32,
+            value_bytes: value.map_or(DELETED, |value| value.len() as u32),
+            bytes,
+        };
+        // SAFETY: the count does not cover the slot, so nobody reads it, and the lock keeps other writers away.
+        unsafe { (*area.slots[at].get()).write(entry) };
+        publish(at);
+        self.count.store(at as u32 + 1, Ordering::Release);
+        taken + grown
+    }
+
+    /// Makes the area, with room for some entries of so many bytes.
+    fn begin(&self, entry_bytes: usize, account: &Arc<Account>) -> (&Area, usize) {
+        let room = (entry_bytes * FIRST_ENTRIES).clamp(entry_bytes, CHUNK_BYTES.max(entry_bytes));
+        let bytes = arena::rounded(size_of::<Area>() + room);
+        let object = account.arena.take(bytes);
+        // SAFETY: the object is longer than an area.
+        let next = unsafe { object.add(size_of::<Area>()) };
+        let left = bytes - size_of::<Area>();
+        let area = Area {
+            account: Arc::clone(account),
+            bytes,
+            writer: Mutex::new(Room { next, left, more: SmallVec::new() }),
+            slots: [const { UnsafeCell::new(MaybeUninit::uninit()) }; DELTA_SLOTS],
+        };
+        let made = object.cast::<Area>();
+        // SAFETY: the object is long enough, aligned to 64, and nobody else's.
+        unsafe { made.write(area) };
+        let null = std::ptr::null_mut();
+        match self.area.compare_exchange(null, made.as_ptr(), Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: it was just written, and goes only with `self`.
+            Ok(_) => (unsafe { made.as_ref() }, bytes),
+            Err(other) => {
+                // SAFETY: made above, and nobody has seen it.
+                unsafe { Area::destroy(made) };
+                // SAFETY: as in `area`.
+                (unsafe { &*other }, 0)
+            }
+        }
     }
 }
 
-impl Chunks {
+impl Room {
     /// Copies a key and a value behind each other, `before` entries behind the first one. Answers where to, and how
-    /// many bytes were allocated for that.
-    fn store(&mut self, key: &[u8], value: &[u8], before: usize) -> (NonNull<u8>, usize) {
+    /// much memory was taken for that.
+    fn store(&mut self, key: &[u8], value: &[u8], before: usize, account: &Account) -> (NonNull<u8>, usize) {
         let bytes = key.len() + value.len();
-        let room = self.all.last().map_or(0, |chunk| chunk.len() - self.used);
         let mut taken = 0;
-        if bytes > room || self.all.is_empty() {
+        if bytes > self.left {
             let entries = before.max(FIRST_ENTRIES).min(DELTA_SLOTS - before);
-            taken = (bytes * entries).min(CHUNK_BYTES).max(bytes);
-            let chunk = Box::leak(Box::<[u8]>::new_uninit_slice(taken));
-            self.all.push(NonNull::from(chunk));
-            self.used = 0;
+            taken = arena::rounded((bytes * entries).min(CHUNK_BYTES).max(bytes));
+            self.next = account.arena.take(taken);
+            self.left = taken;
+            self.more.push((self.next, taken));
         }
-        let chunk = self.all[self.all.len() - 1];
-        assert!(self.used + bytes <= chunk.len(), "the chunk has room");
-        // SAFETY: inside the chunk, as just asserted.
-        let to = unsafe { chunk.cast::<u8>().add(self.used) };
-        // SAFETY: the chunk lives, and nobody was told of the bytes behind `used`; the key is elsewhere.
+        let to = self.next;
+        // SAFETY: `left` bytes behind `next` are inside an object of this area, and nobody was told of them.
         unsafe { to.copy_from_nonoverlapping(NonNull::from(key).cast(), key.len()) };
-        // SAFETY: still inside the chunk: key and value together have room.
+        // SAFETY: key and value together have room.
         let behind = unsafe { to.add(key.len()) };
         // SAFETY: as for the key.
         unsafe { behind.copy_from_nonoverlapping(NonNull::from(value).cast(), value.len()) };
-        self.used += bytes;
+        // SAFETY: as above.
+        self.next = unsafe { to.add(bytes) };
+        self.left -= bytes;
         (to, taken)
     }
 }
 
-impl Drop for Chunks {
-    fn drop(&mut self) {
-        for chunk in self.all.drain(..) {
-            // SAFETY: `store` leaked this box, and each is taken back once. The entries go with the chunks.
-            drop(unsafe { Box::from_raw(chunk.as_ptr()) });
+impl Area {
+    /// Gives an area and all its memory back.
+    ///
+    /// # Safety
+    /// `area` was made by `Entries::begin`, and is used no more.
+    unsafe fn destroy(area: NonNull<Self>) {
+        // SAFETY: the caller owns it; what was read is forgotten by the memory that is given back.
+        let Self { account, bytes, writer, slots: _ } = unsafe { area.read() };
+        for (object, length) in &writer.lock().more {
+            // SAFETY: `store` took it with this length, and no entry is left that points into it.
+            unsafe { account.arena.give_back(*object, *length) };
         }
+        // SAFETY: `begin` took it with this length.
+        unsafe { account.arena.give_back(area.cast(), bytes) };
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        if let Some(area) = NonNull::new(self.area.load(Ordering::Relaxed)) {
+            // SAFETY: the pointer came from `begin`, and `&mut self` shows that nobody looks at it any more.
+            unsafe { Area::destroy(area) };
+        }
+    }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.first(self.len())).finish()
     }
 }
 
@@ -167,15 +295,21 @@ mod tests {
     #[test]
     fn entries_of_all_lengths_keep_their_bytes() {
         let mut rng = fastrand::Rng::with_seed(5);
+        let account = Arc::new(Account::default());
         for _ in 0..300 {
             let entries = Entries::new();
             let longest = [1, 10, 300, 5000][rng.usize(0..4)];
             let mut bytes = |_| (0..rng.usize(0..longest)).map(|_| rng.u8(..)).collect::<Vec<u8>>();
             let records: Vec<(Vec<u8>, Vec<u8>)> =
                 (0..DELTA_SLOTS).map(|at| (bytes(at), bytes(at))).collect();
+            let mut published = Vec::new();
             for (at, (key, value)) in records.iter().enumerate() {
-                entries.set(at, Lsn(at as u64), key, (at % 5 != 4).then_some(value));
+                let value = (at % 5 != 4).then_some(&value[..]);
+                entries.push(Lsn(at as u64), key, value, &account, |at| published.push(at));
+                assert_eq!(entries.len(), at + 1);
             }
+            assert!(published.into_iter().eq(0..DELTA_SLOTS));
+            assert!(entries.get(DELTA_SLOTS).is_none());
             for (at, (entry, (key, value))) in entries.first(DELTA_SLOTS).zip(&records).enumerate() {
                 assert_eq!(entry.key(), key);
                 assert_eq!(entry.value(), (at % 5 != 4).then_some(&value[..]));

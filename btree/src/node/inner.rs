@@ -218,6 +218,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::content::Content;
     use crate::node::leaf::Leaf;
 
     #[test]
@@ -225,7 +226,8 @@ mod tests {
         let account = Arc::default();
         let mut separators = Keys::default();
         [&b"key1"[..], b"key3", b"key30", b"key5"].into_iter().for_each(|key| separators.push(key));
-        let children = (0..5).map(|_| Node::Leaf(Leaf::build(&[], Lsn(0), None, &account))).collect();
+        let children =
+            (0..5).map(|_| Node::Leaf(Leaf::build(&Content::default(), Lsn(0), None, &account))).collect();
         let inner = Inner::new(1, &separators, children, Lsn(1), &account);
         for (key, child, below) in [
             (&b"a"[..], 0, 0),

@@ -3,7 +3,7 @@
 //! One allocation holds a header and an immutable *base*: records sorted by key.
 //!
 //! ```text
-//! header | common prefix | heads, 4 bytes each | offsets, 4 bytes each | records
+//! header | common prefix | heads, 4 bytes each | offsets, 4 bytes each, one more than records | records
 //! ```
 //!
 //! - All keys share the prefix; records keep only what follows it.
@@ -23,9 +23,11 @@ use std::sync::Arc;
 use logwood_base::Lsn;
 use logwood_base::sync::Mutex;
 use logwood_base::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use triomphe::ThinArc;
 
 use super::Image;
+use super::arena;
+use super::block::{BODY_BYTES, Block};
+use super::content::{Content, Piece, record_cost};
 use super::delta::DeltaArea;
 use super::search::{self, Head};
 use super::view::ViewRecord;
@@ -36,7 +38,7 @@ use crate::version::cell::EpochCell;
 /// A counted reference to a leaf. References that readers can follow are dropped only after a grace period.
 #[derive(Clone)]
 #[repr(transparent)]
-pub(crate) struct Leaf(ThinArc<Header, u8>);
+pub(crate) struct Leaf(Block);
 
 /// Everything about a leaf but its base. What every read touches stands first.
 #[repr(C)]
@@ -55,7 +57,7 @@ pub(crate) struct Header {
     /// From which LSN on another version serves; `u64::MAX` while this one does.
     superseded_at: AtomicU64,
     pub(crate) share: Share,
-    image: Mutex<Option<Image>>,
+    image: Mutex<Option<Box<Image>>>,
 }
 
 /// How records are laid out.
@@ -67,75 +69,60 @@ enum Shape {
     Variable,
 }
 
-/// Bytes of the header and the allocation's own words.
-pub(crate) const HEADER_BYTES: usize = size_of::<Header>() + 16;
-
 /// Key, or suffix of a key, and value.
 pub(crate) type Record<'a> = (&'a [u8], &'a [u8]);
 
-/// Memory that a base takes for one record, about: what decides where leaves are split.
-pub(crate) fn record_cost(record: &ViewRecord<'_>) -> usize {
-    4 + 4 + record.key_bytes() + record.value.len()
-}
-
 impl Leaf {
-    /// Builds a leaf from records sorted by key, each key once.
+    /// Builds a leaf.
     pub(crate) fn build(
-        records: &[ViewRecord<'_>],
+        content: &Content<'_>,
         base_lsn: Lsn,
         prev: Option<Previous>,
         account: &Arc<Account>,
     ) -> Self {
-        Self::build_in(&mut Vec::new(), records, base_lsn, prev, account)
-    }
-
-    /// As [`Leaf::build`], with a buffer that is kept between calls.
-    pub(crate) fn build_in(
-        tail: &mut Vec<u8>,
-        records: &[ViewRecord<'_>],
-        base_lsn: Lsn,
-        prev: Option<Previous>,
-        account: &Arc<Account>,
-    ) -> Self {
-        let (prefix, shape) = shape_of(records);
-        layout(records, &prefix, shape, tail);
+        let plan = Plan::of(content);
         let header = Header {
             base_lsn,
-            records: records.len() as u32,
-            prefix_bytes: prefix.len() as u32,
-            shape,
+            records: plan.records as u32,
+            prefix_bytes: plan.prefix.len() as u32,
+            shape: plan.shape,
             delta: DeltaArea::new(),
             referenced: AtomicBool::new(true),
             clean: AtomicBool::new(false),
             prev: EpochCell::new(prev),
             superseded_at: AtomicU64::new(u64::MAX),
             image: Mutex::new(None),
-            share: Share::new(account, HEADER_BYTES + tail.len()),
+            share: Share::new(account, arena::rounded(BODY_BYTES + plan.bytes())),
         };
-        Self(ThinArc::from_header_and_slice(header, tail))
+        Self(Block::new(header, plan.bytes(), |tail| plan.write(content, tail)))
     }
 
-    /// The pointer for a child word; [`Leaf::from_raw_arc`]'s inverse.
-    pub(super) fn into_arc(self) -> ThinArc<Header, u8> {
-        self.0
+    /// The pointer for a child word; gives the reference away. [`Leaf::from_raw`]'s inverse.
+    pub(super) fn into_raw(self) -> *mut () {
+        self.0.into_raw()
     }
 
-    /// Wraps a counted pointer again.
-    pub(super) fn from_arc(arc: ThinArc<Header, u8>) -> Self {
-        Self(arc)
+    /// Takes a reference back.
+    ///
+    /// # Safety
+    /// `pointer` came from [`Leaf::into_raw`], and its reference is taken back once.
+    #[allow(unsafe_code, reason = "a child word holds the bare pointer")]
+    pub(super) unsafe fn from_raw(pointer: *mut ()) -> Self {
+        // SAFETY: as the caller promises.
+        Self(unsafe { Block::from_raw(pointer) })
     }
 
     pub(crate) fn header(&self) -> &Header {
-        &self.0.header.header
+        self.0.header()
     }
 
     fn tail(&self) -> &[u8] {
-        &self.0.slice
+        self.0.tail()
     }
 
     /// Whether both are the same version of the same leaf.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        self.0.ptr() == other.0.ptr()
+        self.0.is(&other.0)
     }
 
     pub(crate) fn base_lsn(&self) -> Lsn {
@@ -177,6 +164,39 @@ impl Leaf {
         }
     }
 
+    /// The record at `at`.
+    pub(crate) fn view_record(&self, at: usize) -> ViewRecord<'_> {
+        let (suffix, value) = self.record(at);
+        ViewRecord { prefix: self.prefix(), suffix, value }
+    }
+
+    /// The records `from..to` as they lie in the base, and where each begins: `None` when all have one length.
+    fn run(&self, from: usize, to: usize) -> (&[u8], Option<&[[u8; 4]]>) {
+        let header = self.header();
+        let behind_heads = header.prefix_bytes as usize + 4 * self.len();
+        let tail = &self.tail()[behind_heads..];
+        match header.shape {
+            Shape::Fixed { suffix, value } => {
+                let bytes = (suffix + value) as usize;
+                (&tail[from * bytes..to * bytes], None)
+            }
+            Shape::Variable => {
+                let (offsets, records) = tail.split_at(4 * (self.len() + 1));
+                let offsets: &[[u8; 4]] = offsets.as_chunks().0;
+                let offset = |at: usize| u32::from_ne_bytes(offsets[at]) as usize;
+                (&records[offset(from)..offset(to)], Some(&offsets[from..to]))
+            }
+        }
+    }
+
+    /// What the records `from..to` take in memory, about: the sum of their [`record_cost`]s.
+    pub(crate) fn cost(&self, from: usize, to: usize) -> usize {
+        let (bytes, offsets) = self.run(from, to);
+        // A record of variable length begins with two bytes that are not its own.
+        let own = bytes.len() - offsets.map_or(0, |offsets| 2 * offsets.len());
+        own + (to - from) * record_cost(self.prefix().len(), 0)
+    }
+
     /// Where `key` stands in the base.
     pub(crate) fn find(&self, key: &[u8]) -> Result<usize, usize> {
         match search::strip(key, self.prefix()) {
@@ -184,6 +204,20 @@ impl Leaf {
             Err(Ordering::Less) => Err(0),
             Err(_) => Err(self.len()),
         }
+    }
+
+    /// Whether every record has a key and a value of these lengths, as the layout says.
+    fn is_fixed(&self, key_bytes: usize, value_bytes: usize) -> bool {
+        match self.header().shape {
+            Shape::Fixed { suffix, value } => {
+                self.prefix().len() + suffix as usize == key_bytes && value as usize == value_bytes
+            }
+            Shape::Variable => false,
+        }
+    }
+
+    fn is_variable(&self) -> bool {
+        self.header().shape == Shape::Variable
     }
 
     /// The value of `key` at `at`, which must not be below `base_lsn`.
@@ -199,10 +233,15 @@ impl Leaf {
         Some(&self.header().delta).filter(|area| area.len() > 0)
     }
 
-    /// Appends a change. Only the holder of the writer's lock, when [`Leaf::has_room`].
+    /// Its changes, also when there are none.
+    pub(crate) fn delta_area(&self) -> &DeltaArea {
+        &self.header().delta
+    }
+
+    /// Appends a change. Only the holder of the writer's lock, when there is room.
     pub(crate) fn push(&self, lsn: Lsn, key: &[u8], value: Option<&[u8]>) {
         let header = self.header();
-        let grown = header.delta.push(lsn, key, value);
+        let grown = header.delta.push(lsn, key, value, header.share.account());
         if grown > 0 {
             header.share.grow(grown);
         }
@@ -254,12 +293,12 @@ impl Leaf {
 
     /// The disk form as of the image's LSN, if there is one.
     pub(crate) fn image(&self) -> Option<Image> {
-        self.header().image.lock().clone()
+        self.header().image.lock().as_deref().cloned()
     }
 
     /// Attaches a disk form; `clean` when nothing changed since.
     pub(crate) fn set_image(&self, image: Image, clean: bool) {
-        *self.header().image.lock() = Some(image);
+        *self.header().image.lock() = Some(Box::new(image));
         self.header().clean.store(clean, Relaxed);
         if clean {
             self.header().share.move_to(Class::Clean);
@@ -290,20 +329,107 @@ impl Leaf {
     }
 }
 
-/// The prefix that all keys share, and whether all records have one length.
-fn shape_of(records: &[ViewRecord<'_>]) -> (Vec<u8>, Shape) {
-    let (Some(first), Some(last)) = (records.first(), records.last()) else {
-        return (Vec::new(), Shape::Fixed { suffix: 0, value: 0 });
-    };
-    let prefix = common_prefix(first, last);
-    let (key, value) = (first.key_bytes(), first.value.len());
-    let fixed = records.iter().all(|record| record.key_bytes() == key && record.value.len() == value);
-    let shape = if fixed {
-        Shape::Fixed { suffix: (key - prefix.len()) as u32, value: value as u32 }
-    } else {
-        Shape::Variable
-    };
-    (prefix, shape)
+/// How the bytes of a leaf to be will lie.
+struct Plan {
+    records: usize,
+    prefix: Vec<u8>,
+    shape: Shape,
+    /// Bytes of all records.
+    body: usize,
+}
+
+impl Plan {
+    fn of(content: &Content<'_>) -> Self {
+        let (Some(first), Some(last)) = (content.first(), content.last()) else {
+            let shape = Shape::Fixed { suffix: 0, value: 0 };
+            return Self { records: 0, prefix: Vec::new(), shape, body: 0 };
+        };
+        let records = content.len();
+        let prefix = common_prefix(&first, &last);
+        let (key, value) = (first.key_bytes(), first.value.len());
+        let fixed = content.pieces.iter().all(|piece| match piece {
+            Piece::Run { leaf, .. } => leaf.is_fixed(key, value),
+            Piece::Record(record) => record.key_bytes() == key && record.value.len() == value,
+        });
+        let shape = if fixed {
+            Shape::Fixed { suffix: (key - prefix.len()) as u32, value: value as u32 }
+        } else {
+            Shape::Variable
+        };
+        let own = content.cost - records * record_cost(prefix.len(), 0);
+        let body = if fixed { own } else { own + 2 * records };
+        Self { records, prefix, shape, body }
+    }
+
+    /// Bytes behind the header.
+    fn bytes(&self) -> usize {
+        self.prefix.len() + 4 * self.records + self.offsets_bytes() + self.body
+    }
+
+    fn offsets_bytes(&self) -> usize {
+        match self.shape {
+            Shape::Fixed { .. } => 0,
+            Shape::Variable => 4 * (self.records + 1),
+        }
+    }
+
+    /// Writes prefix, heads, offsets and records.
+    fn write(&self, content: &Content<'_>, tail: &mut [u8]) {
+        let cut = self.prefix.len();
+        let (prefix, tail) = tail.split_at_mut(cut);
+        prefix.copy_from_slice(&self.prefix);
+        let (heads, tail) = tail.split_at_mut(4 * self.records);
+        let (offsets, body) = tail.split_at_mut(self.offsets_bytes());
+        let (mut heads, mut offsets) = (Filler(heads), Filler(offsets));
+        let length = body.len();
+        let mut body = Filler(body);
+        for piece in &content.pieces {
+            if let Piece::Run { leaf, from, to } = piece
+                && leaf.prefix().len() == cut
+                && leaf.is_variable() == (self.shape == Shape::Variable)
+            {
+                let (bytes, begins) = leaf.run(*from, *to);
+                heads.put(leaf.heads()[*from..*to].as_flattened());
+                if let Some([first, ..]) = begins {
+                    let moved = ((length - body.0.len()) as u32).wrapping_sub(u32::from_ne_bytes(*first));
+                    for begin in begins.unwrap_or_default() {
+                        offsets.put(&u32::from_ne_bytes(*begin).wrapping_add(moved).to_ne_bytes());
+                    }
+                }
+                body.put(bytes);
+                continue;
+            }
+            for record in (0..piece.len()).map(|at| piece.record(at)) {
+                let (first, second) = record.behind(cut);
+                heads.put(&search::head_of_parts((first, second)).to_ne_bytes());
+                if self.shape == Shape::Variable {
+                    offsets.put(&((length - body.0.len()) as u32).to_ne_bytes());
+                    body.put(&((first.len() + second.len()) as u16).to_ne_bytes());
+                }
+                body.put(first);
+                body.put(second);
+                body.put(record.value);
+            }
+        }
+        if self.shape == Shape::Variable {
+            offsets.put(&(length as u32).to_ne_bytes());
+        }
+        assert!(
+            heads.0.is_empty() && offsets.0.is_empty() && body.0.is_empty(),
+            "a leaf is as long as planned"
+        );
+    }
+}
+
+/// What is left to be written.
+struct Filler<'t>(&'t mut [u8]);
+
+impl Filler<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        let (to, rest) = std::mem::take(&mut self.0).split_at_mut(bytes.len());
+        to.copy_from_slice(bytes);
+        self.0 = rest;
+    }
 }
 
 /// What two keys that come in parts both begin with.
@@ -315,46 +441,13 @@ fn common_prefix(first: &ViewRecord<'_>, last: &ViewRecord<'_>) -> Vec<u8> {
     prefix
 }
 
-/// Writes the bytes of a base into an empty or used buffer.
-fn layout(records: &[ViewRecord<'_>], prefix: &[u8], shape: Shape, tail: &mut Vec<u8>) {
-    let cut = prefix.len();
-    let bytes_of = |record: &ViewRecord<'_>| record.key_bytes() - cut + record.value.len();
-    let body: usize = records.iter().map(|record| 2 + bytes_of(record)).sum();
-    tail.clear();
-    tail.reserve(cut + records.len() * 8 + 4 + body);
-    tail.extend_from_slice(prefix);
-    for record in records {
-        tail.extend_from_slice(&search::head_of_parts(record.behind(cut)).to_ne_bytes());
-    }
-    if shape == Shape::Variable {
-        let mut offset = 0u32;
-        tail.extend_from_slice(&offset.to_ne_bytes());
-        for record in records {
-            offset += 2 + bytes_of(record) as u32;
-            tail.extend_from_slice(&offset.to_ne_bytes());
-        }
-    }
-    for record in records {
-        let (first, second) = record.behind(cut);
-        if shape == Shape::Variable {
-            tail.extend_from_slice(&((first.len() + second.len()) as u16).to_ne_bytes());
-        }
-        if !first.is_empty() {
-            tail.extend_from_slice(first);
-        }
-        tail.extend_from_slice(second);
-        tail.extend_from_slice(record.value);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn build(records: &[(Vec<u8>, Vec<u8>)]) -> Leaf {
-        let borrowed: Vec<ViewRecord<'_>> =
-            records.iter().map(|(key, value)| ViewRecord::whole(key, value)).collect();
-        Leaf::build(&borrowed, Lsn(1), None, &Arc::default())
+        let records = records.iter().map(|(key, value)| ViewRecord::whole(key, value));
+        Leaf::build(&Content::of_records(records), Lsn(1), None, &Arc::default())
     }
 
     #[test]

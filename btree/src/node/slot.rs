@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 use logwood_base::sync::atomic::{AtomicPtr, Ordering};
-use triomphe::ThinArc;
 
 use super::Cold;
 use super::inner::Inner;
@@ -33,8 +32,10 @@ const KIND: usize = 3;
 const FROZEN: usize = 4;
 
 const _: () = {
-    assert!(align_of::<super::leaf::Header>() > FROZEN, "the low three bits of a leaf's address are free");
-    assert!(align_of::<Inner>() > FROZEN);
+    assert!(
+        align_of::<Inner>() > FROZEN,
+        "the low three bits of an address are free; leaves are aligned to 64"
+    );
     assert!(align_of::<Cold>() > FROZEN);
 };
 
@@ -52,7 +53,7 @@ impl Node {
     /// The tagged word that owns the reference.
     fn into_word(self) -> *mut () {
         let (pointer, kind): (*mut (), usize) = match self {
-            Self::Leaf(leaf) => (leaf.into_arc().into_raw().cast_mut().cast(), LEAF),
+            Self::Leaf(leaf) => (leaf.into_raw(), LEAF),
             Self::Inner(inner) => (Arc::into_raw(inner).cast_mut().cast(), INNER),
             Self::Cold(cold) => (Arc::into_raw(cold).cast_mut().cast(), COLD),
         };
@@ -68,7 +69,7 @@ impl Node {
         let pointer = word.map_addr(|address| address & !(KIND | FROZEN));
         match word.addr() & KIND {
             // SAFETY: the tag says that `into_word` made the word of a leaf's pointer; the caller owns the reference.
-            LEAF => Self::Leaf(Leaf::from_arc(unsafe { ThinArc::from_raw(pointer.cast_const().cast()) })),
+            LEAF => Self::Leaf(unsafe { Leaf::from_raw(pointer) }),
             // SAFETY: as above, of an inner node's pointer.
             INNER => Self::Inner(unsafe { Arc::from_raw(pointer.cast_const().cast()) }),
             // SAFETY: as above, of a cold entry's pointer.

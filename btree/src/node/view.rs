@@ -1,33 +1,27 @@
 //! A leaf as of one LSN: base and visible changes as one sorted run of records.
 
-use std::cell::OnceCell;
-use std::cmp::Ordering;
+use std::cell::Cell;
 
 use logwood_base::Lsn;
 
-use super::delta::DELTA_SLOTS;
+use super::delta::{DELTA_SLOTS, Newest};
 use super::entries::DeltaEntry;
 use super::leaf::Leaf;
 
 /// The records of a leaf at an LSN, in key order.
 pub(crate) struct View<'l> {
     leaf: &'l Leaf,
-    /// The newest visible change of each key, sorted, with its place in the base.
-    changes: [Option<Change<'l>>; DELTA_SLOTS],
-    count: usize,
+    changes: Newest<'l>,
+    /// Where each changed key stands, or would stand, in the base. Sought when it is first needed: short ranges need
+    /// few.
+    places: [Cell<Option<Stands>>; DELTA_SLOTS],
 }
 
-#[derive(Clone)]
-struct Change<'l> {
-    entry: &'l DeltaEntry,
-    /// Where the key stands, or would stand, in the base. Sought when it is first needed: short ranges need few.
-    place: OnceCell<Result<usize, usize>>,
-}
-
-impl Change<'_> {
-    fn place(&self, leaf: &Leaf) -> Result<usize, usize> {
-        *self.place.get_or_init(|| leaf.find(self.entry.key()))
-    }
+/// Where a key stands in a base, or would stand.
+#[derive(Clone, Copy)]
+struct Stands {
+    at: u32,
+    there: bool,
 }
 
 /// Where a cursor stands in a view: so many of the base and so many of the changes lie before it.
@@ -74,27 +68,8 @@ impl<'l> View<'l> {
     /// The leaf as of `at`, which must not be below its base.
     pub(crate) fn new(leaf: &'l Leaf, at: Lsn) -> Self {
         debug_assert!(leaf.base_lsn() <= at, "an older version serves below the base");
-        let mut view = Self { leaf, changes: [const { None }; DELTA_SLOTS], count: 0 };
-        let Some(area) = leaf.delta() else { return view };
-        for entry in area.visible(at) {
-            let sorted = &view.changes[..view.count];
-            let found = sorted.binary_search_by(|change| {
-                change.as_ref().map_or(Ordering::Greater, |change| change.entry.order(entry))
-            });
-            match found {
-                Ok(same) => {
-                    if let Some(change) = &mut view.changes[same] {
-                        change.entry = entry;
-                    }
-                }
-                Err(between) => {
-                    view.changes[between..=view.count].rotate_right(1);
-                    view.changes[between] = Some(Change { entry, place: OnceCell::new() });
-                    view.count += 1;
-                }
-            }
-        }
-        view
+        let changes = leaf.delta_area().newest_of_each(at);
+        Self { leaf, changes, places: [const { Cell::new(None) }; DELTA_SLOTS] }
     }
 
     /// Before the first record.
@@ -104,49 +79,50 @@ impl<'l> View<'l> {
 
     /// Behind the last record.
     pub(crate) fn end(&self) -> Place {
-        Place { base: self.leaf.len(), change: self.count }
+        Place { base: self.leaf.len(), change: self.changes.len() }
     }
 
     /// Before the first record whose key is not below `key`.
     pub(crate) fn place_of(&self, key: &[u8]) -> Place {
         let (Ok(base) | Err(base)) = self.leaf.find(key);
-        let change = self.changes[..self.count]
-            .partition_point(|change| change.as_ref().is_some_and(|change| change.entry.key() < key));
-        Place { base, change }
+        Place { base, change: self.changes.place_of(key) }
     }
 
-    fn change_at(&self, at: usize) -> Option<&Change<'l>> {
-        self.changes[..self.count].get(at)?.as_ref()
-    }
-
-    fn base_record(&self, at: usize) -> ViewRecord<'l> {
-        let (suffix, value) = self.leaf.record(at);
-        ViewRecord { prefix: self.leaf.prefix(), suffix, value }
+    /// Where the change numbered `at` stands in the base.
+    fn stands(&self, at: usize, entry: &DeltaEntry) -> Stands {
+        if let Some(stands) = self.places[at].get() {
+            return stands;
+        }
+        let stands = match self.leaf.find(entry.key()) {
+            Ok(at) => Stands { at: at as u32, there: true },
+            Err(at) => Stands { at: at as u32, there: false },
+        };
+        self.places[at].set(Some(stands));
+        stands
     }
 
     /// The record behind `place`, if there is one before `end`; moves the place behind it.
     pub(crate) fn next(&self, place: &mut Place, end: Place) -> Option<ViewRecord<'l>> {
         loop {
-            let change = self.change_at(place.change).filter(|_| place.change < end.change);
-            let Some(change) = change else {
+            let change = self.changes.get(place.change).filter(|_| place.change < end.change);
+            let Some(entry) = change else {
                 if place.base >= end.base {
                     return None;
                 }
                 place.base += 1;
-                return Some(self.base_record(place.base - 1));
+                return Some(self.leaf.view_record(place.base - 1));
             };
-            let stands_at = change.place(self.leaf);
-            let (Ok(stands) | Err(stands)) = stands_at;
-            if place.base < stands {
+            let stands = self.stands(place.change, entry);
+            if place.base < stands.at as usize {
                 place.base += 1;
-                return Some(self.base_record(place.base - 1));
+                return Some(self.leaf.view_record(place.base - 1));
             }
             place.change += 1;
-            if stands_at.is_ok() {
-                place.base = stands + 1;
+            if stands.there {
+                place.base = stands.at as usize + 1;
             }
-            if let Some(value) = change.entry.value() {
-                return Some(ViewRecord::whole(change.entry.key(), value));
+            if let Some(value) = entry.value() {
+                return Some(ViewRecord::whole(entry.key(), value));
             }
         }
     }
@@ -154,29 +130,25 @@ impl<'l> View<'l> {
     /// The record before `place`, if there is one behind `start`; moves the place before it.
     pub(crate) fn next_back(&self, start: Place, place: &mut Place) -> Option<ViewRecord<'l>> {
         loop {
-            let change = (place.change > start.change).then(|| self.change_at(place.change - 1)).flatten();
-            let Some(change) = change else {
+            let change = (place.change > start.change).then(|| self.changes.get(place.change - 1)).flatten();
+            let Some(entry) = change else {
                 if place.base <= start.base {
                     return None;
                 }
                 place.base -= 1;
-                return Some(self.base_record(place.base));
+                return Some(self.leaf.view_record(place.base));
             };
-            let stands_at = change.place(self.leaf);
-            let behind = match stands_at {
-                Ok(stands) => stands + 1,
-                Err(stands) => stands,
-            };
-            if place.base > behind {
+            let stands = self.stands(place.change - 1, entry);
+            if place.base > stands.at as usize + usize::from(stands.there) {
                 place.base -= 1;
-                return Some(self.base_record(place.base));
+                return Some(self.leaf.view_record(place.base));
             }
             place.change -= 1;
-            if let Ok(stands) = stands_at {
-                place.base = stands;
+            if stands.there {
+                place.base = stands.at as usize;
             }
-            if let Some(value) = change.entry.value() {
-                return Some(ViewRecord::whole(change.entry.key(), value));
+            if let Some(value) = entry.value() {
+                return Some(ViewRecord::whole(entry.key(), value));
             }
         }
     }
@@ -194,6 +166,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::node::content::Content;
 
     #[test]
     fn a_view_is_the_base_with_its_changes_in_both_directions_and_any_range() {
@@ -204,7 +177,7 @@ mod tests {
             for _ in 0..rng.usize(0..12) {
                 model.insert(key(&mut rng), vec![rng.u8(..)]);
             }
-            let records: Vec<_> = model.iter().map(|(k, v)| ViewRecord::whole(k, v)).collect();
+            let records = Content::of_records(model.iter().map(|(k, v)| ViewRecord::whole(k, v)));
             let leaf = Leaf::build(&records, Lsn(1), None, &Arc::default());
             let at = rng.u64(1..20);
             for lsn in 2..2 + rng.u64(0..=16) {

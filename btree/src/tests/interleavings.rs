@@ -11,6 +11,7 @@ use shuttle::thread;
 use crate::account::Account;
 use crate::format::child::ChildEntry;
 use crate::node::Cold;
+use crate::node::content::Content;
 use crate::node::delta::DeltaArea;
 use crate::node::leaf::Leaf;
 use crate::node::slot::{Node, Slot};
@@ -29,7 +30,8 @@ fn cold() -> Node {
 
 fn leaf(lsn: u64, prev: Option<Previous>) -> Leaf {
     let value = lsn.to_be_bytes();
-    Leaf::build(&[ViewRecord::whole(b"key", &value)], Lsn(lsn), prev, &Arc::new(Account::default()))
+    let content = Content::of_records([ViewRecord::whole(b"key", &value)]);
+    Leaf::build(&content, Lsn(lsn), prev, &Arc::new(Account::default()))
 }
 
 #[test]
@@ -37,6 +39,7 @@ fn a_reader_sees_whole_changes_in_order_or_not_at_all() {
     shuttle::check_random(
         || {
             let area = Arc::new(DeltaArea::new());
+            let account = Arc::new(Account::default());
             let reader = Arc::clone(&area);
             let reading = thread::spawn(move || {
                 let mut newest = 0;
@@ -51,7 +54,7 @@ fn a_reader_sees_whole_changes_in_order_or_not_at_all() {
                 }
             });
             for lsn in 1..4u64 {
-                area.push(Lsn(lsn), b"key", Some(&lsn.to_be_bytes()));
+                area.push(Lsn(lsn), b"key", Some(&lsn.to_be_bytes()), &account);
             }
             reading.join().unwrap();
         },
