@@ -211,6 +211,9 @@ pub struct Load {
     /// Take every byte of a tsv file as it is.
     #[arg(long)]
     pub raw: bool,
+    /// Load everything in one transaction of at most 1 GiB: all of it is there in the end, or nothing.
+    #[arg(long, conflicts_with = "batch")]
+    pub transaction: bool,
 }
 
 /// `get`

@@ -6,7 +6,9 @@
 //! 3. With `--acks`, a line says so as soon as a batch is acknowledged, before the next one begins. What was
 //!    acknowledged is there after any crash. When nobody reads the acknowledgements any more the load goes on
 //!    without them: ending early with 0 would say that everything is loaded.
-//! 4. A bad line commits what came before it, is named by its number and ends the load; `--skip-bad` counts it.
+//! 4. With `--transaction` there is one batch, committed at the end of the input. A bad line, or more than a batch can
+//!    hold, ends the load with nothing written.
+//! 5. A bad line otherwise commits what came before it, is named by its number and ends the load; `--skip-bad` counts it.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
@@ -107,12 +109,15 @@ impl Loader<'_> {
                     self.loaded.first_skipped.get_or_insert_with(|| error.to_string());
                 }
                 Err(error) => {
-                    self.commit()?;
+                    if !self.arguments.transaction {
+                        self.commit()?;
+                    }
                     return Err(input_failure(self.arguments, &error));
                 }
             }
             progress();
-            if self.batch.len() as u64 >= self.arguments.batch || self.batch.bytes() >= BATCH_BYTES {
+            let full = self.batch.len() as u64 >= self.arguments.batch || self.batch.bytes() >= BATCH_BYTES;
+            if full && !self.arguments.transaction {
                 self.commit()?;
             }
         }

@@ -86,7 +86,8 @@ pub fn close(database: &Database) -> Result<(), Failure> {
 
 fn options(create: bool) -> Options {
     let shown: Mutex<Option<(RecoveryStep, Progress)>> = Mutex::new(None);
-    Options::new().create(create).progress(move |progress| show(&shown, progress))
+    // Transactions of any size that the format allows may stand in the log: `load --transaction` writes them.
+    Options::new().create(create).batch_bytes_max(1 << 30).progress(move |progress| show(&shown, progress))
 }
 
 /// Draws recovery's progress, with a bar of its own for each of its steps.

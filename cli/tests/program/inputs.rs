@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Place, run, run_with};
+use crate::support::{Place, records, run, run_with};
 
 #[track_caller]
 fn loads(place: &Place, options: &[&str], text: &[u8], expected: &str) {
@@ -86,6 +86,33 @@ fn a_line_that_no_record_can_have_is_named_and_passed_over_with_skip_bad() {
     let ran = run(["load", &place.db, &file, "--skip-bad"]);
     assert!(ran.done().contains("line 2: its value has 67108865 bytes"));
     assert_eq!(place.run("scan", &[]).done(), "a\t1\nc\t3\n");
+}
+
+#[test]
+fn a_load_in_one_transaction_is_there_whole_or_not_at_all() {
+    let place = Place::with("before\t1\n");
+    let mut text = records(3000);
+    text.push_str("no tab in this line\n");
+    let file = place.file("bad.tsv", text.as_bytes());
+    run(["load", &place.db, &file, "--transaction"]).fails(65, "line 3001");
+    assert_eq!(place.run("scan", &[]).done(), "before\t1\n");
+    assert!(
+        run(["load", &place.db, &file, "--transaction", "--skip-bad"])
+            .done()
+            .starts_with("3000 records in 1 batch")
+    );
+    assert_eq!(place.run("count", &[]).done(), "3001\n");
+    assert_eq!(run(["load", &place.db, &file, "--transaction", "--batch", "5"]).code, 64);
+    // Larger than any batch by default, and opened again by every other command.
+    let text: String = (0..90).map(|number| format!("large-{number}\t{}\n", "v".repeat(1 << 20))).collect();
+    let file = place.file("large.tsv", text.as_bytes());
+    assert!(
+        run(["load", &place.db, &file, "--transaction", "--durability", "buffered"])
+            .done()
+            .contains("90 records")
+    );
+    assert_eq!(place.run("count", &["--prefix", "large-"]).done(), "90\n");
+    place.run("verify", &[]).done();
 }
 
 #[test]

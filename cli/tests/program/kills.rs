@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::support::{Place, program, rounds};
+use crate::support::{Place, program, records, rounds};
 
 /// Records in which keys come back, so that a lost update shows.
 fn stream(seed: u64, count: usize) -> Vec<(String, String)> {
@@ -81,4 +81,34 @@ fn a_killed_load_keeps_every_acknowledged_batch_whole_and_in_order() {
             }
         }
     }
+}
+
+#[test]
+fn a_killed_load_in_one_transaction_leaves_all_or_nothing() {
+    const RECORDS: u32 = 60_000;
+    let text = records(RECORDS);
+    let (mut none, mut all) = (0, 0);
+    for round in 0..rounds(8) {
+        let mut random = fastrand::Rng::with_seed(u64::from(round));
+        let place = Place::with("before\t1\n");
+        let file = place.file("records.tsv", text.as_bytes());
+        let mut load = program()
+            .args(["load", &place.db, &file, "--transaction", "--durability", "buffered"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // From before anything is written to after all of it is.
+        std::thread::sleep(Duration::from_micros(random.u64(0..u64::from(round + 1) * 100_000)));
+        load.kill().unwrap();
+        load.wait().unwrap();
+        match place.run("count", &[]).done().trim().parse::<u32>().unwrap() {
+            1 => none += 1,
+            count => {
+                assert_eq!(count, RECORDS + 1, "round {round}");
+                all += 1;
+            }
+        }
+        place.run("verify", &[]).done();
+    }
+    assert!(none > 0, "{none} kills came early, {all} late");
 }
