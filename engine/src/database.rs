@@ -154,7 +154,7 @@ impl Database {
         Ok(Ticket::new(Arc::clone(&self.core), lsn, write))
     }
 
-    /// Begins a transaction, which reads the database as it is now. Takes no lock that a commit holds.
+    /// Begins a transaction, which reads the database as it is now. Waits for no commit.
     #[must_use]
     pub fn transaction(&self) -> Transaction {
         Transaction::begin(&self.core)

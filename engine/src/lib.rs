@@ -110,3 +110,9 @@ pub struct ReadmeExample;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/transactions.md")]
 pub struct TransactionsGuide;
+
+/// As the README's, for the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/first-steps.md")]
+#[doc = include_str!("../../docs/guide/durability.md")]
+pub struct FirstSteps;

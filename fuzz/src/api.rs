@@ -5,7 +5,7 @@
 //! | what mod 20 | step |
 //! |---|---|
 //! | 0–3 | put a short value; 4 a long one |
-//! | 5 | delete a key; 6 a range; 7 a batch over keyspaces |
+//! | 5 | delete a key; 6 a range; 7 a batch over keyspaces, or a transaction with or without a conflict |
 //! | 8 | create a keyspace, or drop it |
 //! | 9 | take a snapshot, or let one go |
 //! | 10, 11 | checkpoint, compact |
@@ -282,6 +282,7 @@ impl World {
                 let outcome = self.db().commit(batch, Durability::Durable);
                 self.committed(next, true, outcome)
             }
+            7 if c % 4 == 3 => self.transact(a, b, c),
             7 => self.batch(a, b, c),
             8 => self.create_or_drop(a, c),
             9 => {
@@ -372,6 +373,43 @@ impl World {
         self.committed(next, durable, outcome)?;
         assert_eq!(keyspace.get(&key(b))?.as_deref(), Some(&value[..]), "a writer reads its own write");
         Ok(())
+    }
+
+    /// A transaction that reads and writes one keyspace; another commit meddles with what it read, or not.
+    fn transact(&mut self, a: u8, b: u8, c: u8) -> Result<(), Error> {
+        let Some((name, keyspace)) = self.keyspace(a)? else { return Ok(()) };
+        let durable = a & 0x80 == 0;
+        let mut transaction = self.db().transaction();
+        let found = transaction.get(&keyspace, &key(b))?;
+        assert_eq!(
+            found.as_deref(),
+            self.now()[&name].get(&key(b)).map(Vec::as_slice),
+            "read in a transaction"
+        );
+        let mut next = self.now().clone();
+        for number in 0..c / 8 {
+            let (key, value) = (key(b.wrapping_add(number)), self.value(usize::from(number) * 40));
+            transaction.put(&keyspace, &key, &value)?;
+            next.get_mut(&name).expect("it exists").insert(key, value);
+        }
+        assert_eq!(transaction.count_all(&keyspace)?, next[&name].len() as u64, "it sees its own writes");
+        let meddles = a & 0x40 != 0;
+        if meddles {
+            self.put(a, b, 9)?;
+        }
+        if transaction.bytes() == 0 {
+            return transaction.commit(durability(durable)).map(drop);
+        }
+        match transaction.commit(durability(durable)) {
+            Err(Error::Conflict(conflict)) => {
+                assert!(meddles, "{conflict}");
+                Ok(())
+            }
+            outcome => {
+                assert!(!meddles || outcome.is_err(), "another commit came between");
+                self.committed(next, durable, outcome)
+            }
+        }
     }
 
     fn batch(&mut self, a: u8, b: u8, c: u8) -> Result<(), Error> {

@@ -16,12 +16,25 @@ fn script() -> Vec<Step> {
             .collect(),
         durable,
     };
+    let transact = |from: u8, meddles: bool, durable: bool| Step::Transact {
+        guard: (1, from),
+        operations: (from..from + 12)
+            .map(|key| (key % 2, key, (key % 5 != 0).then_some(u16::from(key))))
+            .collect(),
+        meddles,
+        durable,
+    };
+    let put_if = |key: u8, holds: bool| Step::PutIf { keyspace: 1, key, bytes: 30, holds };
     vec![
         Step::Create { keyspace: 0 },
         Step::Create { keyspace: 1 },
         put(0, 30, true),
         put(1, 40, false),
         batch(3, true),
+        transact(5, false, true),
+        transact(7, true, false),
+        put_if(5, true),
+        put_if(6, false),
         Step::Background { steps: 4 },
         put(4, 64, true), // tens of kilobytes: fragments, overflow pages
         Step::Checkpoint,
@@ -40,6 +53,8 @@ fn script() -> Vec<Step> {
         put(3, 30, true),
         Step::Compact,
         batch(10, true),
+        // Larger than an entry: a transaction in fragments.
+        transact(64, false, true),
         Step::Background { steps: 20 },
         put(2, 8, true),
     ]

@@ -35,6 +35,11 @@ fn writing() -> Vec<Step> {
         Step::Checkpoint,
         put(6, 7),
     ]);
+    let operations: Vec<_> = (10..20).map(|key| (0, key, Some(u16::from(key)))).collect();
+    for meddles in [false, true] {
+        steps.push(Step::Transact { guard: (0, 1), operations: operations.clone(), meddles, durable: true });
+        steps.push(Step::PutIf { keyspace: 0, key: 9, bytes: 20, holds: meddles });
+    }
     steps.extend((0..30).map(|key| put(key, 300)));
     steps.extend([Step::Background { steps: 50 }, Step::Compact, put(7, 9)]);
     steps

@@ -15,6 +15,15 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             any::<bool>()
         )
             .prop_map(|(operations, durable)| Step::Batch { operations, durable }),
+        5 => (
+            (keyspace.clone(), any::<u8>()),
+            prop::collection::vec((keyspace.clone(), any::<u8>(), prop::option::weighted(0.8, any::<u16>())), 0..20),
+            prop::bool::weighted(0.3),
+            any::<bool>()
+        )
+            .prop_map(|(guard, operations, meddles, durable)| Step::Transact { guard, operations, meddles, durable }),
+        3 => (keyspace.clone(), any::<u8>(), any::<u16>(), any::<bool>())
+            .prop_map(|(keyspace, key, bytes, holds)| Step::PutIf { keyspace, key, bytes, holds }),
         2 => (keyspace.clone(), any::<u8>(), any::<u8>())
             .prop_map(|(keyspace, from, to)| Step::DeleteRange { keyspace, from, to }),
         3 => keyspace.clone().prop_map(|keyspace| Step::Create { keyspace }),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::checks::read_all;
-use crate::{Database, Durability, Environment, Error, Keyspace, Options, Result};
+use crate::{Condition, Conditional, Database, Durability, Environment, Error, Keyspace, Options, Result};
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
 
@@ -25,21 +25,59 @@ pub(crate) type State = BTreeMap<String, Records>;
 /// One step of a run. Numbers choose among what there is, so that every list of steps is a valid run.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Put { keyspace: u8, key: u8, bytes: u16, durable: bool },
-    Delete { keyspace: u8, key: u8 },
-    Batch { operations: Vec<(u8, u8, Option<u16>)>, durable: bool },
-    DeleteRange { keyspace: u8, from: u8, to: u8 },
-    Create { keyspace: u8 },
-    Drop { keyspace: u8 },
+    Put {
+        keyspace: u8,
+        key: u8,
+        bytes: u16,
+        durable: bool,
+    },
+    Delete {
+        keyspace: u8,
+        key: u8,
+    },
+    Batch {
+        operations: Vec<(u8, u8, Option<u16>)>,
+        durable: bool,
+    },
+    DeleteRange {
+        keyspace: u8,
+        from: u8,
+        to: u8,
+    },
+    /// A transaction that reads `guard`, which another commit changes meanwhile if it `meddles`.
+    Transact {
+        guard: (u8, u8),
+        operations: Vec<(u8, u8, Option<u16>)>,
+        meddles: bool,
+        durable: bool,
+    },
+    PutIf {
+        keyspace: u8,
+        key: u8,
+        bytes: u16,
+        holds: bool,
+    },
+    Create {
+        keyspace: u8,
+    },
+    Drop {
+        keyspace: u8,
+    },
     Checkpoint,
     Compact,
-    Background { steps: u8 },
-    Pass { ms: u16 },
+    Background {
+        steps: u8,
+    },
+    Pass {
+        ms: u16,
+    },
     TakeSnapshot,
     DropSnapshot,
     Reopen,
     Kill,
-    PowerCut { seed: u64 },
+    PowerCut {
+        seed: u64,
+    },
 }
 
 /// A snapshot, what it must show, and handles of the keyspaces at its time.
@@ -253,6 +291,55 @@ impl World {
         }
     }
 
+    fn transact(
+        &mut self,
+        guard: (u8, u8),
+        operations: &[(u8, u8, Option<u16>)],
+        meddles: bool,
+        durability: Durability,
+    ) -> Result<()> {
+        let Some((handle, name, seen)) = self.target(guard.0)? else { return Ok(()) };
+        let guard = Self::key(guard.1);
+        let mut transaction = self.db().transaction();
+        let found = transaction.get(&handle, &guard)?;
+        assert_eq!(found.as_deref(), seen[&name].get(&guard).map(Vec::as_slice));
+        if meddles {
+            let (value, mut next) = (self.value(9), seen.clone());
+            next.get_mut(&name).unwrap().insert(guard.clone(), value.clone());
+            let outcome = handle.put_with(&guard, &value, durability).map(drop);
+            self.committed(next, durability, outcome)?;
+        }
+        let mut next = seen;
+        for (keyspace, key, bytes) in operations {
+            let Some((handle, name, _)) = self.target(*keyspace)? else { continue };
+            let (key, records) = (Self::key(*key), next.get_mut(&name).unwrap());
+            match bytes {
+                Some(bytes) => {
+                    let value = self.value(*bytes);
+                    transaction.put(&handle, &key, &value)?;
+                    records.insert(key, value);
+                }
+                None => {
+                    transaction.delete(&handle, &key)?;
+                    records.remove(&key);
+                }
+            }
+        }
+        assert_eq!(transaction.count_all(&handle)?, next[&name].len() as u64, "it sees its own writes");
+        let writes = transaction.bytes() > 0;
+        match transaction.commit(durability) {
+            Err(Error::Conflict(conflict)) => {
+                assert!(meddles && writes, "{conflict}");
+                Ok(())
+            }
+            Ok(_) if !writes => Ok(()),
+            outcome => {
+                assert!(!meddles || outcome.is_err(), "another commit came between");
+                self.committed(next, durability, outcome.map(drop))
+            }
+        }
+    }
+
     /// Runs one step and compares what it touched.
     pub(crate) fn step(&mut self, step: &Step) -> Result<()> {
         match step {
@@ -307,6 +394,30 @@ impl World {
                 batch.delete_range(&handle, from..to)?;
                 let outcome = self.db().commit(batch, Durability::Durable).map(drop);
                 self.committed(next, Durability::Durable, outcome)?;
+            }
+            Step::Transact { guard, operations, meddles, durable } => {
+                return self.transact(*guard, operations, *meddles, durability(*durable));
+            }
+            Step::PutIf { keyspace, key, bytes, holds } => {
+                let Some((handle, name, mut next)) = self.target(*keyspace)? else { return Ok(()) };
+                let (key, value) = (Self::key(*key), self.value(*bytes));
+                let now = next[&name].get(&key).cloned();
+                let condition = match &now {
+                    _ if !holds => Condition::Equals(b"never written"),
+                    Some(now) => Condition::Equals(now),
+                    None => Condition::Absent,
+                };
+                next.get_mut(&name).unwrap().insert(key.clone(), value.clone());
+                match handle.put_if(&key, &value, condition) {
+                    Ok(Conditional::Refused(found)) => {
+                        assert!(!holds);
+                        assert_eq!(found.as_deref(), now.as_deref());
+                    }
+                    outcome => {
+                        assert!(*holds || outcome.is_err());
+                        self.committed(next, Durability::Durable, outcome.map(drop))?;
+                    }
+                }
             }
             Step::Create { keyspace } => {
                 let name = Self::name(*keyspace);

@@ -117,8 +117,7 @@ impl Recent {
 
     /// Begins a new chunk, and lets go of those that are of no use or too many.
     fn roll(&mut self, oldest: Lsn) {
-        let capacity = self.open.bytes.len().max(CHUNK_BYTES);
-        let open = Chunk { bytes: Vec::with_capacity(capacity.min(CHUNK_BYTES)), commits: Vec::new() };
+        let open = Chunk { bytes: Vec::with_capacity(CHUNK_BYTES), commits: Vec::new() };
         let full = std::mem::replace(&mut self.open, open);
         self.bytes += full.bytes.len();
         self.full.push_back(Arc::new(full));
