@@ -1,7 +1,8 @@
 //! The log in an object store: what outlives the machine, and any point in time back from there.
 //!
-//! An archive holds the log's entries in one chain of objects that are created and never overwritten, and now and then a
-//! snapshot. Nothing in it is believed before it is proven.
+//! An [`Archiver`] works beside an open [`Database`](crate::Database) or [`LogOnly`](crate::LogOnly). It puts the log's
+//! entries, as they are decided and durable, into one chain of objects that are created and never overwritten, and now
+//! and then a snapshot. Commits never wait for it. Nothing in an archive is believed before it is proven.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -10,6 +11,10 @@
 //! | [`read`] | an archive as whoever restores from it sees it: listing, views of one point |
 //! | [`restore`] | a database, or a part of one, into a new directory |
 //! | [`store`] | the object store as the archive sees it; directory, memory, S3 |
+//! | `options`, `archiver`, `status` | the public face |
+//! | `attach`, `uploader`, `snapshot` | finding one's place in the chain; the log's way into it; checkpoints |
+//! | `retention` | deleting what no promised point needs |
+//! | `gate`, `source` | what commits and archiver share; what is archived |
 //! | [`chain`] | walking a chain by key, proving each link |
 //! | `lineage` | BYTES of `DIR/LINEAGE`: which history this directory writes |
 //!
@@ -22,14 +27,27 @@ pub mod read;
 pub mod restore;
 pub mod store;
 
-#[allow(dead_code, reason = "used by the archiver and by restoring, which come next")]
-mod lineage;
+mod archiver;
+mod attach;
+pub(crate) mod gate;
+pub(crate) mod lineage;
+mod options;
+mod retention;
+mod snapshot;
+pub(crate) mod source;
+mod status;
+mod uploader;
 
 #[cfg(test)]
 mod tests;
 
+pub use archiver::Archiver;
 pub use chain::Chain;
 pub use logwood_base::{ArchiveDamage, LineageId};
+pub use options::ArchiveOptions;
 pub use read::{Archive, ArchivedDatabase, Hole, Interval, LineageListing, Listing, Point, SnapshotListing};
 pub use restore::{RestoreOptions, RestoreProgress, RestoreReport, RestoreStep};
+pub use retention::{HOLD_AGE_MAX, RUN_AGE_MAX, RetentionOptions, RetentionReport, retention};
+pub use snapshot::PlacedHold;
+pub use status::ArchiveStatus;
 pub use store::{Client, Put, Store, StoreOptions};

@@ -150,8 +150,11 @@ impl Core {
         }
     }
 
-    /// Does a writer's part before its commit, when pressure asks for it.
+    /// Does a writer's part before its commit, when pressure asks for it. Refuses a write when too much waits to be
+    /// archived.
     pub(crate) fn assist(&self, bytes: u64) -> Result<()> {
+        #[cfg(feature = "archive")]
+        self.archive.check(self.counters.bytes())?;
         let pressure = self.pressure();
         if pressure < HELP {
             if pressure >= BEGIN {

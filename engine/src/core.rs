@@ -51,6 +51,8 @@ pub(crate) struct Core {
     pub(crate) checkpointer: Checkpointer,
     pub(crate) cleaner: Cleaner,
     pub(crate) counters: Counters,
+    #[cfg(feature = "archive")]
+    pub(crate) archive: crate::archive::gate::Gate,
     /// Released last, when everything above is gone: fields are dropped in the order of their declaration.
     pub(crate) lock: Mutex<Option<Box<dyn DirLock>>>,
 }

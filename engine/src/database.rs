@@ -329,7 +329,7 @@ impl Database {
         self.core.log.id()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "archive"))]
     pub(crate) const fn core(&self) -> &Arc<Handle> {
         &self.core
     }

@@ -41,7 +41,28 @@ pub struct LogOnly {
     options: Options,
     log: Log,
     group: Group,
+    #[cfg(feature = "archive")]
+    gate: std::sync::Arc<crate::archive::source::LogGate>,
     _lock: Box<dyn DirLock>,
+}
+
+#[cfg(feature = "archive")]
+impl LogOnly {
+    pub(crate) fn root(&self) -> &Path {
+        &self.layout.root
+    }
+
+    pub(crate) const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(crate) const fn group(&self) -> &Group {
+        &self.group
+    }
+
+    pub(crate) const fn gate(&self) -> &std::sync::Arc<crate::archive::source::LogGate> {
+        &self.gate
+    }
 }
 
 /// How a log without trees is doing.
@@ -113,7 +134,18 @@ impl LogOnly {
             // The process ended between the log's creation and its group's.
             None => log.create_group(GroupId::LOCAL, base)?,
         };
-        Ok(Self { layout, environment, options, log, group, _lock: lock })
+        #[cfg(feature = "archive")]
+        let gate = std::sync::Arc::default();
+        Ok(Self {
+            layout,
+            environment,
+            options,
+            log,
+            group,
+            #[cfg(feature = "archive")]
+            gate,
+            _lock: lock,
+        })
     }
 
     /// Takes entries in, as a leader sent them: everything at or behind `first_lsn` is replaced. The payloads must be
@@ -122,7 +154,7 @@ impl LogOnly {
     /// # Errors
     /// `InvalidArgument` for a gap, a term that goes back, an entry that is committed already, or another entry
     /// before the first than the sender says; `UnsupportedFormat` for entries of a newer version; `LimitExceeded`,
-    /// `DiskFull`: nothing was changed. `Poisoned` after a failed write.
+    /// `DiskFull`, `ArchiveBehind`: nothing was changed. `Poisoned` after a failed write.
     pub fn append(&self, append: Append<'_>) -> Result<Ticket> {
         for (at, (_, payload)) in append.entries.iter().enumerate() {
             logwood_base::limits::check("entry bytes", payload.len(), self.options.payload_bytes_max())?;
@@ -134,6 +166,8 @@ impl LogOnly {
                 newer => newer,
             })?;
         }
+        #[cfg(feature = "archive")]
+        self.gate.admit(&append)?;
         self.group.append(append)
     }
 

@@ -2,7 +2,10 @@
 
 /// A mistake that the engine can be made to make, in this thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(not(test), allow(dead_code, reason = "asked for by name; planted in tests only"))]
+#[cfg_attr(
+    any(not(test), not(feature = "archive")),
+    allow(dead_code, reason = "asked for by name; planted in tests only")
+)]
 pub(crate) enum Bug {
     /// Commits are visible as soon as they are applied.
     PublishBeforeDurable,
@@ -20,6 +23,22 @@ pub(crate) enum Bug {
     ReleaseForNewestManifest,
     /// A failed write leaves the database open for others.
     ForgetFailure,
+    /// Entries are archived that a crash can still take back.
+    ArchiveUndecided,
+    /// A put that was answered counts as archived.
+    TrustPut,
+    /// Whoever finds another object in his place takes it for his own.
+    TrustRefusal,
+    /// An archive that is longer than the log is gone on with where the log ends.
+    ForkWhenAhead,
+    /// A gap is put before the snapshot that stands in for it.
+    GapBeforeSnapshot,
+    /// A snapshot is put before its page segments.
+    SnapshotBeforePages,
+    /// An upload does not look whether retention condemns what it skips.
+    IgnoreRetention,
+    /// Retention does not look whether an upload needs what it condemns.
+    IgnoreHolds,
     /// A page segment of an earlier backup is taken for the same because it has the same number.
     TrustSegmentNumbers,
     /// A backup moves into its place before the record that says so is durable.

@@ -147,6 +147,8 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         checkpointer: Checkpointer::new(opened.checkpoint_lsn, bytes),
         cleaner: Cleaner::default(),
         counters: Counters::new(report),
+        #[cfg(feature = "archive")]
+        archive: crate::archive::gate::Gate::default(),
         lock: Mutex::new(Some(lock)),
         options,
         environment,

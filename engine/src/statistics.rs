@@ -74,6 +74,9 @@ pub struct Statistics {
     pub trees: logwood_btree::ForestStatistics,
     /// Backend of the disk and how it makes writes durable.
     pub disk: DiskDescription,
+    /// The archiver's own, while one is attached.
+    #[cfg(feature = "archive")]
+    pub archive: Option<crate::archive::ArchiveStatus>,
     /// Why writes are refused, when they are.
     pub poisoned: Option<String>,
 }
@@ -126,6 +129,14 @@ impl Counters {
     }
 }
 
+#[cfg(feature = "archive")]
+impl Counters {
+    /// Bytes of entries since the database was opened.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.commit_bytes.load(Ordering::Relaxed)
+    }
+}
+
 /// About what an entry's payload takes in the log, with its share of batch headers.
 pub(crate) const fn logged_bytes(payload: usize) -> u64 {
     payload as u64 + 24
@@ -166,6 +177,8 @@ impl Core {
             log: self.log.statistics(),
             trees: self.forest.statistics(),
             disk: self.environment.disk.describe(),
+            #[cfg(feature = "archive")]
+            archive: self.archive_status(),
             poisoned: self.poison.cause().map(|cause| cause.to_string()),
         };
         publish_gauges(&statistics);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use logwood_base::{ArchiveDamage, LineageId, Lsn, Result, Term};
 
 use super::layout::{log_key, log_prefix, parse_lsn, start_key};
-use super::object::{self, Gap, Kind, Link, LogObject, Owner, Start};
+use super::object::{self, Gap, Kind, Link, LogManifest, LogObject, Owner, Start};
 use super::store::Client;
 
 /// What the next object of a chain must follow.
@@ -136,17 +136,19 @@ impl Chain {
         self.position
     }
 
+    /// Whose chain it is.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
     /// The next object; `None` where there is none.
     ///
     /// # Errors
     /// `ArchiveCorrupt` naming the object; `UnsupportedFormat`, `ArchiveUnavailable`. The walk has not moved then.
     pub fn next_item(&mut self) -> Result<Option<Item>> {
         let key = log_key(self.owner.lineage, self.position.next);
-        let found = self.client.fetch(&key, Kind::Log, |key, bytes| {
-            let item = Item::decode(key, bytes)?;
-            self.check(key, &item)?;
-            Ok(item)
-        })?;
+        let found = self.client.fetch(&key, Kind::Log, |key, bytes| self.decode(key, bytes))?;
         if let Some(item) = &found {
             self.follow(item);
         }
@@ -171,6 +173,32 @@ impl Chain {
             self.position.term = object.manifest.last_term;
             self.position.time_ms = object.manifest.last_time_ms;
         }
+    }
+
+    /// Reads the object that was fetched from `key` and proves that it is the next one.
+    ///
+    /// # Errors
+    /// `ArchiveCorrupt`, `UnsupportedFormat`.
+    pub fn decode(&self, key: &str, bytes: &[u8]) -> Result<Item> {
+        let item = Item::decode(key, bytes)?;
+        self.check(key, &item)?;
+        Ok(item)
+    }
+
+    /// Counts a log object that was just put as the next one.
+    pub(super) fn follow_log(&mut self, manifest: &LogManifest, link: Link) {
+        self.position = Position {
+            next: manifest.last_lsn.next(),
+            link: Some(link),
+            term: manifest.last_term,
+            time_ms: manifest.last_time_ms,
+        };
+    }
+
+    /// Counts a gap that was just put as the next object; `term` is that of its last entry.
+    pub(super) fn follow_gap(&mut self, gap: &Gap, link: Link, term: Term) {
+        let time_ms = self.position.time_ms;
+        self.position = Position { next: gap.last_lsn.next(), link: Some(link), term, time_ms };
     }
 
     fn check(&self, key: &str, item: &Item) -> Result<()> {

@@ -29,6 +29,7 @@ mod pause;
 mod remote;
 mod url;
 
+pub(crate) use client::missing;
 pub use client::{Client, Retry};
 pub use directory::Directory;
 pub use memory::Memory;

@@ -1,0 +1,279 @@
+//! Finding one's place: which lineage a directory writes to, and where its chain stands.
+//!
+//! 1. Ask the store whether it refuses a second create-only put.
+//! 2. The lineage: the one asked for, else the one in `LINEAGE`, else a new one, noted there before anything is put.
+//! 3. The start object: fetched, or put. A parent is named only when its chain reaches the fork.
+//! 4. Walk from the last object that was confirmed, else from the one that a listing puts at the log's beginning, to the
+//!    first key at which there is nothing; compare everything with the log here.
+//! 5. A listing shows whether the chain goes on behind that: a hole.
+//!
+//! What is refused: another database's chain, other entries than here (`Fenced`), and a chain that reaches further than
+//! the log of a database, which decides alone: that log has lost its end.
+
+use std::collections::BTreeMap;
+
+use logwood_base::sync::Arc;
+use logwood_base::{ArchiveDamage, Corruption, Error, LineageId, Lsn, Result, Term};
+
+use super::chain::{self, Chain, Item};
+use super::layout::{log_key, parse_lsn, snapshot_prefix, start_key};
+use super::lineage::LocalLineage;
+use super::object::{Link, LogObject, Owner, Parent, Start};
+use super::options::ArchiveOptions;
+use super::source::Source;
+use super::status::Shared;
+use super::store::{Client, probe};
+use super::uploader::Uploader;
+use crate::planted::{Bug, planted};
+
+/// Compares an archived object with the log here, for the entries in `from..=until`.
+///
+/// Entries that the log has let go cannot be compared: they were when it held them.
+pub(super) fn compare(source: &Source, object: &LogObject, from: Lsn, until: Lsn) -> Result<()> {
+    if planted(Bug::TrustRefusal) {
+        return Ok(());
+    }
+    let fenced = |lsn: Lsn, reason: &str| {
+        let key = object.manifest.key();
+        Err(Error::Fenced { key, reason: format!("entry {lsn} {reason}") })
+    };
+    let mut archived = object.entries().skip_while(|(lsn, ..)| *lsn < from.max(source.group.first_lsn()));
+    let mut here: std::vec::IntoIter<logwood_wal::Entry> = Vec::new().into_iter();
+    while let Some((lsn, term, payload)) = archived.next().filter(|(lsn, ..)| *lsn <= until) {
+        let mut entry = here.next();
+        if entry.is_none() {
+            here = source.read(lsn, until)?.into_iter();
+            entry = here.next();
+        }
+        match entry {
+            Some(entry) if entry.lsn != lsn => {
+                return Err(Error::Internal(format!("the log gave entry {} for {lsn}", entry.lsn)));
+            }
+            Some(entry) if entry.term != term => return fenced(lsn, "is of another term there"),
+            Some(entry) if *entry.payload != *payload => return fenced(lsn, "is another one there"),
+            Some(_) => {}
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// Finds the place in the chain where the log goes on.
+pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader> {
+    options.check()?;
+    let client = options.client(&source.environment)?;
+    probe(client.store(), &source.environment)?;
+    // From here on nothing that is not archived goes.
+    let first = source.group.first_lsn();
+    let hold = source.hold(first)?;
+    let disk = &*source.environment.disk;
+    let mut local = LocalLineage::read(disk, &source.root, source.database(), source.log.id())?;
+    if let Some(wanted) = options.lineage
+        && local.lineage != Some(wanted)
+    {
+        local = LocalLineage { lineage: Some(wanted), confirmed: None, ..local };
+    }
+    let lineage = match local.lineage {
+        Some(lineage) => lineage,
+        None => LineageId::random(&*source.environment.random),
+    };
+    let owner = Owner { database: source.database(), lineage };
+    local.lineage = Some(lineage);
+    local.write(disk, &source.root)?;
+    let (start, link) = begin(&client, &source, owner, local.parent, options.lineage.is_some())?;
+    let listed = chain::listed(&client, lineage)?;
+    let walked = walk(&client, &source, &start, link, local.confirmed, &listed)?;
+    let snapshots = client.list(&snapshot_prefix(lineage))?;
+    let newest_snapshot = snapshots.iter().filter_map(|object| parse_lsn(&object.key)).max();
+    let shared = Arc::new(Shared::new(lineage));
+    let behind = listed.range(newest_snapshot.unwrap_or_default()..).map(|(_, bytes)| bytes).sum();
+    let attached_at = source.group.appended_lsn();
+    let base_missing = (start.needs_snapshot() && newest_snapshot.is_none()).then_some(start.first_lsn);
+    let next = walked.chain.position().next;
+    shared.update(|figures| {
+        figures.status.archived = next.previous();
+        figures.status.newest_snapshot = newest_snapshot;
+        figures.confirmed = walked.confirmed;
+    });
+    hold.advance(next);
+    let mut uploader = Uploader {
+        noted: (source.environment.clock.monotonic(), 1),
+        client,
+        source,
+        options,
+        shared,
+        chain: walked.chain,
+        hold: Some(hold),
+        attached_at,
+        gathered: None,
+        waiting_since: None,
+        unsynced_since: None,
+        other: None,
+        parted: false,
+        base_missing,
+        snapshot: None,
+        since_snapshot: behind,
+        local,
+        fenced: None,
+    };
+    if let Some(item) = walked.other {
+        uploader.adopt(item)?;
+    }
+    if next < first {
+        if !uploader.source.decides_alone() {
+            return Err(Error::TooOld { what: "entry", asked: next, oldest: first });
+        }
+        uploader.part("the log let go of entries while no archiver was attached");
+    }
+    Ok(uploader)
+}
+
+/// Fetches the start object, or puts it.
+fn begin(
+    client: &Client,
+    source: &Source,
+    owner: Owner,
+    parent: Option<Parent>,
+    asked_for: bool,
+) -> Result<(Start, Link)> {
+    let key = start_key(owner.lineage);
+    let ours = |(start, link): (Start, Link)| {
+        if start.owner == owner {
+            return Ok((start, link));
+        }
+        let reason = format!("it is a chain of database {}", start.owner.database);
+        Err(Error::Fenced { key: key.clone(), reason })
+    };
+    if let Some(found) = chain::start(client, owner.lineage)? {
+        return ours(found);
+    }
+    let parent = match parent {
+        Some(parent) if reaches(client, source, parent)? => Some(parent),
+        _ => None,
+    };
+    let first_lsn = match parent {
+        Some(parent) => parent.fork_lsn.next(),
+        None => first_of_new_chain(source, asked_for)?,
+    };
+    let created_ms = source.environment.clock.wall_ms();
+    let start = Start { owner, first_lsn, created_ms, parent };
+    // Whatever it answers, what stands there then decides: another replica may have been first.
+    let put = client.put_new(&key, &start.encode().bytes);
+    match chain::start(client, owner.lineage)? {
+        Some(found) => ours(found),
+        None => Err(put.err().unwrap_or_else(|| super::store::missing(&key))),
+    }
+}
+
+/// Whether a parent's chain stands in this archive and reaches the fork, and the log here goes on from there.
+fn reaches(client: &Client, source: &Source, parent: Parent) -> Result<bool> {
+    let fork = parent.fork_lsn;
+    if source.group.first_lsn() > fork.next() || fork > source.group.appended_lsn() {
+        return Ok(false);
+    }
+    let Some((start, _)) = chain::start(client, parent.lineage)? else { return Ok(false) };
+    if start.owner.database != source.database() {
+        return Ok(false);
+    }
+    if start.first_lsn == fork.next() {
+        return Ok(true);
+    }
+    let listed = chain::listed(client, parent.lineage)?;
+    let Some((first, _)) = listed.range(..=fork).next_back() else { return Ok(false) };
+    let found = Chain::from_lsn(client, start.owner, *first).next_item()?;
+    Ok(found.is_some_and(|item| item.last_lsn() >= fork))
+}
+
+/// Where a chain without parent begins: with the first entry, or where a checkpoint can stand in for what is gone.
+fn first_of_new_chain(source: &Source, asked_for: bool) -> Result<Lsn> {
+    let first = source.group.first_lsn();
+    if first == Lsn::FIRST {
+        return Ok(first);
+    }
+    match source.checkpoint(false)? {
+        Some((_, manifest)) => Ok(manifest.replay_from),
+        None if asked_for => Err(Error::NotFound {
+            what: "chain of the lineage that was asked for, and its entry",
+            name: "1".to_owned(),
+        }),
+        None => Err(Error::InvalidArgument(
+            "a log replica that does not begin at entry 1 archives to the lineage of its database: name it"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Where a walk ended.
+struct Walked {
+    chain: Chain,
+    confirmed: Option<(Lsn, Link)>,
+    /// An object that goes on beyond what is decided here.
+    other: Option<Item>,
+}
+
+fn walk(
+    client: &Client,
+    source: &Source,
+    start: &Start,
+    link: Link,
+    confirmed: Option<(Lsn, Link)>,
+    listed: &BTreeMap<Lsn, u64>,
+) -> Result<Walked> {
+    let lineage = start.owner.lineage;
+    let from_start = || Chain::from_start(client, start, link);
+    let mut chain = match confirmed {
+        Some((first, link)) if listed.contains_key(&first) => {
+            let mut chain = Chain::from_lsn(client, start.owner, first);
+            let item = chain.next_item()?.ok_or_else(|| super::store::missing(&log_key(lineage, first)))?;
+            if item.link() != link {
+                let found = item.link();
+                let damage = ArchiveDamage::new(&log_key(lineage, first), "chain", link, found);
+                return Err(damage.taking(item.first_lsn(), item.last_lsn()).into());
+            }
+            // Walked again below, so that it is compared like every other.
+            Chain::from_lsn(client, start.owner, first)
+        }
+        // Retention may have taken what was confirmed long ago, and the beginning of the chain.
+        _ => match listed.range(..=source.group.first_lsn()).next_back().or_else(|| listed.iter().next()) {
+            Some((first, _)) if *first > start.first_lsn => Chain::from_lsn(client, start.owner, *first),
+            _ => from_start(),
+        },
+    };
+    let mut confirmed = None;
+    let mut other = None;
+    loop {
+        let before = chain.clone();
+        let Some(item) = chain.next_item()? else { break };
+        let (here, decided) = (source.group.appended_lsn(), source.decided());
+        if source.decides_alone() && item.last_lsn() > here && !planted(Bug::ForkWhenAhead) {
+            let key = log_key(lineage, item.first_lsn());
+            let expected =
+                format!("entries to lsn {} at least, which stand in the archive at {key}", item.last_lsn());
+            let damage = Corruption::new(&source.folder, 0, "end of the log", expected, format!("to {here}"));
+            let lost = format!("lsn {} to {}", here.next(), item.last_lsn());
+            return Err(damage.affecting(lost).into());
+        }
+        if let Item::Log(object) = &item {
+            compare(source, object, object.manifest.first_lsn, item.last_lsn().min(decided))?;
+        }
+        if item.last_lsn() > decided {
+            chain = before;
+            other = Some(item);
+            break;
+        }
+        confirmed = Some((item.first_lsn(), item.link()));
+    }
+    let next = chain.position().next;
+    if other.is_none()
+        && let Some((behind, _)) = listed.range(next..).next()
+    {
+        // Listed before the walk: it was not put meanwhile.
+        return Err(chain::hole(lineage, next, *behind).into());
+    }
+    if chain.position().term == Term::NONE && next > Lsn::FIRST {
+        let mut position = chain.position();
+        position.term = source.term_before(next);
+        chain = Chain::from_position(client, start.owner, position);
+    }
+    Ok(Walked { chain, confirmed, other })
+}

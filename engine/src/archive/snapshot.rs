@@ -1,0 +1,273 @@
+//! Uploading a checkpoint: a hold, its page segments, its manifest; one piece a step.
+//!
+//! The steps and what a crash between them leaves stand in `docs/format/archive.md`, "Snapshot at C". The checkpoint's
+//! files stay because its manifest is held here; the objects stay because the hold names them before anything is
+//! skipped as being there already.
+
+use std::sync::Arc;
+
+use logwood_base::digest::Digest;
+use logwood_base::{Access, Corruption, Error, Lsn, Result};
+use logwood_btree::store::{Manifest, SegmentEntry, Store as PageStore, TreeEntry};
+use sha2::{Digest as _, Sha256};
+
+use super::layout::{RETENTION_KEY, hex, hold_key, page_key};
+use super::object::{Hold, KeyspaceDigest, Kind, Owner, RetentionRun, SnapshotObject};
+use super::source::Source;
+use super::status::Shared;
+use super::store::Client;
+use super::uploader::Uploader;
+use crate::directory::Layout;
+use crate::planted::{Bug, planted};
+use crate::state::EngineState;
+
+/// A hold that stands in the archive. It is taken back when its holder says so; one that is left behind by a crash is
+/// ignored after a week.
+#[derive(Debug)]
+pub struct PlacedHold {
+    key: String,
+}
+
+impl PlacedHold {
+    /// Puts a hold and looks whether a retention run condemns what it needs.
+    ///
+    /// # Errors
+    /// `ArchiveUnavailable` when one does: nothing is held then; try again later. What the store answers.
+    pub fn place(client: &Client, random: &dyn logwood_base::Random, hold: &Hold) -> Result<Self> {
+        let id = logwood_base::LineageId::random(random).0;
+        let placed = Self { key: hold_key(id) };
+        let encoded = hold.encode();
+        client.put_new(&placed.key, &encoded.bytes)?;
+        client.require(&placed.key, Kind::Hold, |key, bytes| Hold::decode(key, bytes).map(drop))?;
+        if planted(Bug::IgnoreRetention) {
+            return Ok(placed);
+        }
+        let run = client.fetch(RETENTION_KEY, Kind::Retention, RetentionRun::decode)?;
+        if run.is_some_and(|run| hold.needs_any_of(&run.condemned)) {
+            placed.remove(client)?;
+            let cause = "a retention run is about to delete what is needed".to_owned();
+            return Err(Error::ArchiveUnavailable {
+                operation: "hold",
+                key: RETENTION_KEY.to_owned(),
+                cause,
+            });
+        }
+        Ok(placed)
+    }
+
+    /// Takes the hold back.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn remove(self, client: &Client) -> Result<()> {
+        client.delete(&self.key)
+    }
+}
+
+/// The upload of one checkpoint.
+#[derive(Debug)]
+pub(super) struct SnapshotJob {
+    pages: PageStore,
+    /// Held, so that its files stay.
+    manifest: Arc<Manifest>,
+    object: SnapshotObject,
+    hold: Option<PlacedHold>,
+    next_page: usize,
+    finished: bool,
+    /// Bytes of entries that it stands for in [`Uploader::since_snapshot`].
+    counted: u64,
+}
+
+impl SnapshotJob {
+    pub(super) fn new(
+        owner: Owner,
+        source: &Source,
+        pages: PageStore,
+        manifest: Arc<Manifest>,
+    ) -> Result<Self> {
+        let layout = Layout::new(&source.root);
+        let state = EngineState::decode(&manifest.engine_state, &layout.manifest())?;
+        let (base, lsn) = (manifest.replay_from.previous(), manifest.checkpoint_lsn);
+        let (since, membership) = source.group.membership();
+        let term = |lsn: Lsn| match lsn {
+            Lsn::ZERO => Ok(logwood_base::Term::NONE),
+            lsn => source.group.term_of(lsn),
+        };
+        let object = SnapshotObject {
+            owner,
+            base_term: term(base)?,
+            term: term(lsn)?,
+            time_ms: state.time_ms,
+            membership: if since <= base { membership } else { Vec::new() },
+            digests: manifest.trees.iter().map(digest_of).collect(),
+            trees: (*manifest).clone(),
+        };
+        Ok(Self { pages, manifest, object, hold: None, next_page: 0, finished: false, counted: 0 })
+    }
+
+    /// From where entries are needed behind this snapshot, and its LSN.
+    pub(super) fn base(&self) -> (Lsn, Lsn) {
+        (self.manifest.replay_from, self.manifest.checkpoint_lsn)
+    }
+
+    /// Does one piece. The snapshot itself is put when the chain has passed it: `reached` says how far the chain is;
+    /// `None`: the chain waits for the snapshot. Answers whether it is finished.
+    pub(super) fn step(
+        &mut self,
+        client: &Client,
+        source: &Source,
+        shared: &Shared,
+        reached: Option<Lsn>,
+    ) -> Result<bool> {
+        if self.finished {
+            return Ok(true);
+        }
+        if self.hold.is_none() {
+            let hold = Hold {
+                lineage: self.object.owner.lineage,
+                placed_ms: source.environment.clock.wall_ms(),
+                log: None,
+                snapshot: Some(self.object.lsn()).filter(|lsn| *lsn > Lsn::ZERO),
+                pages: self.object.pages().iter().map(|segment| segment.hash).collect(),
+            };
+            self.hold = Some(PlacedHold::place(client, &*source.environment.random, &hold)?);
+            return Ok(false);
+        }
+        if let Some(segment) = self.object.pages().get(self.next_page)
+            && !planted(Bug::SnapshotBeforePages)
+        {
+            self.send_page(client, source, shared, segment)?;
+            self.next_page += 1;
+            return Ok(false);
+        }
+        if reached.is_some_and(|reached| reached < self.object.lsn()) {
+            return Ok(false);
+        }
+        let (key, encoded) = (self.object.key(), self.object.encode());
+        client.put_new(&key, &encoded.bytes)?;
+        client.require(&key, Kind::Snapshot, SnapshotObject::decode)?;
+        let lsn = self.object.lsn();
+        shared.update(|figures| {
+            figures.status.snapshots += 1;
+            figures.status.newest_snapshot = figures.status.newest_snapshot.max(Some(lsn));
+        });
+        tracing::info!(%lsn, pages = self.object.pages().len(), "a snapshot is in the archive");
+        self.finished = true;
+        if let Some(hold) = self.hold.take() {
+            // It is ignored after a week: the snapshot itself holds its pages from here on.
+            if let Err(error) = hold.remove(client) {
+                tracing::warn!(%error, "a hold stays in the archive for a while");
+            }
+        }
+        Ok(true)
+    }
+
+    fn send_page(
+        &self,
+        client: &Client,
+        source: &Source,
+        shared: &Shared,
+        segment: &SegmentEntry,
+    ) -> Result<()> {
+        let key = page_key(&segment.hash);
+        if client.size(&key)? == Some(u64::from(segment.bytes)) {
+            return Ok(());
+        }
+        let path = self.pages.segment_path(segment.number);
+        let file = source.environment.disk.open(&path, Access::Read)?;
+        let mut bytes = vec![0u8; segment.bytes as usize];
+        file.read_at(0, &mut bytes)?;
+        let found: [u8; 32] = Sha256::digest(&bytes).into();
+        if found != segment.hash {
+            let (expected, found) = (hex(&segment.hash), hex(&found));
+            return Err(Corruption::new(&path, 0, "content hash", expected, found).into());
+        }
+        client.put_new(&key, &bytes)?;
+        // Read back whole: whoever skips it later has nothing but its length to go by.
+        client.page(&segment.hash, segment.bytes)?;
+        shared.update(|figures| {
+            figures.status.pages.0 += 1;
+            figures.status.pages.1 += u64::from(segment.bytes);
+        });
+        Ok(())
+    }
+}
+
+/// Count and digest of a tree, when they stand beside its root.
+fn digest_of(tree: &TreeEntry) -> KeyspaceDigest {
+    let digest = match &tree.root {
+        None => Some(Digest::EMPTY),
+        Some(root) => {
+            let child = &root.child;
+            let whole = !child.unresolved && usize::from(child.resolved) == child.deltas.len();
+            whole.then_some(child.digest)
+        }
+    };
+    KeyspaceDigest { keyspace: tree.keyspace, digest }
+}
+
+impl Uploader {
+    /// One piece of a snapshot, when one is due. Answers whether there was something to do.
+    pub(super) fn step_snapshot(&mut self) -> Result<bool> {
+        if self.parted {
+            return Ok(false);
+        }
+        let Some(job) = &mut self.snapshot else { return self.begin_snapshot() };
+        let reached = self.base_missing.is_none().then(|| self.chain.position().next.previous());
+        let waits = reached.is_some_and(|reached| reached < job.base().1)
+            && job.next_page == job.object.pages().len()
+            && job.hold.is_some();
+        if waits {
+            return Ok(false);
+        }
+        let stepped = job.step(&self.client, &self.source, &self.shared, reached);
+        match stepped {
+            Ok(false) => Ok(true),
+            Ok(true) => {
+                self.since_snapshot -= job.counted;
+                self.snapshot = None;
+                self.base_missing = None;
+                self.retain();
+                Ok(true)
+            }
+            Err(error) => {
+                // Begun anew later, with a checkpoint of that time.
+                if let Some(hold) = self.snapshot.take().and_then(|job| job.hold) {
+                    let _ = hold.remove(&self.client);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn begin_snapshot(&mut self) -> Result<bool> {
+        let wanted = self.options.snapshot_log_bytes;
+        let due = self.base_missing.is_some() || (wanted > 0 && self.since_snapshot >= wanted);
+        if !due || !self.source.decides_alone() {
+            return Ok(false);
+        }
+        // A fresh checkpoint: what follows it is all that a restore to a later point replays.
+        let Some((store, manifest)) = self.source.checkpoint(true)? else { return Ok(false) };
+        let newest = self.shared.figures().status.newest_snapshot;
+        if self.base_missing.is_none() && newest.is_some_and(|newest| manifest.checkpoint_lsn <= newest) {
+            // Nothing was committed since the last one.
+            self.since_snapshot = 0;
+            return Ok(false);
+        }
+        let job = SnapshotJob::new(self.chain.owner(), &self.source, store, manifest)?;
+        self.snapshot = Some(SnapshotJob { counted: self.since_snapshot, ..job });
+        Ok(true)
+    }
+
+    /// Deletes what nobody is promised any more, when the options say how long that is.
+    fn retain(&self) {
+        let Some(keep) = self.options.keep else { return };
+        let options = super::RetentionOptions { keep, dry_run: false, deletions_max: 1000 };
+        match super::retention(&self.client, &self.source.environment, &options) {
+            Ok(report) => tracing::debug!(deleted = report.condemned.len(), "retention"),
+            Err(error) => {
+                tracing::warn!(%error, "retention failed and is tried again after the next snapshot");
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What an archiver tells about itself, to statistics, to the `metrics` facade and to whoever waits.
+
+use std::time::Duration;
+
+use logwood_base::sync::Mutex;
+use logwood_base::{Clock, LineageId, Lsn};
+
+use super::object::Link;
+
+/// A moment of an archiver.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ArchiveStatus {
+    /// The history that it writes.
+    pub lineage: LineageId,
+    /// Up to here, everything is archived and was read back, but for the gaps.
+    pub archived: Lsn,
+    /// Entries that are decided and not archived.
+    pub lag_entries: u64,
+    /// Bytes of entries, about, that are committed and not archived, of those since the archiver was attached.
+    pub lag_bytes: u64,
+    /// How long the oldest entry that is not archived has waited.
+    pub lag_time: Duration,
+    /// Log objects put by this archiver.
+    pub objects: u64,
+    /// Bytes of entries in them, before compression.
+    pub entries_bytes: u64,
+    /// Bytes of those objects.
+    pub object_bytes: u64,
+    /// Objects that somebody else had put, and that were compared with the log here.
+    pub compared: u64,
+    /// Snapshots put by this archiver.
+    pub snapshots: u64,
+    /// Page segments put for them, and their bytes.
+    pub pages: (u64, u64),
+    /// The newest snapshot in the archive that this archiver knows of.
+    pub newest_snapshot: Option<Lsn>,
+    /// Gaps left by this archiver.
+    pub gaps: u64,
+    /// Steps that failed and are tried again.
+    pub failures: u64,
+    /// Why the last step failed, when it did.
+    pub failing: Option<String>,
+    /// Why the archiver has stopped for good, when it has.
+    pub stopped: Option<String>,
+}
+
+/// What the archiver, its task and the statistics share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) lineage: LineageId,
+    figures: Mutex<Figures>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Figures {
+    pub(super) status: ArchiveStatus,
+    /// Link of the last object that is confirmed, and where it begins.
+    pub(super) confirmed: Option<(Lsn, Link)>,
+    /// Monotonic time since which something waits.
+    pub(super) behind_since: Option<Duration>,
+}
+
+impl Shared {
+    pub(super) fn new(lineage: LineageId) -> Self {
+        let status = ArchiveStatus {
+            lineage,
+            archived: Lsn::ZERO,
+            lag_entries: 0,
+            lag_bytes: 0,
+            lag_time: Duration::ZERO,
+            objects: 0,
+            entries_bytes: 0,
+            object_bytes: 0,
+            compared: 0,
+            snapshots: 0,
+            pages: (0, 0),
+            newest_snapshot: None,
+            gaps: 0,
+            failures: 0,
+            failing: None,
+            stopped: None,
+        };
+        let figures = Figures { status, confirmed: None, behind_since: None };
+        Self { lineage, figures: Mutex::new(figures) }
+    }
+
+    /// Changes the figures.
+    pub(super) fn update(&self, change: impl FnOnce(&mut Figures)) {
+        change(&mut self.figures.lock());
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        self.figures.lock().clone()
+    }
+
+    /// The status, with what only the present knows.
+    pub(crate) fn status(&self, decided: Lsn, backlog: u64, clock: &dyn Clock) -> ArchiveStatus {
+        let figures = self.figures();
+        let mut status = figures.status;
+        status.lag_entries = decided.entries_since(status.archived);
+        if status.lag_entries > 0 {
+            status.lag_bytes = backlog;
+            let since = figures.behind_since.unwrap_or_else(|| clock.monotonic());
+            status.lag_time = clock.monotonic().saturating_sub(since);
+        }
+        status.publish();
+        status
+    }
+}
+
+impl ArchiveStatus {
+    /// Hands the numbers to the `metrics` facade.
+    fn publish(&self) {
+        for (name, value) in [
+            ("logwood_archived_lsn", self.archived.get() as f64),
+            ("logwood_archive_lag_entries", self.lag_entries as f64),
+            ("logwood_archive_lag_bytes", self.lag_bytes as f64),
+            ("logwood_archive_lag_seconds", self.lag_time.as_secs_f64()),
+            ("logwood_archive_stopped", f64::from(u8::from(self.stopped.is_some()))),
+        ] {
+            metrics::gauge!(name).set(value);
+        }
+        for (name, value) in [
+            ("logwood_archive_objects_total", self.objects),
+            ("logwood_archive_object_bytes_total", self.object_bytes),
+            ("logwood_archive_snapshots_total", self.snapshots),
+            ("logwood_archive_gaps_total", self.gaps),
+            ("logwood_archive_failures_total", self.failures),
+        ] {
+            metrics::counter!(name).absolute(value);
+        }
+    }
+}

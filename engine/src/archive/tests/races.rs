@@ -1,0 +1,171 @@
+//! Several archivers of one history, or of what was one.
+
+use logwood_base::{Error, Lsn};
+
+use super::rig::{DIR, Rig, check_agreement, fill, log_entries, read_archive};
+use crate::{Append, BaseState, Database, Durability, LogOnly, Term};
+
+/// A second machine with what the first one's disk holds.
+fn copy_of(rig: &Rig) -> Rig {
+    Rig::beside(99, rig.disk.snapshot(), &rig.store.inner)
+}
+
+#[test]
+fn of_two_copies_that_went_on_by_themselves_the_later_one_is_fenced() {
+    for stale_first in [false, true] {
+        let rig = Rig::new(1);
+        let (db, keyspace) = rig.open();
+        let archiver = db.archive(rig.archive()).unwrap();
+        fill(&db, &keyspace, 0..20, 300, Durability::Durable);
+        archiver.flush().unwrap();
+        let copy = copy_of(&rig);
+        copy.disk.kill_process();
+        let (other_db, other_keyspace) = copy.open();
+        let other = other_db.archive(copy.archive()).unwrap();
+        fill(&db, &keyspace, 100..120, 300, Durability::Durable);
+        fill(&other_db, &other_keyspace, 200..220, 300, Durability::Durable);
+        let (first, second) = if stale_first { (&other, &archiver) } else { (&archiver, &other) };
+        first.flush().unwrap();
+        let objects = rig.store.inner.keys();
+        let error = second.flush().unwrap_err();
+        assert!(matches!(error, Error::Fenced { .. }), "{error}");
+        assert!(matches!(second.flush(), Err(Error::Fenced { .. })), "for good");
+        assert!(second.status().stopped.is_some());
+        assert_eq!(rig.store.inner.keys(), objects, "the fenced one writes nothing");
+        first.flush().unwrap();
+        let (db, rig) = if stale_first { (&other_db, &copy) } else { (&db, &rig) };
+        check_agreement(rig, db, first);
+    }
+}
+
+#[test]
+fn two_copies_with_the_same_entries_share_the_chain() {
+    let rig = Rig::new(2);
+    let (db, keyspace) = rig.open();
+    let archiver = db.archive(rig.archive()).unwrap();
+    fill(&db, &keyspace, 0..200, 300, Durability::Durable);
+    // The copy is taken before anything was archived, and archives all of it.
+    let copy = copy_of(&rig);
+    copy.disk.kill_process();
+    let other_db = Database::open(DIR, copy.options()).unwrap();
+    let other = other_db.archive(copy.archive().object_bytes(5000)).unwrap();
+    assert_eq!(other.flush().unwrap(), db.visible_lsn());
+    archiver.flush().unwrap();
+    // An object that is byte for byte what would have been put counts as put.
+    assert!(archiver.status().compared >= 12 && archiver.status().objects <= 1, "{:?}", archiver.status());
+    check_agreement(&rig, &db, &archiver);
+}
+
+#[test]
+fn an_archive_that_is_longer_than_the_log_is_never_forked() {
+    let rig = Rig::new(3);
+    let (db, keyspace) = rig.open();
+    let archiver = db.archive(rig.archive()).unwrap();
+    fill(&db, &keyspace, 0..20, 300, Durability::Durable);
+    archiver.flush().unwrap();
+    let old = copy_of(&rig);
+    fill(&db, &keyspace, 20..40, 300, Durability::Durable);
+    archiver.flush().unwrap();
+    let objects = rig.store.inner.keys();
+    // The disk was rolled back.
+    old.disk.kill_process();
+    let old_db = Database::open(DIR, old.options()).unwrap();
+    let last = old_db.durable_lsn();
+    let Err(Error::Corruption(damage)) = old_db.archive(old.archive()).map(drop) else { panic!("accepted") };
+    assert_eq!(damage.check, "end of the log");
+    assert_eq!(damage.affects.as_deref(), Some(&*format!("lsn {} to {}", last.next(), db.durable_lsn())));
+    // Writing first does not help: those are other entries.
+    let old_keyspace = old_db.keyspace("k").unwrap();
+    fill(&old_db, &old_keyspace, 70..140, 300, Durability::Durable);
+    assert!(matches!(old_db.archive(old.archive()).map(drop), Err(Error::Fenced { .. })));
+    assert_eq!(rig.store.inner.keys(), objects);
+}
+
+#[test]
+fn a_chain_of_another_database_is_refused() {
+    let rig = Rig::new(4);
+    let (db, _) = rig.open();
+    let archiver = db.archive(rig.archive()).unwrap();
+    archiver.flush().unwrap();
+    let other = Rig::beside(5, logwood_base::disk::SimulatedDisk::new(5), &rig.store.inner);
+    let (other_db, _) = other.open();
+    let error = other_db.archive(other.archive().lineage(archiver.lineage())).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Fenced { .. }), "{error}");
+}
+
+#[test]
+fn a_database_and_a_log_replica_race_on_one_chain_and_both_agree() {
+    for seed in 0..30 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let rig = Rig::new(seed);
+        let (db, keyspace) = rig.open();
+        let archiver = db.archive(rig.archive().object_bytes(2000)).unwrap();
+        let replica = Rig::beside(seed + 100, logwood_base::disk::SimulatedDisk::new(seed), &rig.store.inner);
+        let log = LogOnly::open("log", replica.options().database_id(db.id())).unwrap();
+        let options = || replica.archive().object_bytes(3000).lineage(archiver.lineage());
+        let mut beside = log.archive(options()).unwrap();
+        let mut written = 0;
+        for _ in 0..60 {
+            match random.u8(0..6) {
+                0 | 1 => {
+                    let more = random.u32(1..20);
+                    fill(&db, &keyspace, written..written + more, 150, Durability::Durable);
+                    written += more;
+                }
+                2 => {
+                    let from = log.last().0.next();
+                    let until = Lsn(db.durable_lsn().get().min(from.get() + random.u64(0..15)));
+                    for entry in db.core().group.read(from, until.next(), 1 << 20).unwrap() {
+                        let entries = [(entry.term, &*entry.payload)];
+                        let (term, first_lsn) = (Term(1), entry.lsn);
+                        let durability = Durability::Durable;
+                        let append =
+                            Append { term, previous: None, first_lsn, entries: &entries, durability };
+                        log.append(append).unwrap().wait().unwrap();
+                    }
+                    // What is appended need not be committed yet.
+                    log.set_committed(Lsn(random.u64(0..=log.last().0.get())));
+                }
+                3 => drop(archiver.flush().unwrap()),
+                4 => drop(beside.flush().unwrap()),
+                _ => {
+                    beside.stop().unwrap();
+                    beside = log.archive(options()).unwrap();
+                }
+            }
+            assert!(beside.status().archived <= log.statistics().committed);
+        }
+        archiver.flush().unwrap();
+        let archived = read_archive(&rig, archiver.lineage());
+        assert_eq!(archived.entries, log_entries(&db), "seed {seed}");
+        log.set_committed(log.last().0);
+        beside.flush().unwrap();
+        assert!(beside.status().archived >= log.last().0.min(log.statistics().committed));
+    }
+}
+
+#[test]
+fn a_log_replica_archives_what_is_committed_and_refuses_without_a_beginning() {
+    let rig = Rig::new(6);
+    let log = LogOnly::open("log", rig.options()).unwrap();
+    let payload = crate::entry::Entry { time_ms: 1, request: None, body: crate::entry::Body::NoOp }.encode();
+    let entries: Vec<(Term, &[u8])> = (0..10).map(|_| (Term(2), &payload[..])).collect();
+    let (term, durability) = (Term(2), Durability::Durable);
+    let append = Append { term, previous: None, first_lsn: Lsn(1), entries: &entries, durability };
+    log.append(append).unwrap().wait().unwrap();
+    let archiver = log.archive(rig.archive().backlog_bytes_max(500)).unwrap();
+    assert_eq!(archiver.flush().unwrap(), Lsn::ZERO, "nothing is committed");
+    log.set_committed(Lsn(4));
+    assert_eq!(archiver.flush().unwrap(), Lsn(4));
+    assert_eq!(read_archive(&rig, archiver.lineage()).entries.len(), 4);
+    let one = |lsn| Append { first_lsn: Lsn(lsn), entries: &entries[..1], ..append };
+    let refused = (11..200).find_map(|lsn| log.append(one(lsn)).err());
+    assert!(matches!(refused, Some(Error::ArchiveBehind { limit: 500, .. })), "{refused:?}");
+    archiver.stop().unwrap();
+
+    let behind = Rig::new(7);
+    let base = BaseState { lsn: Lsn(5), term: Term(1), membership: Vec::new() };
+    let log = LogOnly::open_behind("log", behind.options(), base).unwrap();
+    let error = log.archive(behind.archive()).map(drop).unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+}

@@ -1,0 +1,432 @@
+//! The log's way into the chain: gather, check, put, read back, let go.
+//!
+//! One step does a bounded piece of work and a few requests. What must hold at the end of each, and at a crash within,
+//! stands in `docs/format/archive.md`, "Uploading entries". In short:
+//!
+//! | after the put the key shows | then |
+//! |---|---|
+//! | exactly what was put | confirmed: the hold in the log moves behind it |
+//! | another object of this chain | compared with the log here; equal: confirmed as far as entries are decided |
+//! | one with other entries | `Fenced`: this archiver writes nothing more |
+//! | nothing, and the put was refused | a stray refusal: put again, a few times |
+//! | nothing, and the put failed | the failure is the answer; the next step tries again |
+//! | nothing, although the put was answered | `ArchiveCorrupt` |
+//!
+//! # Invariants
+//! 1. Everything below `chain.position().next` is in the chain, as it is in the log here, or in a gap.
+//! 2. The hold in the log is never beyond what was read back.
+//! 3. Nothing is gathered that is not decided.
+
+use std::time::Duration;
+
+use logwood_base::sync::Arc;
+use logwood_base::{Error, Lsn, Result};
+use logwood_wal::Hold;
+
+use super::chain::{Chain, Item};
+use super::lineage::LocalLineage;
+use super::object::{Encoded, Gap, Kind, Link, LogManifest, LogWriter};
+use super::options::ArchiveOptions;
+use super::snapshot::SnapshotJob;
+use super::source::Source;
+use super::status::Shared;
+use super::store::{Client, Put};
+use crate::planted::{Bug, planted};
+
+/// How often a put is refused without an object behind it before that is a failure.
+const STRAY_REFUSALS_MAX: u32 = 3;
+
+/// After so many objects, or so much time, the place in the chain is noted in the directory.
+const NOTE_OBJECTS: u64 = 64;
+const NOTE_TIME: Duration = Duration::from_secs(60);
+
+/// One archiver's work. Stepped by its task and by flushes, one at a time.
+#[derive(Debug)]
+pub(super) struct Uploader {
+    pub(super) client: Client,
+    pub(super) source: Source,
+    pub(super) options: ArchiveOptions,
+    pub(super) shared: Arc<Shared>,
+    pub(super) chain: Chain,
+    /// Absent while a gap is being left.
+    pub(super) hold: Option<Hold>,
+    /// Entries up to here were there before the archiver: commits did not count them.
+    pub(super) attached_at: Lsn,
+    pub(super) gathered: Option<LogWriter>,
+    /// When the oldest gathered entry was gathered.
+    pub(super) waiting_since: Option<Duration>,
+    /// When buffered commits were first seen that nobody has made durable.
+    pub(super) unsynced_since: Option<Duration>,
+    /// An object of somebody else, and up to where it was compared.
+    pub(super) other: Option<(Item, Lsn)>,
+    /// The log does not reach back to the chain's end any more.
+    pub(super) parted: bool,
+    /// The chain begins here, behind entries that nobody archived, and has no snapshot yet to begin with.
+    pub(super) base_missing: Option<Lsn>,
+    pub(super) snapshot: Option<SnapshotJob>,
+    /// Bytes of entries archived since the last snapshot.
+    pub(super) since_snapshot: u64,
+    pub(super) local: LocalLineage,
+    pub(super) noted: (Duration, u64),
+    /// Why nothing more is done.
+    pub(super) fenced: Option<Error>,
+}
+
+/// What stands at a key after a put.
+enum Found {
+    Ours,
+    Other(Box<Item>),
+}
+
+impl Uploader {
+    /// Does a piece of work, if there is one that is due. `now`: everything decided is due.
+    pub(super) fn step(&mut self, now: bool) -> Result<bool> {
+        if let Some(fenced) = &self.fenced {
+            return Err(fenced.clone());
+        }
+        let stepped = self.step_log(now).and_then(|did| if did { Ok(true) } else { self.step_snapshot() });
+        if let Err(error @ Error::Fenced { .. }) = &stepped {
+            tracing::error!(%error, "the archiver stops");
+            self.fenced = Some(error.clone());
+            self.shared.update(|figures| figures.status.stopped = Some(error.to_string()));
+        }
+        if matches!(stepped, Ok(false)) {
+            self.note(false);
+        }
+        stepped
+    }
+
+    /// Archives everything that was committed before the call.
+    pub(super) fn flush(&mut self) -> Result<Lsn> {
+        self.source.sync()?;
+        let goal = self.source.decided();
+        while self.parted || self.base_missing.is_some() || self.reached() < goal {
+            if !self.step(true)? {
+                break;
+            }
+        }
+        while !self.options.background && self.step_snapshot()? {}
+        Ok(self.reached())
+    }
+
+    /// Up to here, everything that is in the log here is in the archive.
+    pub(super) fn reached(&self) -> Lsn {
+        match &self.other {
+            Some((_, compared)) => *compared,
+            None => self.chain.position().next.previous(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.source.environment.clock.monotonic()
+    }
+
+    fn step_log(&mut self, now: bool) -> Result<bool> {
+        self.look_at_backlog();
+        if self.parted {
+            return self.step_gap();
+        }
+        if self.other.is_some() {
+            return self.step_other();
+        }
+        self.sync_when_due(now)?;
+        self.gather()?;
+        let Some(gathered) = self.gathered.as_ref().filter(|gathered| !gathered.is_empty()) else {
+            return Ok(false);
+        };
+        let since = *self.waiting_since.get_or_insert(self.source.environment.clock.monotonic());
+        self.shared.update(|figures| figures.behind_since = figures.behind_since.or(Some(since)));
+        let waited = self.now().saturating_sub(since);
+        if gathered.bytes() < self.options.object_bytes && waited < self.options.interval && !now {
+            return Ok(false);
+        }
+        self.upload()?;
+        Ok(true)
+    }
+
+    /// Buffered commits wait for a sync of their own no longer than for their archiving.
+    fn sync_when_due(&mut self, now: bool) -> Result<()> {
+        if !self.source.decides_alone() || self.source.group.appended_lsn() <= self.source.decided() {
+            self.unsynced_since = None;
+            return Ok(());
+        }
+        let since = *self.unsynced_since.get_or_insert(self.source.environment.clock.monotonic());
+        if now || self.now().saturating_sub(since) >= self.options.interval {
+            self.unsynced_since = None;
+            match self.source.sync() {
+                // What is durable is archived all the same.
+                Err(Error::DiskFull { .. } | Error::Poisoned { .. }) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes decided entries in, until an object is full.
+    fn gather(&mut self) -> Result<()> {
+        let (position, decided) = (self.chain.position(), self.source.decided());
+        let mut gathered = match self.gathered.take() {
+            Some(gathered) => gathered,
+            None => {
+                let before = (position.term, position.time_ms);
+                LogWriter::new(self.chain.owner(), position.next, before)
+            }
+        };
+        let outcome = self.fill(&mut gathered, decided);
+        self.gathered = Some(gathered);
+        match outcome {
+            Err(Error::TooOld { .. }) => {
+                self.part("the log let go of entries that were not archived");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn fill(&self, gathered: &mut LogWriter, decided: Lsn) -> Result<()> {
+        while gathered.bytes() < self.options.object_bytes && gathered.next_lsn() <= decided {
+            let entries = self.source.read(gathered.next_lsn(), decided)?;
+            if entries.is_empty() {
+                break;
+            }
+            for entry in entries {
+                if gathered.bytes() >= self.options.object_bytes || !gathered.has_room(entry.payload.len()) {
+                    return Ok(());
+                }
+                gathered.push(entry.lsn, entry.term, &entry.payload)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what is gathered and finds out what stands there then.
+    fn upload(&mut self) -> Result<()> {
+        let Some(gathered) = &self.gathered else { return Ok(()) };
+        let link = self.chain.position().link.unwrap_or_default();
+        let (manifest, encoded) = gathered.finish(link);
+        let bytes = gathered.bytes() as u64;
+        match self.put(&manifest.key(), &encoded)? {
+            Found::Ours => self.confirm(&manifest, encoded.link, bytes, encoded.bytes.len() as u64),
+            Found::Other(item) => self.adopt(*item)?,
+        }
+        Ok(())
+    }
+
+    /// Puts an object of the chain at its key; see the table of the module.
+    fn put(&self, key: &str, encoded: &Encoded) -> Result<Found> {
+        for _ in 0..=STRAY_REFUSALS_MAX {
+            let put = self.client.put_new(key, &encoded.bytes);
+            if planted(Bug::TrustPut) && put.is_ok() {
+                return Ok(Found::Ours);
+            }
+            let found = self.client.fetch(key, Kind::Log, |key, bytes| {
+                if bytes == encoded.bytes {
+                    return Ok(Found::Ours);
+                }
+                self.chain.decode(key, bytes).map(|item| Found::Other(Box::new(item)))
+            });
+            match (found?, put) {
+                (Some(found), _) => return Ok(found),
+                (None, Err(error)) => return Err(error),
+                (None, Ok(Put::Created)) => return Err(super::store::missing(key)),
+                (None, Ok(Put::Exists)) => {}
+            }
+        }
+        let cause = "refused, although nothing stands there".to_owned();
+        Err(Error::ArchiveUnavailable { operation: "put", key: key.to_owned(), cause })
+    }
+
+    /// An object of this archiver was read back.
+    fn confirm(&mut self, manifest: &LogManifest, link: Link, bytes: u64, object_bytes: u64) {
+        self.chain.follow_log(manifest, link);
+        self.shared.update(|figures| {
+            figures.status.objects += 1;
+            figures.status.entries_bytes += bytes;
+            figures.status.object_bytes += object_bytes;
+        });
+        self.since_snapshot += bytes;
+        self.settle(manifest.first_lsn, manifest.last_lsn, bytes);
+        self.moved(Some((manifest.first_lsn, link)));
+    }
+
+    /// Takes an object in that somebody else put where this archiver would have.
+    pub(super) fn adopt(&mut self, item: Item) -> Result<()> {
+        self.other = Some((item, self.chain.position().next.previous()));
+        self.step_other().map(drop)
+    }
+
+    /// Compares somebody else's object with the log here, as far as entries are decided. Answers whether anything was
+    /// compared.
+    fn step_other(&mut self) -> Result<bool> {
+        let Some((item, compared)) = self.other.take() else { return Ok(false) };
+        self.gathered = None;
+        let until = item.last_lsn().min(self.source.decided());
+        let Item::Log(object) = &item else {
+            // A gap that another archiver left: it stands, whatever is here.
+            self.chain.follow(&item);
+            self.moved(Some((item.first_lsn(), item.link())));
+            return Ok(true);
+        };
+        let outcome = super::attach::compare(&self.source, object, compared.next(), until);
+        if let Err(error) = outcome {
+            self.other = Some((item, compared));
+            return Err(error);
+        }
+        let bytes = object.entries_bytes() as u64;
+        if until < item.last_lsn() {
+            let did = until > compared;
+            self.other = Some((item, until.max(compared)));
+            if did {
+                self.moved(None);
+            }
+            return Ok(did);
+        }
+        self.settle(item.first_lsn(), item.last_lsn(), bytes);
+        self.since_snapshot += bytes;
+        self.chain.follow(&item);
+        self.shared.update(|figures| figures.status.compared += 1);
+        self.moved(Some((item.first_lsn(), item.link())));
+        Ok(true)
+    }
+
+    /// Counts entries as archived for the bound on the backlog.
+    fn settle(&self, first: Lsn, last: Lsn, bytes: u64) {
+        // Entries are counted by their bytes, those from before the archiver not at all.
+        let all = last.next().entries_since(first);
+        let counted = last.next().entries_since(first.max(self.attached_at.next()));
+        self.source.with_gate(|gate, _| gate.settle(bytes * counted / all.max(1)));
+    }
+
+    /// The place in the chain moved: the log may let go, and it is told.
+    fn moved(&mut self, confirmed: Option<(Lsn, Link)>) {
+        self.gathered = None;
+        self.waiting_since = None;
+        let reached = self.reached();
+        if let Some(hold) = &self.hold {
+            hold.advance(reached.next());
+        }
+        // What was counted before the end of the log is looked at has its entry before that end.
+        let counted = self.source.with_gate(|_, committed| committed);
+        if reached >= self.source.group.appended_lsn() {
+            self.source.with_gate(|gate, _| gate.settle_all(counted));
+        }
+        let behind = self.source.decided() > reached;
+        let now = self.now();
+        self.shared.update(|figures| {
+            figures.status.archived = reached;
+            figures.confirmed = confirmed.or(figures.confirmed);
+            figures.behind_since = behind.then_some(now);
+            figures.status.failing = None;
+        });
+        if confirmed.is_some() {
+            self.noted.1 += 1;
+        }
+    }
+
+    /// Leaves a gap when the backlog is full and that is wanted, or when the hold in the log was lost.
+    fn look_at_backlog(&mut self) {
+        if !self.parted && self.hold.as_ref().is_some_and(Hold::is_lost) {
+            self.hold = self.source.hold(self.reached().next()).ok();
+            if self.hold.is_none() {
+                self.part("the log passed its bound and let go of entries that were not archived");
+                return;
+            }
+        }
+        // While a gap is being left, too: the store was away for long, and the gap grows.
+        let leaves = self.options.leave_gaps && self.source.decides_alone();
+        if leaves && self.source.with_gate(|gate, committed| gate.is_full(committed)) {
+            self.part("too much waits to be archived");
+        }
+    }
+
+    /// Gives up what waits: the chain will go on behind a snapshot.
+    pub(super) fn part(&mut self, why: &str) {
+        tracing::warn!(lineage = %self.shared.lineage, from = %self.reached().next(), why, "a gap is left in the archive");
+        self.parted = true;
+        self.hold = None;
+        self.gathered = None;
+        self.waiting_since = None;
+        self.snapshot = None;
+        self.source.with_gate(|gate, committed| gate.settle_all(committed));
+    }
+
+    /// One step of leaving a gap: a snapshot first, then the object that names what is missing.
+    fn step_gap(&mut self) -> Result<bool> {
+        if planted(Bug::GapBeforeSnapshot) && self.snapshot.is_none() {
+            let Some((_, manifest)) = self.source.checkpoint(true)? else { return Ok(false) };
+            return self.leave_gap(manifest.replay_from, manifest.checkpoint_lsn).map(|()| true);
+        }
+        let Some(job) = &mut self.snapshot else {
+            // What is committed by now is behind the snapshot that follows.
+            self.source.with_gate(|gate, committed| gate.settle_all(committed));
+            let Some((store, manifest)) = self.source.checkpoint(true)? else {
+                let oldest = self.source.group.first_lsn();
+                return Err(Error::TooOld { what: "entry", asked: self.reached().next(), oldest });
+            };
+            // Held before anything is sent: later checkpoints must not let go of what follows the gap.
+            self.hold = Some(self.source.hold(manifest.replay_from)?);
+            self.snapshot = Some(SnapshotJob::new(self.chain.owner(), &self.source, store, manifest)?);
+            return Ok(true);
+        };
+        if !job.step(&self.client, &self.source, &self.shared, None)? {
+            return Ok(true);
+        }
+        let (replay_from, lsn) = job.base();
+        self.leave_gap(replay_from, lsn)?;
+        self.snapshot = None;
+        self.since_snapshot = 0;
+        Ok(true)
+    }
+
+    fn leave_gap(&mut self, replay_from: Lsn, snapshot_lsn: Lsn) -> Result<()> {
+        let position = self.chain.position();
+        if replay_from <= position.next {
+            // The log reaches back to the chain's end after all.
+            (self.parted, self.base_missing) = (false, None);
+            self.hold = Some(self.source.hold(position.next)?);
+            return Ok(());
+        }
+        let gap = Gap {
+            owner: self.chain.owner(),
+            first_lsn: position.next,
+            last_lsn: replay_from.previous(),
+            snapshot_lsn,
+            left_ms: self.source.environment.clock.wall_ms(),
+            previous: position.link.unwrap_or_default(),
+        };
+        let encoded = gap.encode();
+        match self.put(&gap.key(), &encoded)? {
+            Found::Ours => {
+                let term = self.source.term_before(replay_from);
+                self.chain.follow_gap(&gap, encoded.link, term);
+                self.shared.update(|figures| figures.status.gaps += 1);
+                (self.parted, self.base_missing) = (false, None);
+                self.moved(Some((gap.first_lsn, encoded.link)));
+            }
+            Found::Other(item) => {
+                self.parted = item.last_lsn().next() < self.source.group.first_lsn();
+                self.adopt(*item)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the place in the chain in the directory: a hint for the next archiver, so that a failure is no failure.
+    pub(super) fn note(&mut self, always: bool) {
+        let (at, objects) = self.noted;
+        let now = self.now();
+        if objects == 0 || !(always || objects >= NOTE_OBJECTS || now.saturating_sub(at) >= NOTE_TIME) {
+            return;
+        }
+        // A database that was closed may be another process's by now.
+        if self.source.read(Lsn::MAX, Lsn::ZERO).is_err() {
+            return;
+        }
+        self.noted = (now, 0);
+        self.local.confirmed = self.shared.figures().confirmed;
+        let disk = &*self.source.environment.disk;
+        if let Err(error) = self.local.write(disk, &self.source.root) {
+            tracing::warn!(%error, "the place in the archive was not noted");
+        }
+    }
+}
