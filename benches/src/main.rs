@@ -10,6 +10,7 @@ mod measure;
 mod memory;
 mod reads;
 mod replay;
+mod transactions;
 mod watched;
 
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ const ROWS: &[Row] = &[
     ("buffered", durable::buffered),
     ("durable-batches", durable::batches),
     ("point-reads", reads::point_reads),
+    ("transactions", transactions::transactions),
     ("replay", replay::replay),
     ("memory", memory::memory),
 ];
