@@ -32,7 +32,9 @@ use crate::planted::{Bug, planted};
 use crate::verification::VerifyProgress;
 use log::SeededLog;
 pub use record::{Origin, OriginKind};
-pub(crate) use segments::{Added, file_name};
+pub(crate) use segments::Added;
+#[cfg(feature = "archive")]
+pub(crate) use segments::file_name;
 
 pub(crate) mod log;
 mod record;
