@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::checks::read_all;
+use crate::typed::Writes;
 use crate::{Condition, Conditional, Database, Durability, Environment, Error, Keyspace, Options, Result};
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
@@ -291,6 +292,31 @@ impl World {
         }
     }
 
+    /// Puts and deletes, of keyspaces that exist, in what gathers writes and in the state they lead to.
+    fn gather(
+        &mut self,
+        operations: &[(u8, u8, Option<u16>)],
+        writes: &mut impl Writes,
+        next: &mut State,
+    ) -> Result<()> {
+        for (keyspace, key, bytes) in operations {
+            let Some((handle, name, _)) = self.target(*keyspace)? else { continue };
+            let (key, records) = (Self::key(*key), next.get_mut(&name).unwrap());
+            match bytes {
+                Some(bytes) => {
+                    let value = self.value(*bytes);
+                    writes.put(&handle, &key, &value)?;
+                    records.insert(key, value);
+                }
+                None => {
+                    writes.delete(&handle, &key)?;
+                    records.remove(&key);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn transact(
         &mut self,
         guard: (u8, u8),
@@ -310,21 +336,7 @@ impl World {
             self.committed(next, durability, outcome)?;
         }
         let mut next = seen;
-        for (keyspace, key, bytes) in operations {
-            let Some((handle, name, _)) = self.target(*keyspace)? else { continue };
-            let (key, records) = (Self::key(*key), next.get_mut(&name).unwrap());
-            match bytes {
-                Some(bytes) => {
-                    let value = self.value(*bytes);
-                    transaction.put(&handle, &key, &value)?;
-                    records.insert(key, value);
-                }
-                None => {
-                    transaction.delete(&handle, &key)?;
-                    records.remove(&key);
-                }
-            }
-        }
+        self.gather(operations, &mut transaction, &mut next)?;
         assert_eq!(transaction.count_all(&handle)?, next[&name].len() as u64, "it sees its own writes");
         let writes = transaction.bytes() > 0;
         match transaction.commit(durability) {
@@ -367,21 +379,7 @@ impl World {
             Step::Batch { operations, durable } => {
                 let mut next = self.history[self.history.len() - 1].clone();
                 let mut batch = self.db().batch();
-                for (keyspace, key, bytes) in operations {
-                    let Some((handle, name, _)) = self.target(*keyspace)? else { continue };
-                    let (key, records) = (Self::key(*key), next.get_mut(&name).unwrap());
-                    match bytes {
-                        Some(bytes) => {
-                            let value = self.value(*bytes);
-                            batch.put(&handle, &key, &value)?;
-                            records.insert(key, value);
-                        }
-                        None => {
-                            batch.delete(&handle, &key)?;
-                            records.remove(&key);
-                        }
-                    }
-                }
+                self.gather(operations, &mut batch, &mut next)?;
                 let durability = durability(*durable);
                 let outcome = self.db().commit(batch, durability).map(drop);
                 self.committed(next, durability, outcome)?;
