@@ -1,11 +1,6 @@
 //! No bytes make a decoder allocate without bound: at most twice the input and one MiB. Verification of files holds
 //! little, however long they are.
 
-#![allow(unsafe_code)] // A counting allocator cannot be written without.
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use logwood_base::codec::{Reader, Writer};
 use logwood_base::{DatabaseId, Generation, KeyspaceId, LogId, LogPosition, Lsn, SegmentNo};
 use logwood_btree::format::child::ChildEntry;
@@ -20,45 +15,13 @@ use logwood_btree::store::{
     Beginning, Commit, Identity, Label, PageKind, Root, Store, StoreOptions, Stream, TreeEntry,
 };
 
-/// Counts what this thread holds, and the most it held.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
-}
-
-fn count(bytes: isize) {
-    // A thread that is going away has no counter any more: then nobody asks.
-    let _ = HELD.try_with(|held| {
-        let now = held.get().0 + bytes;
-        held.set((now, held.get().1.max(now)));
-    });
-}
-
-// SAFETY: every call is handed to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promises about `layout` are handed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the pointer came from `alloc` above, that is, from the system.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+#[path = "../../fuzz/src/allocation.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the fuzz targets, whose module it is, use all of it")]
+mod allocation;
 
 /// The most bytes that `work` held at once beyond what was held before.
 fn most_held(work: impl FnOnce()) -> usize {
-    let before = HELD.get().0;
-    HELD.set((before, before));
-    work();
-    (HELD.get().1 - before) as usize
+    allocation::peak(work).1
 }
 
 /// Everything that decodes, walked as far as it goes.

@@ -1,5 +1,8 @@
 //! Counts what a thread allocates, to hold that hostile input makes no more room than it deserves.
 //!
+//! The one counting allocator of the project: the fuzz targets link it, `hostile_allocation.rs` in `wal` and `btree` takes
+//! this file in as a module of its own.
+//!
 //! The allocator of every binary that links this crate is the system's, with two counters per thread in front: bytes
 //! held now, and the most that were held since [`peak`] began. Memory that another thread frees is counted wrongly;
 //! the targets run on one thread.

@@ -16,9 +16,11 @@
 
 use std::path::{Path, PathBuf};
 
-use logwood_base::{AlignedBuffer, Environment, Error, GroupId, LogPosition, Lsn, Result, SegmentNo, Term};
+use logwood_base::{
+    AlignedBuffer, Environment, Error, GroupId, LogPosition, Lsn, Result, SegmentNo, Term, limits,
+};
 
-use crate::format::batch::{self, BatchFields, Kind, Placement};
+use crate::format::batch::{self, BatchFields, Kind, LSN_MAX, Placement};
 use crate::format::{BLOCK, block_up};
 use crate::inspect::{segments_of, walk_entries};
 use crate::log::Log;
@@ -33,7 +35,8 @@ impl Log {
     /// hole that reaches to the end of its group it gives what is known to belong there, perhaps nothing.
     ///
     /// # Errors
-    /// What `fetch` answers; `InvalidArgument` when its entries do not fit into the hole; as [`Log::open`]. The damaged
+    /// What `fetch` answers; `InvalidArgument` when its entries do not fit into the hole, `LimitExceeded` when one is
+    /// larger than an entry may be in the segments that are written; as [`Log::open`]. The damaged
     /// log is as it was, then.
     pub fn heal(
         env: &Environment,
@@ -53,7 +56,7 @@ impl Log {
             return Self::open_locked(env, dir, expect, options, progress, lock);
         }
         let healed = found.damage.clone();
-        rewrite(env, dir, &options, found, fetch)?;
+        rewrite(env, dir, &options.beside(found.segment_bytes_max()), found, fetch)?;
         // The manifest's position was in the damaged chain; the new one stands in for all of it.
         let expect = Expect { durable_end: LogPosition::ZERO, ..expect };
         let (log, recovered) = Self::open_locked(env, dir, expect, options, progress, lock)?;
@@ -72,7 +75,7 @@ fn rewrite(
     let mut fetched: Vec<(GroupId, Vec<Entry>)> = Vec::new();
     for hole in found.holes() {
         let entries = fetch(&hole)?;
-        check_fit(&hole, &entries)?;
+        check_fit(&hole, &entries, options.payload_bytes_max())?;
         accept(&mut found, &hole, &entries);
         fetched.push((hole.group, entries));
     }
@@ -133,7 +136,7 @@ fn bring_in(env: &Environment, dir: &Path, aside: &Path, first: SegmentNo, last:
 }
 
 /// Whether fetched entries fill a hole and agree with what is around it.
-fn check_fit(hole: &Hole, entries: &[Entry]) -> Result<()> {
+fn check_fit(hole: &Hole, entries: &[Entry], payload_bytes_max: usize) -> Result<()> {
     let refuse =
         |what: String| Err(Error::InvalidArgument(format!("fetched for group {}: {what}", hole.group)));
     let mut before = (hole.first.previous(), hole.previous.1.max(Term::NONE));
@@ -144,7 +147,11 @@ fn check_fit(hole: &Hole, entries: &[Entry]) -> Result<()> {
                 entry.lsn, entry.term, before.0, before.1
             ));
         }
+        limits::check("entry payload bytes", entry.payload.len(), payload_bytes_max)?;
         before = (entry.lsn, entry.term);
+    }
+    if before.0 > LSN_MAX {
+        return refuse(format!("{}, beyond the numbering", before.0));
     }
     match hole.last {
         Some((lsn, _)) if before.0 != lsn => refuse(format!("up to {}, wanted up to {lsn}", before.0)),

@@ -11,13 +11,15 @@ use logwood_base::{
     Corruption, DatabaseId, Error, GroupId, LogId, LogPosition, Lsn, Result, SegmentNo, Term,
 };
 
+use crate::log::FIRST_SEGMENT_BYTES_MAX;
 #[cfg(test)]
 use crate::mutants::Mutant;
 
 /// How a log writes and what it keeps. All have documented defaults.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
-    /// Size of a segment file; a multiple of 4096. Default 16 MiB. The first segment after opening may be smaller.
+    /// Size of a segment file; a multiple of 4096. Default 16 MiB. The first segment after opening may be smaller. A
+    /// log that has larger segments goes on with segments large enough for their entries.
     pub segment_bytes: u32,
     /// How many batches may be submitted and not yet acknowledged. It also bounds what rot of the very last batches
     /// can hide until the idle seal. Default 8.
@@ -68,6 +70,15 @@ impl LogOptions {
             return Err(Error::InvalidArgument("batches_in_flight_max is 0".to_owned()));
         }
         Ok(())
+    }
+
+    /// The same for a log that has segments of `greatest` bytes: an entry of one of them must fit when it is copied
+    /// forward or healed. The first segment after opening may hold larger entries than its size says, which is twice
+    /// allowed for.
+    pub(crate) fn beside(&self, greatest: u32) -> Self {
+        let wanted =
+            if greatest > self.segment_bytes { greatest.max(2 * FIRST_SEGMENT_BYTES_MAX) } else { 0 };
+        Self { segment_bytes: self.segment_bytes.max(wanted), ..self.clone() }
     }
 
     /// Longest payload of one entry.

@@ -68,6 +68,7 @@ impl Log {
         let request = ScanRequest { disk, dir, expect, writable: true, until: None, options: &options };
         let mut found = scan(&request, progress)?;
         refuse_damage(&found)?;
+        let options = options.beside(found.segment_bytes_max());
         let mut recovered = Recovered {
             end: found.end,
             durable_end: found.durable_end,

@@ -81,6 +81,11 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
+    /// Size of the greatest segment of the chain.
+    pub(crate) fn segment_bytes_max(&self) -> u32 {
+        self.chain.iter().map(|link| link.header.segment_bytes).max().unwrap_or_default()
+    }
+
     /// Entries that are missing or doubtful, ascending by group.
     pub(crate) fn holes(&self) -> Vec<Hole> {
         let mut holes = Vec::new();

@@ -1,10 +1,12 @@
 //! The log's tests over the simulated disk. They live inside the crate because the planted bugs do.
 
 mod basic;
+mod boundaries;
 mod crashes;
 mod damage;
 mod golden;
 mod holes;
+mod larger;
 mod model;
 mod mutants;
 mod upkeep;

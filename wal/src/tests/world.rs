@@ -61,7 +61,7 @@ pub(crate) fn small() -> LogOptions {
 
 /// The payload that entry `lsn` of `term` has in these tests.
 pub(crate) fn payload(lsn: Lsn, term: Term, bytes: usize) -> Vec<u8> {
-    let mut rng = fastrand::Rng::with_seed(lsn.0 * 1_000 + term.0);
+    let mut rng = fastrand::Rng::with_seed(lsn.0.wrapping_mul(1_000).wrapping_add(term.0));
     let mut payload = vec![0; bytes];
     rng.fill(&mut payload);
     payload
