@@ -75,6 +75,7 @@ impl Seed {
         create_dir_all(disk, root)?;
         let lock = disk.lock(root)?;
         let target = Layout::new(root);
+        refuse_links(disk, &target)?;
         settle::finish(disk, &target)?;
         let standing = standing(environment, &target, kind, database)?;
         check_names(disk, &target)?;
@@ -89,6 +90,16 @@ impl Seed {
         settle::clear(disk, &work.manifest())?;
         disk.sync_dir(&work.root)?;
         Ok(Self { environment: environment.clone(), target, work, standing, _lock: lock })
+    }
+
+    /// A seed that helpers shared, when they have ended.
+    ///
+    /// # Errors
+    /// `Internal` when one has not.
+    #[cfg(feature = "archive")]
+    pub(crate) fn into_inner(shared: std::sync::Arc<Self>) -> Result<Self> {
+        std::sync::Arc::into_inner(shared)
+            .ok_or_else(|| Error::Internal("a helper outlived its work".to_owned()))
     }
 
     /// The folder in which the database is made.
@@ -214,6 +225,23 @@ fn standing(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Refuses folders that are links: what is written goes into the directory, and nowhere else.
+fn refuse_links(disk: &dyn Disk, target: &Layout) -> Result<()> {
+    for root in [&target.root, &target.seed()] {
+        let entries = match disk.list(root) {
+            Ok(entries) => entries,
+            Err(Error::NotFound { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        let is_folder = |name: &str| name == settle::SEED_NAME || FOLDERS.contains(&name);
+        if let Some(entry) = entries.iter().find(|entry| is_folder(&entry.name) && !entry.is_dir) {
+            let path = root.join(&entry.name);
+            return Err(Error::InvalidArgument(format!("{} is no directory", path.display())));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a directory that holds something else than a database's files.

@@ -2,9 +2,9 @@
 //!
 //! 1. Find the history and the newest snapshot at or before the point ([`plan`](super::read::plan)).
 //! 2. Place holds, so that retention spares what is needed from here on.
-//! 3. Fill the directory ([`crate::seed`]): page segments, several at a time, each proven by its SHA-256; then the
-//!    entries from the snapshot's `replay_from` up to the point, each object proven by its hash and its place in the
-//!    chain, as a fresh log; then the manifest.
+//! 3. Fill the directory ([`crate::seed`]): the entries from the snapshot's `replay_from` up to the point, each object
+//!    proven by its hash and its place in the chain, as a fresh log; then page segments, several at a time, each proven
+//!    by its SHA-256; then the manifest. Where a snapshot turns out to be damaged the next older one is taken.
 //! 4. Read everything back, and compare count and digest of each keyspace, computed from the records, with those that
 //!    the snapshot carries.
 //! 5. Note the parent and the fork in `DIR/LINEAGE`, for whoever archives the restored database, and put everything into
@@ -231,6 +231,25 @@ pub struct RestoreReport {
 impl Archive {
     /// Restores a database into a directory that does not exist, is empty, or holds what an earlier attempt left.
     ///
+    /// ```
+    /// use logwood::archive::{Archive, ArchiveOptions, RestoreOptions, StoreOptions};
+    /// use logwood::{Database, Environment, Options};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let url = format!("file://{}", directory.path().join("archive").display());
+    /// let db = Database::open(directory.path().join("db"), Options::new())?;
+    /// let archiver = db.archive(ArchiveOptions::to(&url))?;
+    /// db.ensure_keyspace("default")?.put(b"key", b"value")?;
+    /// archiver.flush()?;
+    ///
+    /// let archive = Archive::open(&url, &StoreOptions::new(), &Environment::system()?)?;
+    /// let report = archive.restore(directory.path().join("restored"), &RestoreOptions::new())?;
+    /// assert_eq!(report.lsn, db.visible_lsn());
+    /// let restored = Database::open(directory.path().join("restored"), Options::new())?;
+    /// assert_eq!(restored.keyspace("default")?.get(b"key")?.as_deref(), Some(&b"value"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// - `ArchiveCorrupt`: an object that is needed is damaged or missing; it names the key and the entries.
     /// - `NotFound`: the archive does not hold the point, the lineage or the keyspace.
@@ -294,18 +313,7 @@ impl<'a> Restore<'a> {
     fn run(mut self, to: &Path) -> Result<RestoreReport> {
         let environment = &self.archive.environment;
         let seed = Arc::new(Seed::begin(environment, to, OriginKind::Restore, self.report.database)?);
-        let (source, log) = loop {
-            let source = self.next_source()?;
-            // A page that is damaged takes its snapshot; an older one needs other pages.
-            match self.fetch_pages(&seed, &source.base) {
-                Err(error @ Error::ArchiveCorrupt(_)) => self.plan.passed_over.push(error),
-                fetched => {
-                    fetched?;
-                    let log = self.write_log(&seed, &source.base)?;
-                    break (source, log);
-                }
-            }
-        };
+        let (source, log) = self.fill(&seed, true)?;
         seed.write_manifest(&source.base.trees, &log)?;
         if self.options.verify {
             self.verify(&seed, &source.base)?;
@@ -320,8 +328,26 @@ impl<'a> Restore<'a> {
         Ok(self.report)
     }
 
+    /// Writes the log, and the page segments if they are wanted, of the newest snapshot that is whole.
+    pub(super) fn fill(&mut self, seed: &Arc<Seed>, pages: bool) -> Result<(Source, SeededLog)> {
+        loop {
+            let source = self.next_source()?;
+            let (log, reached) = self.write_log(seed, &source.base)?;
+            // A snapshot that the chain does not reach yet, or whose pages are damaged, is not the only one.
+            let filled = self.check_reach(&source.base, reached).and_then(|()| match pages {
+                true => self.fetch_pages(seed, &source.base),
+                false => Ok(()),
+            });
+            match filled {
+                Ok(()) => return Ok((source, log)),
+                Err(error @ Error::ArchiveCorrupt(_)) => self.plan.passed_over.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// The next best snapshot, held.
-    pub(super) fn next_source(&mut self) -> Result<Source> {
+    fn next_source(&mut self) -> Result<Source> {
         let base = self.plan.next_base(&self.archive.client)?;
         let holds = Holds::place(self.archive, &self.plan.history, &base)?;
         self.report.notes = self.plan.passed_over.iter().map(ToString::to_string).collect();
@@ -363,8 +389,8 @@ impl<'a> Restore<'a> {
         Ok(())
     }
 
-    /// Writes the entries behind the base, up to the point.
-    pub(super) fn write_log(&mut self, seed: &Seed, base: &Base) -> Result<SeededLog> {
+    /// Writes the entries behind the base, up to the point. Answers the last of them, too.
+    fn write_log(&mut self, seed: &Seed, base: &Base) -> Result<(SeededLog, Option<Reached>)> {
         let trees = &base.trees;
         let options = self.options;
         let wanted = match options.point {
@@ -377,11 +403,8 @@ impl<'a> Restore<'a> {
         let before = trees.replay_from.previous();
         let log =
             seed.write_log(&options.database, self.report.database, (before, base.term), &mut entries)?;
-        let reached = entries.reached();
-        drop(entries);
-        self.check_reach(base, reached)?;
         self.report.entries = log.entries;
-        Ok(log)
+        Ok((log, entries.reached()))
     }
 
     /// Refuses a log that ends before the snapshot, or before the point.

@@ -82,6 +82,8 @@ impl Seed {
     ) -> Result<SeededLog> {
         let bytes_max = options.log_batch_bytes_max.min(options.payload_bytes_max());
         let options = LogOptions { pool_segments: 0, ..options.log_options() };
+        // A log that was written for another manifest goes.
+        super::settle::clear(&*self.environment.disk, &self.work.log())?;
         let log = Log::create(&self.environment, &self.work.log(), database, options)?;
         let base_state = BaseState { lsn: base.0, term: base.1, membership: Vec::new() };
         let group = log.create_group(GROUP, base_state)?;

@@ -120,22 +120,24 @@ fn is_there(disk: &dyn Disk, layout: &Layout) -> Result<bool> {
     }
 }
 
-/// Throws `seed/` away.
+/// Throws `seed/` away, with whatever an unfinished restore has left in it.
 fn discard(disk: &dyn Disk, layout: &Layout) -> Result<()> {
-    let work = layout.seed();
-    for folder in FOLDERS {
-        let folder = work.join(folder);
-        clear(disk, &folder)?;
-        match disk.remove_dir(&folder) {
-            Ok(()) | Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    for entry in disk.list(&work)? {
-        disk.remove(&work.join(entry.name))?;
-    }
-    disk.remove_dir(&work)?;
+    remove_tree(disk, &layout.seed())?;
     disk.sync_dir(&layout.root)
+}
+
+/// Removes a directory with all it holds, if it is there.
+pub(crate) fn remove_tree(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let entries = match disk.list(path) {
+        Ok(entries) => entries,
+        Err(Error::NotFound { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let inner = path.join(entry.name);
+        if entry.is_dir { remove_tree(disk, &inner)? } else { disk.remove(&inner)? }
+    }
+    disk.remove_dir(path)
 }
 
 /// Removes all files of a folder.

@@ -13,14 +13,15 @@
 
 use std::path::Path;
 
-use logwood_base::disk::{DirLock, Disk, create_dir_all};
+use logwood_base::disk::{DirLock, create_dir_all};
 use logwood_base::sync::Arc;
-use logwood_base::{Environment, Error, LineageId, Lsn, Result};
+use logwood_base::{Environment, LineageId, Lsn, Result};
 
 use super::lazy_disk::LazyDisk;
 use super::{Archive, Point};
 use crate::archive::restore::{Holds, Restore, RestoreOptions, RestoreReport};
 use crate::directory::Layout;
+use crate::seed::settle::remove_tree;
 use crate::seed::{self, OriginKind, Seed};
 use crate::{Database, Keyspace, Options, Snapshot};
 
@@ -28,6 +29,26 @@ const CACHE_NAME: &str = "cache";
 const AT_NAME: &str = "at";
 
 /// A database as of one point of its archive, for reading. Writes to its keyspaces answer `InvalidArgument`.
+///
+/// ```
+/// use logwood::archive::{Archive, ArchiveOptions, Point, StoreOptions};
+/// use logwood::{Database, Environment, Options};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let url = format!("file://{}", directory.path().join("archive").display());
+/// let db = Database::open(directory.path().join("db"), Options::new())?;
+/// let archiver = db.archive(ArchiveOptions::to(&url))?;
+/// let ks = db.ensure_keyspace("default")?;
+/// let before = ks.put(b"key", b"old")?;
+/// ks.put(b"key", b"new")?;
+/// archiver.flush()?;
+///
+/// let archive = Archive::open(&url, &StoreOptions::new(), &Environment::system()?)?;
+/// let view = archive.open_at(directory.path().join("view"), Point::Lsn(before), None, Options::new())?;
+/// assert_eq!(view.lsn(), before);
+/// assert_eq!(view.keyspace("default")?.get(b"key")?.as_deref(), Some(&b"old"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ArchivedDatabase {
     database: Database,
@@ -92,7 +113,7 @@ impl ArchivedDatabase {
 impl Archive {
     /// Opens a database as of a point, for reading. What is fetched is kept in `directory`, which is made if it does not
     /// exist, and is used by one view at a time; nothing in it is needed when the view is gone. `lineage`: `None` for the
-    /// one that was written to last.
+    /// one that was written to last. See [`ArchivedDatabase`] for an example.
     ///
     /// # Errors
     /// As [`Archive::restore`], but for pages, which are missed when they are read.
@@ -121,12 +142,11 @@ impl Archive {
         disk.create_dir(&cache)?;
 
         let mut restore = Restore::begin(self, options)?;
-        let seed = Seed::begin(&self.environment, &at, OriginKind::Restore, restore.database())?;
-        let source = restore.next_source()?;
+        let seed = Arc::new(Seed::begin(&self.environment, &at, OriginKind::Restore, restore.database())?);
+        let (source, log) = restore.fill(&seed, false)?;
         let trees = &source.base.trees;
-        let log = restore.write_log(&seed, &source.base)?;
         seed.write_manifest(trees, &log)?;
-        seed.commit(&restore.origin(&log))?;
+        Seed::into_inner(seed)?.commit(&restore.origin(&log))?;
         let layout = Layout::new(&at);
         // Nobody writes to it: it need not part from what it is a copy of.
         seed::forget_origin(&**disk, &layout)?;
@@ -140,18 +160,4 @@ impl Archive {
         let report = restore.into_report();
         Ok(ArchivedDatabase { database, report, _holds: source.holds, _lock: lock })
     }
-}
-
-/// Removes a directory with all it holds, if it is there.
-pub(crate) fn remove_tree(disk: &dyn Disk, path: &Path) -> Result<()> {
-    let entries = match disk.list(path) {
-        Ok(entries) => entries,
-        Err(Error::NotFound { .. }) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let inner = path.join(entry.name);
-        if entry.is_dir { remove_tree(disk, &inner)? } else { disk.remove(&inner)? }
-    }
-    disk.remove_dir(path)
 }

@@ -5,19 +5,18 @@
 
 use logwood_base::{Error, Result};
 
-use crate::archive::chain;
-use crate::archive::layout::{RETENTION_KEY, hold_key};
-use crate::archive::object::{Hold, Kind, LSN_MAX, RetentionRun, SnapshotObject};
+use crate::archive::object::{Hold, LSN_MAX, SnapshotObject};
 use crate::archive::read::Archive;
 use crate::archive::read::history::History;
 use crate::archive::read::plan::Base;
-use crate::archive::store::{Client, Put};
+use crate::archive::store::Client;
+use crate::archive::{PlacedHold, chain};
 
 /// Holds, taken back when dropped.
 #[derive(Debug)]
 pub(crate) struct Holds {
     client: Client,
-    keys: Vec<String>,
+    placed: Vec<PlacedHold>,
     refused: Option<Error>,
 }
 
@@ -25,7 +24,7 @@ impl Holds {
     /// Holds a snapshot, its pages and the log from its `replay_from` on, in every lineage of the history.
     pub(super) fn place(archive: &Archive, history: &History, base: &Base) -> Result<Self> {
         let client = archive.client.clone();
-        let mut holds = Self { client, keys: Vec::new(), refused: None };
+        let mut holds = Self { client, placed: Vec::new(), refused: None };
         let from = base.trees.replay_from;
         let at = history.stretch_of(from);
         for stretch in &history.stretches[at..] {
@@ -43,33 +42,18 @@ impl Holds {
                 pages: snapshot
                     .map_or(Vec::new(), |_| base.trees.segments.iter().map(|page| page.hash).collect()),
             };
-            let key = hold_key(archive.environment.random.u64().into());
-            match holds.client.put_new(&key, &hold.encode().bytes) {
-                // Also when an attempt took effect and was answered with an error.
-                Ok(Put::Created | Put::Exists) => holds.keys.push(key),
+            match PlacedHold::place(&holds.client, &*archive.environment.random, &hold) {
+                Ok(placed) => holds.placed.push(placed),
+                // Retention is at work, on just that.
+                Err(error @ Error::ArchiveUnavailable { operation: "hold", .. }) => return Err(error),
                 Err(refused @ (Error::ArchiveUnavailable { .. } | Error::Io { .. })) => {
                     holds.refused = Some(refused);
                     break;
                 }
                 Err(error) => return Err(error),
             }
-            holds.check(&hold)?;
         }
         Ok(holds)
-    }
-
-    /// Looks whether retention is just taking away what is held.
-    fn check(&self, hold: &Hold) -> Result<()> {
-        let run = self.client.fetch(RETENTION_KEY, Kind::Retention, RetentionRun::decode)?;
-        match run {
-            Some(run) if hold.needs_any_of(&run.condemned) => Err(Error::ArchiveUnavailable {
-                operation: "hold",
-                key: RETENTION_KEY.to_owned(),
-                cause: "a retention run is deleting what would be restored: try again when it has ended"
-                    .to_owned(),
-            }),
-            _ => Ok(()),
-        }
     }
 
     /// What to tell of it.
@@ -81,9 +65,9 @@ impl Holds {
 
 impl Drop for Holds {
     fn drop(&mut self) {
-        for key in &self.keys {
+        for placed in self.placed.drain(..) {
             // One that stays is ignored after a week.
-            let _ = self.client.delete(key);
+            let _ = placed.remove(&self.client);
         }
     }
 }

@@ -9,7 +9,7 @@
 //! the pages that were fetched: the same call begins anew, without fetching them again.
 
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use logwood_base::digest::Digest;
 use logwood_base::disk::Disk;
@@ -17,7 +17,8 @@ use logwood_base::{Corruption, DatabaseId, LogId, Result};
 
 use super::{RestoreOptions, RestoreReport, RestoreStep};
 use crate::archive::read::Archive;
-use crate::archive::read::view::{self, ArchivedDatabase};
+use crate::archive::read::view::ArchivedDatabase;
+use crate::seed::settle::remove_tree;
 use crate::seed::{Origin, OriginKind, Seed};
 use crate::{Database, Durability, Keyspace, Options};
 
@@ -52,7 +53,7 @@ pub(super) fn restore(
     let (log, digest) = copy(&view, &folder, keyspace, target, options)?;
     report.keyspaces = vec![(keyspace.to_owned(), digest)];
     view.close()?;
-    view::remove_tree(disk, &place)?;
+    remove_tree(disk, &place)?;
 
     let mut origin = Origin::new(OriginKind::Restore, database, LogId(0));
     (origin.log, origin.lsn, origin.time_ms) = (log, report.lsn, report.time_ms);
@@ -64,13 +65,11 @@ pub(super) fn restore(
 /// Throws away the database that an earlier attempt had begun; what it fetched stays.
 fn clear_unfinished(disk: &dyn Disk, folder: &Path) -> Result<()> {
     for name in ["log", "manifest", "pages"] {
-        let folder: PathBuf = folder.join(name);
-        for entry in disk.list(&folder)? {
-            disk.remove(&folder.join(entry.name))?;
-        }
-        disk.sync_dir(&folder)?;
+        let folder = folder.join(name);
+        remove_tree(disk, &folder)?;
+        disk.create_dir(&folder)?;
     }
-    Ok(())
+    disk.sync_dir(folder)
 }
 
 /// Copies the records, and compares count and digest of what was written with the archived one's.

@@ -171,7 +171,7 @@ fn an_archive_that_fails_at_any_request_is_gone_on_with_and_no_page_is_fetched_t
         world.check_restored(world.last());
         world.forget_restored();
     }
-    assert!(resumed > pages, "{resumed}");
+    assert!(pages > 1 && resumed > 0, "{resumed}");
 }
 
 #[test]

@@ -137,3 +137,44 @@ fn several_databases_in_one_archive_are_told_apart() {
     assert_eq!(db.id(), world.db.id());
     assert_eq!(&read_all(&db).unwrap(), world.state_at(world.last()));
 }
+
+#[test]
+fn a_link_in_the_directory_is_refused_and_nothing_is_written_behind_it() {
+    let world = World::filled(8);
+    for link in ["seed", "pages", "seed/log"] {
+        let place = tempfile::tempdir().unwrap();
+        let (to, elsewhere) = (place.path().join("to"), place.path().join("elsewhere"));
+        let environment = crate::Environment::system().unwrap();
+        for folder in [&to, &to.join("seed"), &elsewhere] {
+            environment.disk.create_dir(folder).unwrap();
+        }
+        let link = to.join(link);
+        let _ = environment.disk.remove_dir(&link);
+        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+        let archive = crate::archive::Archive::with_client(world.client(), &environment);
+        let error = archive.restore(&to, &crate::archive::RestoreOptions::new()).unwrap_err();
+        assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+        assert!(environment.disk.list(&elsewhere).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_snapshot_that_the_chain_does_not_reach_yet_is_passed_over() {
+    let mut world = World::filled(9);
+    let reached = world.last();
+    for _ in 0..15 {
+        world.commit();
+    }
+    // Its transactions are all whole, so that it needs no log: it can be restored as it is.
+    let snapshot = world.snapshot();
+    world.check_restore(Point::Latest, snapshot);
+    // One that needs log which is not there: as an upload leaves it that a crash cut off.
+    let key = world.store.keys().into_iter().rfind(|key| key.contains("/snapshot/")).unwrap();
+    let body = world.store.peek(&key).unwrap();
+    let (mut object, _) = crate::archive::object::SnapshotObject::decode(&key, &body).unwrap();
+    object.trees.replay_from = reached.next();
+    object.base_term = object.term;
+    world.store.tamper(&key, Some(&object.encode().bytes));
+    let report = world.check_restore(Point::Latest, reached);
+    assert_eq!(report.notes.len(), 1, "{report:?}");
+}

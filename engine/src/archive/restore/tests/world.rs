@@ -46,7 +46,8 @@ pub(super) struct ChainWriter {
 }
 
 pub(super) fn options(environment: &Environment) -> Options {
-    small_options().environment(environment.clone()).background(false)
+    // Uncompressed: short histories have several page segments.
+    small_options().environment(environment.clone()).background(false).compression(false)
 }
 
 impl World {
@@ -159,7 +160,7 @@ impl World {
         let to = format!("db{seed}");
         let report = self.archive().restore(&to, &self.restore_options().point(point)).unwrap();
         self.db.close().unwrap();
-        crate::archive::read::view::remove_tree(&self.disk, self.db.path()).unwrap();
+        crate::seed::settle::remove_tree(&self.disk, self.db.path()).unwrap();
         self.db = Database::open(&to, options(&self.environment)).unwrap();
         self.states.retain(|lsn, _| *lsn <= report.lsn);
         self.state = self.state_at(report.lsn).clone();
@@ -200,7 +201,7 @@ impl World {
     }
 
     pub(super) fn forget_restored(&self) {
-        crate::archive::read::view::remove_tree(&self.disk, Path::new(TO)).unwrap();
+        crate::seed::settle::remove_tree(&self.disk, Path::new(TO)).unwrap();
     }
 }
 
