@@ -10,6 +10,7 @@ mod measure;
 mod memory;
 mod reads;
 mod replay;
+mod restore;
 mod transactions;
 mod watched;
 
@@ -37,6 +38,7 @@ const ROWS: &[Row] = &[
     ("transactions", transactions::transactions),
     ("replay", replay::replay),
     ("memory", memory::memory),
+    ("restore", restore::restore),
 ];
 
 fn main() {

@@ -132,11 +132,41 @@ Prints operations, operations a second, and the latencies in microseconds: p50, 
 All but fill, which adds records, and durable, which overwrites them, fill the keyspace first if it
 holds fewer than --records.")]
     Bench(Bench),
+    /// Bring the archive of a database up to date.
+    #[command(after_help = "\
+Examples:
+  logwood archive db --to file:///backup/db
+  logwood archive db --to s3://bucket/db --endpoint http://localhost:9000")]
+    Archive(Archive),
+    /// Prove an archive and print every interval that can be restored, and every hole. Changes nothing.
+    #[command(after_help = "\
+Prints, between TABs:
+  lineage   id, database, when it began, parent and fork
+  interval  first LSN, last LSN, times of both: every point between can be restored
+  hole      first LSN, last LSN, object, what is wrong
+  snapshot  LSN, time, bytes of pages, what is wrong
+Damage ends with 2; a gap that was left on purpose is none.")]
+    ArchiveStatus(ArchiveStatus),
+    /// Delete from an archive what no point needs that is to stay restorable.
+    #[command(after_help = "Example:\n  logwood retention s3://bucket/db --keep 35d --dry-run")]
+    Retention(Retention),
+    /// Restore a database from an archive into a new directory.
+    #[command(after_help = "\
+Examples:
+  logwood restore --from file:///backup/db db                     the last archived entry
+  logwood restore --from s3://bucket/db db --lsn 4711
+  logwood restore --from s3://bucket/db db --time 2026-01-31T12:00:00Z
+  logwood restore --from s3://bucket/db part --keyspace orders --from-key 2026-01 --to-key 2026-02
+
+The same command goes on with a restore that was interrupted. What is not finished never opens.")]
+    Restore(Restore),
     /// Load, crash, recover, damage and verify a database, and print what happened.
     #[command(after_help = "\
 A child process loads generated records and is killed half way; the database is opened again and
 every acknowledged record is checked; the rest is loaded; a byte is flipped in a copy, and verify
-names it; the log is shown, and the digest is compared with one computed from the records alone.
+names it; the log is shown, and the digest is compared with one computed from the records alone;
+the database is removed, and restored from the archive that both loads wrote, to its end and to an
+earlier LSN.
 Nothing is simulated. Ends with 1 if any step fails.")]
     Demo(Demo),
 }
@@ -214,16 +244,150 @@ pub struct Load {
     /// Load everything in one transaction of at most 1 GiB: all of it is there in the end, or nothing.
     #[arg(long, conflicts_with = "batch")]
     pub transaction: bool,
+    /// Archive while loading, to file:///path or s3://bucket/prefix; it ends when all is archived.
+    #[arg(long, value_name = "URL")]
+    pub archive: Option<String>,
+    /// How the archive is reached.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// `archive`
+#[derive(Args, Debug)]
+pub struct Archive {
+    /// The database's directory.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// The archive: file:///path or s3://bucket/prefix.
+    #[arg(long, value_name = "URL")]
+    pub to: String,
+    /// How it is reached.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// `retention`
+#[derive(Args, Debug)]
+pub struct Retention {
+    /// The archive: file:///path or s3://bucket/prefix.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// How far back every point stays restorable: a number and s, m, h or d.
+    #[arg(long, value_name = "DURATION")]
+    pub keep: String,
+    /// Only print what would be deleted.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How the archive is reached.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// An archive, and how its store is reached.
+#[derive(Args, Debug)]
+pub struct Access {
+    /// The S3 server, when it is not Amazon's. Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+}
+
+/// A point in the history of an archived database.
+#[derive(Args, Debug)]
+pub struct At {
+    /// Everything up to this entry.
+    #[arg(long, value_name = "N", conflicts_with = "time")]
+    pub lsn: Option<u64>,
+    /// Everything committed up to this time: 2026-01-31T23:59:59Z.
+    #[arg(long, value_name = "RFC3339")]
+    pub time: Option<String>,
+    /// The history, when it is not the one that was written to last; `archive-status` lists them.
+    #[arg(long, value_name = "ID")]
+    pub lineage: Option<String>,
+}
+
+/// What is read in the place of a database's directory.
+#[derive(Args, Debug)]
+pub struct Archived {
+    /// Read from an archive, file:///path or s3://bucket/prefix, in the place of DIR.
+    #[arg(long, value_name = "URL")]
+    pub archive: Option<String>,
+    /// Which point of it.
+    #[command(flatten)]
+    pub at: At,
+    /// How it is reached.
+    #[command(flatten)]
+    pub access: Access,
+    /// Keep what is fetched here, for later commands; by default it is thrown away.
+    #[arg(long, value_name = "DIR", requires = "archive")]
+    pub cache: Option<PathBuf>,
+}
+
+/// A database or an archive, and a keyspace in it.
+#[derive(Args, Debug)]
+pub struct Source {
+    /// The database's directory.
+    #[arg(value_name = "DIR", required_unless_present = "archive", conflicts_with = "archive")]
+    pub directory: Option<PathBuf>,
+    /// The keyspace.
+    #[arg(long, value_name = "K", default_value = "default")]
+    pub keyspace: String,
+    /// Or an archive.
+    #[command(flatten)]
+    pub archived: Archived,
+}
+
+/// `archive-status`
+#[derive(Args, Debug)]
+pub struct ArchiveStatus {
+    /// The archive: file:///path or s3://bucket/prefix.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// How it is reached.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// `restore`
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// The archive: file:///path or s3://bucket/prefix.
+    #[arg(long, value_name = "URL")]
+    pub from: String,
+    /// Where to: a directory that is empty or does not exist.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Which point.
+    #[command(flatten)]
+    pub at: At,
+    /// This keyspace alone, as a new database.
+    #[arg(long, value_name = "K")]
+    pub keyspace: Option<String>,
+    /// Only keys from here on; needs --keyspace.
+    #[arg(long, value_name = "A", requires = "keyspace", allow_hyphen_values = true)]
+    pub from_key: Option<OsString>,
+    /// Only keys before this one; needs --keyspace.
+    #[arg(long, value_name = "B", requires = "keyspace", allow_hyphen_values = true)]
+    pub to_key: Option<OsString>,
+    /// How the archive is reached.
+    #[command(flatten)]
+    pub access: Access,
+    /// Believe the hashes, and do not read back what was written.
+    #[arg(long)]
+    pub no_verify: bool,
 }
 
 /// `get`
 #[derive(Args, Debug)]
 pub struct Get {
-    /// Where to read.
+    /// The database's directory, unless there is --archive, and the key.
+    #[arg(value_names = ["DIR", "KEY"], num_args = 1..=2, required = true)]
+    pub words: Vec<OsString>,
+    /// The keyspace.
+    #[arg(long, value_name = "K", default_value = "default")]
+    pub keyspace: String,
+    /// Or an archive.
     #[command(flatten)]
-    pub place: Place,
-    /// The key.
-    pub key: OsString,
+    pub archived: Archived,
     /// Print the value's bytes as they are, without a line end.
     #[arg(long)]
     pub raw: bool,
@@ -271,7 +435,7 @@ pub struct Range {
 pub struct Scan {
     /// Where to read.
     #[command(flatten)]
-    pub place: Place,
+    pub source: Source,
     /// Which keys.
     #[command(flatten)]
     pub range: Range,
@@ -291,7 +455,7 @@ pub struct Scan {
 pub struct Count {
     /// Where to read.
     #[command(flatten)]
-    pub place: Place,
+    pub source: Source,
     /// Which keys.
     #[command(flatten)]
     pub range: Range,

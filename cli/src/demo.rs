@@ -1,7 +1,7 @@
 //! `demo`: a database is loaded, crashes, recovers, is damaged and verified, for anybody to see.
 //!
-//! 1. A child process, this program with `load --acks`, loads generated records. When it has acknowledged half of
-//!    them it is killed with SIGKILL, in the middle of its work.
+//! 1. A child process, this program with `load --acks --archive`, loads generated records. When it has acknowledged half
+//!    of them it is killed with SIGKILL, in the middle of its work.
 //! 2. The directory is opened again: recovery.
 //! 3. Every acknowledged record is read and compared. What else is there must be whole batches that were on their way.
 //! 4. Another child loads the rest.
@@ -9,10 +9,13 @@
 //! 6. A byte of a page is flipped in a copy of the directory, and `verify` must name that file.
 //! 7. `log` shows the newest entries.
 //! 8. `digest` must be the digest of the generated records, which is computed without any database.
+//! 9. The database's directory is removed, and `restore` brings it back from the archive: all that was acknowledged.
+//! 10. `restore --lsn` brings back what it was in the middle of the second load.
 //!
 //! Nothing is simulated: the processes, the signal, the files and the damage are real. A step that fails ends the
 //! demo with 1, and the files stay to be looked at.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use logwood::Database;
@@ -63,10 +66,12 @@ pub fn run(arguments: &Demo, output: &mut Output) -> Result<(), Failure> {
 /// Runs the steps until one fails: each builds on those before it.
 fn steps(count: u64, place: &Path, report: &mut Report<'_>) -> Result<Option<()>, Failure> {
     let (directory, copy) = (place.join("db"), place.join("damaged"));
+    let archive = format!("file://{}", place.join("archive").display());
+    let loaded_to = (directory.as_path(), archive.as_str());
     // Small enough that there is a middle to be killed in, and the default when there are records enough.
     let batch = (count / 50).clamp(1, 1000);
 
-    let Some(acknowledged) = report.step("load, kill -9", || load_and_kill(&directory, count, batch))? else {
+    let Some(acknowledged) = report.step("load, kill -9", || load_and_kill(loaded_to, count, batch))? else {
         return Ok(None);
     };
     let Some(database) = report.step("open again", || reopen(&directory))? else { return Ok(None) };
@@ -75,8 +80,9 @@ fn steps(count: u64, place: &Path, report: &mut Report<'_>) -> Result<Option<()>
     else {
         return Ok(None);
     };
-    let rest = report.step("load the rest", || load_rest(&directory, found..count, batch))?;
-    if rest.is_none() || report.step("verify", || verify(&directory))?.is_none() {
+    let rest = report.step("load the rest", || load_rest(loaded_to, found..count, batch))?;
+    let Some(rest) = rest else { return Ok(None) };
+    if report.step("verify", || verify(&directory))?.is_none() {
         return Ok(None);
     }
     if report.step("flip a byte in a copy", || damage(&directory, &copy))?.is_none() {
@@ -85,13 +91,22 @@ fn steps(count: u64, place: &Path, report: &mut Report<'_>) -> Result<Option<()>
     if report.step("show the log", || show_log(&directory))?.is_none() {
         return Ok(None);
     }
-    report.step("compare the digest", || compare_digest(&directory, count))
+    if report.step("compare the digest", || compare_digest(&directory, count))?.is_none() {
+        return Ok(None);
+    }
+    let lose = || lose_and_restore(&directory, &archive, count, rest.lsn);
+    if report.step("lose it, restore it", lose)?.is_none() {
+        return Ok(None);
+    }
+    let (records, lsn) = rest.middle;
+    let earlier = place.join("earlier");
+    report.step("restore an earlier point", || restore_earlier(&earlier, &archive, found + records, lsn))
 }
 
-fn load_and_kill(directory: &Path, count: u64, batch: u64) -> Result<(u64, Told), String> {
+fn load_and_kill(place: (&Path, &str), count: u64, batch: u64) -> Result<(u64, Told), String> {
     let half = count / 2;
     // A quarter is held back, so that the child cannot be done before the signal arrives.
-    let loader = child::Loader::start(directory, 0..count, count - count / 4, batch)?;
+    let loader = child::Loader::start(place, 0..count, count - count / 4, batch)?;
     let (acknowledged, status, complaint) = loader.follow(Some(half))?;
     if !child::was_killed(status) {
         return Err(format!("the loading child ended by itself with {status}: {complaint}"));
@@ -145,15 +160,20 @@ fn check(database: Database, acknowledged: u64, batch: u64) -> Result<(u64, Told
     Ok((found, Told { what, look: "logwood scan db --limit 10".to_owned() }))
 }
 
-fn load_rest(directory: &Path, numbers: std::ops::Range<u64>, batch: u64) -> Result<((), Told), String> {
+fn load_rest(
+    place: (&Path, &str),
+    numbers: std::ops::Range<u64>,
+    batch: u64,
+) -> Result<(child::Acknowledged, Told), String> {
     let count = numbers.end - numbers.start;
-    let loader = child::Loader::start(directory, numbers, u64::MAX, batch)?;
+    let loader = child::Loader::start(place, numbers, u64::MAX, batch)?;
     let (acknowledged, status, complaint) = loader.follow(None)?;
     if !status.success() || acknowledged.records != count {
         return Err(format!("the loading child ended with {status}: {complaint}"));
     }
-    let what = format!("{} records acknowledged, LSN {}", grouped(count), acknowledged.lsn);
-    Ok(((), Told { what, look: "logwood count db".to_owned() }))
+    let what =
+        format!("{} records acknowledged, LSN {}, all of it archived", grouped(count), acknowledged.lsn);
+    Ok((acknowledged, Told { what, look: "logwood count db".to_owned() }))
 }
 
 fn verify(directory: &Path) -> Result<((), Told), String> {
@@ -200,12 +220,53 @@ fn show_log(directory: &Path) -> Result<((), Told), String> {
 }
 
 fn compare_digest(directory: &Path, count: u64) -> Result<((), Told), String> {
+    let computed = check_digest(directory, count)?;
+    let what = format!("{computed}, the same as computed from the {} records alone", grouped(count));
+    Ok(((), Told { what, look: "logwood digest db".to_owned() }))
+}
+
+/// Compares the digest of a database with that of the first `count` records, which it answers.
+fn check_digest(directory: &Path, count: u64) -> Result<String, String> {
     let printed = child::run(&["digest".as_ref(), directory.as_os_str()])?;
     let stored = printed.stdout.split_once('\t').map(|(_, digest)| digest).unwrap_or_default();
     let computed = hex(&records::digest(count));
-    if printed.code != 0 || stored != computed {
-        return Err(format!("the database says '{}', the records say {computed}", printed.stdout));
+    if printed.code == 0 && stored == computed {
+        Ok(computed)
+    } else {
+        Err(format!("the database says '{}', the records say {computed}", printed.stdout))
     }
-    let what = format!("{computed}, the same as computed from the {} records alone", grouped(count));
-    Ok(((), Told { what, look: "logwood digest db".to_owned() }))
+}
+
+fn lose_and_restore(directory: &Path, archive: &str, count: u64, lsn: u64) -> Result<((), Told), String> {
+    files::remove(directory).map_err(|error| error.to_string())?;
+    restore(directory, archive, None)?;
+    check_digest(directory, count)?;
+    let what = format!(
+        "the directory is removed; restored to LSN {lsn}: all {} records, the same digest",
+        grouped(count)
+    );
+    Ok(((), Told { what, look: "logwood archive-status file://$PWD/archive".to_owned() }))
+}
+
+fn restore_earlier(directory: &Path, archive: &str, count: u64, lsn: u64) -> Result<((), Told), String> {
+    restore(directory, archive, Some(lsn))?;
+    check_digest(directory, count)?;
+    let what = format!("as of LSN {lsn}: {} records, the digest of exactly those", grouped(count));
+    Ok(((), Told { what, look: format!("logwood digest --archive file://$PWD/archive --lsn {lsn}") }))
+}
+
+fn restore(directory: &Path, archive: &str, lsn: Option<u64>) -> Result<(), String> {
+    let lsn = lsn.map(|lsn| lsn.to_string());
+    let mut words: Vec<&OsStr> =
+        vec!["restore".as_ref(), "--from".as_ref(), archive.as_ref(), directory.as_os_str()];
+    if let Some(lsn) = &lsn {
+        words.push("--lsn".as_ref());
+        words.push(lsn.as_ref());
+    }
+    let printed = child::run(&words)?;
+    if printed.code == 0 {
+        Ok(())
+    } else {
+        Err(format!("restore ended with {}: {}", printed.code, printed.stderr))
+    }
 }

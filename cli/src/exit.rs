@@ -16,7 +16,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use logwood_base::{Corruption, Error};
+use logwood_base::{ArchiveDamage, Corruption, Error};
 
 /// How the program ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +94,10 @@ impl Failure {
         match self {
             Self::Engine(error) => match error.corruption() {
                 Some(corruption) => format!("damage: {}", DamageLine(corruption)),
-                None => format!("{error}{}", advice(error)),
+                None => match error {
+                    Error::ArchiveCorrupt(damage) => format!("damage: {}", ArchiveDamageLine(damage)),
+                    other => format!("{other}{}", advice(other)),
+                },
             },
             Self::NotFound(what) | Self::Usage(what) | Self::BadInput(what) => what.clone(),
             Self::Stream { name, source } => format!("{name}: {source}"),
@@ -155,6 +158,20 @@ impl fmt::Display for DamageLine<'_> {
         let Corruption { path, offset, check, expected, found, affects } = self.0;
         let affects = affects.as_deref().unwrap_or("-");
         write!(f, "{}\t{offset}\t{check}: expected {expected}, found {found}\t{affects}", path.display())
+    }
+}
+
+/// Damage in an archive as one line: object, offset, what, entries, between TABs.
+pub struct ArchiveDamageLine<'a>(pub &'a ArchiveDamage);
+
+impl fmt::Display for ArchiveDamageLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ArchiveDamage { key, check, expected, found, lsns } = self.0;
+        write!(f, "{key}\t0\t{check}: expected {expected}, found {found}\t")?;
+        match lsns {
+            Some((first, last)) => write!(f, "lsn {first} to {last}"),
+            None => f.write_str("-"),
+        }
     }
 }
 

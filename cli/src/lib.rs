@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`arguments`] | the command line |
+//! | [`archive`] | archives: what is in them, and getting it back |
 //! | [`exit`] | exit codes, and the one place where errors become them |
 //! | [`escape`], [`input`] | bytes as text; records from files (called by fuzzers too) |
 //! | [`open`] | opening a database for a command |
@@ -18,6 +19,7 @@ use std::ffi::OsString;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+pub mod archive;
 pub mod arguments;
 pub mod backup;
 pub mod bench;
@@ -74,6 +76,10 @@ fn dispatch(command: &Command, output: &mut Output) -> Result<(), Failure> {
         Command::DeleteRange(arguments) => write::delete_range(arguments, output),
         Command::Sizes(arguments) => read::sizes(arguments, output),
         Command::Bench(arguments) => bench::run(arguments, output),
+        Command::Archive(arguments) => archive::archive(arguments, output),
+        Command::Retention(arguments) => archive::retention(arguments, output),
+        Command::ArchiveStatus(arguments) => archive::status(arguments, output),
+        Command::Restore(arguments) => archive::restore(arguments, output),
         Command::Demo(arguments) => demo::run(arguments, output),
         Command::Stat(arguments) => inspect::stat(arguments, output),
         Command::Verify(arguments) => inspect::verify(arguments, output),

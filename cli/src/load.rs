@@ -9,16 +9,19 @@
 //! 4. With `--transaction` there is one batch, committed at the end of the input. A bad line, or more than a batch can
 //!    hold, ends the load with nothing written.
 //! 5. A bad line otherwise commits what came before it, is named by its number and ends the load; `--skip-bad` counts it.
+//! 6. With `--archive`, an archiver works beside it, and the load ends when everything is in the archive.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::rc::Rc;
 
+use logwood::archive::Archiver;
 use logwood::{Batch, Database, Durability, Keyspace};
 use logwood_base::Lsn;
 use serde_json::json;
 
+use crate::archive;
 use crate::arguments::{DurabilityName, FormatName, Load};
 use crate::escape::escape;
 use crate::exit::{Failure, complain};
@@ -44,6 +47,10 @@ pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
     let records = records.map_err(|error| input_failure(arguments, &error));
 
     let database = open::or_create(&arguments.place.directory)?;
+    let archiver = match &arguments.archive {
+        Some(url) => Some(archive::attach(&database, url, &arguments.access)?),
+        None => None,
+    };
     let keyspace = database.ensure_keyspace(&arguments.place.keyspace)?;
     let mut loader = Loader {
         batch: database.batch(),
@@ -58,14 +65,22 @@ pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
     let mut progress = Progress::new("bytes", total);
     let outcome = records.and_then(|records| loader.load(records, || progress.at(read.get())));
     drop(progress);
+    // Before the log may let go of anything.
+    let archived = archiver.map_or(Ok(()), finish);
     let closed = open::close(&loader.database);
     let loaded = loader.loaded;
-    outcome.and(closed).inspect_err(|_| {
+    outcome.and(archived).and(closed).inspect_err(|_| {
         if loaded.records > 0 {
             complain(&format!("{} records were loaded before this", loaded.records));
         }
     })?;
     loaded.report(arguments, output)
+}
+
+/// Archives the rest.
+fn finish(archiver: Archiver) -> Result<(), Failure> {
+    archiver.flush()?;
+    Ok(archiver.stop()?)
 }
 
 /// What has been loaded.

@@ -49,7 +49,8 @@ fn holds_other_things(directory: &Path) -> Result<bool, Failure> {
         Err(Error::NotFound { .. }) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    let is_ours = |name: &str| matches!(name, "LOCK" | "ORIGIN" | "log" | "manifest" | "pages" | "seed");
+    let is_ours =
+        |name: &str| matches!(name, "LOCK" | "LINEAGE" | "ORIGIN" | "log" | "manifest" | "pages" | "seed");
     Ok(!names.is_empty() && !names.iter().any(|entry| is_ours(&entry.name)))
 }
 

@@ -1,6 +1,7 @@
 //! `get`, `scan`, `count`, `digest`, `sizes`: what a database holds.
 //!
-//! Each reads one snapshot, so that what it prints was all true at one moment.
+//! Each reads one snapshot, so that what it prints was all true at one moment: of a database, or of one point of an
+//! archive.
 
 use std::borrow::Cow;
 use std::ops::Bound;
@@ -8,7 +9,8 @@ use std::ops::Bound;
 use logwood_base::digest::Digest;
 use serde_json::json;
 
-use crate::arguments::{self, Count, Get, Place, Range, Scan, Sizes};
+use crate::archive::Source;
+use crate::arguments::{self, Count, Get, Range, Scan, Sizes};
 use crate::escape::escape;
 use crate::exit::Failure;
 use crate::open;
@@ -20,10 +22,15 @@ use crate::progress::Progress;
 /// # Errors
 /// [`Failure::NotFound`] when the key has none; what the engine answers.
 pub fn get(arguments: &Get, output: &mut Output) -> Result<(), Failure> {
-    let Place { directory, keyspace: name } = &arguments.place;
-    let database = open::existing(directory)?;
-    let keyspace = open::keyspace(&database, name)?;
-    let key = arguments::bytes(&arguments.key);
+    let name = &arguments.keyspace;
+    let (source, key) = match (&arguments.archived.archive, &arguments.words[..]) {
+        (Some(url), [key]) => (Source::of_archive(url, &arguments.archived)?, key),
+        (None, [directory, key]) => (Source::of_directory(directory.as_ref())?, key),
+        (Some(_), _) => return Err(Failure::Usage("get takes DIR or --archive, not both".to_owned())),
+        (None, _) => return Err(Failure::Usage("get needs DIR and KEY".to_owned())),
+    };
+    let keyspace = source.keyspace(name)?;
+    let key = arguments::bytes(key);
     let Some(value) = keyspace.get(&key)? else {
         return Err(Failure::NotFound(format!("there is no key '{}' in keyspace '{name}'", escape(&key))));
     };
@@ -41,10 +48,10 @@ pub fn get(arguments: &Get, output: &mut Output) -> Result<(), Failure> {
 /// # Errors
 /// What the engine answers; what was printed before is right.
 pub fn scan(arguments: &Scan, output: &mut Output) -> Result<(), Failure> {
-    let database = open::existing(&arguments.place.directory)?;
-    let keyspace = open::keyspace(&database, &arguments.place.keyspace)?;
+    let source = Source::of(&arguments.source)?;
+    let keyspace = source.keyspace(&arguments.source.keyspace)?;
     let range = KeyRange::new(&arguments.range);
-    let mut records = database.snapshot().range(&keyspace, range.bounds())?;
+    let mut records = source.snapshot().range(&keyspace, range.bounds())?;
     let mut progress = Progress::new("records", arguments.limit);
     for printed in 0..arguments.limit.unwrap_or(u64::MAX) {
         let record = if arguments.reverse { records.next_back() } else { records.next() };
@@ -67,9 +74,9 @@ pub fn scan(arguments: &Scan, output: &mut Output) -> Result<(), Failure> {
 /// # Errors
 /// What the engine answers.
 pub fn count(arguments: &Count, output: &mut Output) -> Result<(), Failure> {
-    let database = open::existing(&arguments.place.directory)?;
-    let keyspace = open::keyspace(&database, &arguments.place.keyspace)?;
-    let count = database.snapshot().count(&keyspace, KeyRange::new(&arguments.range).bounds())?;
+    let source = Source::of(&arguments.source)?;
+    let keyspace = source.keyspace(&arguments.source.keyspace)?;
+    let count = source.snapshot().count(&keyspace, KeyRange::new(&arguments.range).bounds())?;
     output.line(&count.to_string(), &json!({ "count": count }))
 }
 
@@ -78,11 +85,11 @@ pub fn count(arguments: &Count, output: &mut Output) -> Result<(), Failure> {
 /// # Errors
 /// What the engine answers.
 pub fn digest(arguments: &Count, output: &mut Output) -> Result<(), Failure> {
-    let database = open::existing(&arguments.place.directory)?;
-    let keyspace = open::keyspace(&database, &arguments.place.keyspace)?;
-    let snapshot = database.snapshot();
+    let source = Source::of(&arguments.source)?;
+    let keyspace = source.keyspace(&arguments.source.keyspace)?;
+    let snapshot = source.snapshot();
     let digest = snapshot.digest(&keyspace, KeyRange::new(&arguments.range).bounds())?;
-    let (lsn, hex) = (snapshot.lsn(), hex(&digest));
+    let (lsn, hex) = (source.lsn(&snapshot), hex(&digest));
     output.line(&format!("{lsn}\t{hex}"), &json!({ "lsn": lsn.get(), "digest": hex, "count": digest.count }))
 }
 

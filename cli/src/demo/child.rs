@@ -15,6 +15,8 @@ pub(super) struct Acknowledged {
     pub(super) records: u64,
     pub(super) batches: u64,
     pub(super) lsn: u64,
+    /// Records and LSN of a batch in the middle.
+    pub(super) middle: (u64, u64),
 }
 
 /// A child that loads records, with a thread that feeds it.
@@ -26,11 +28,17 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    /// Starts `load DATABASE - --acks` and feeds it the records `numbers`, of which those from `held` on are held
-    /// back.
-    pub(super) fn start(database: &Path, numbers: Range<u64>, held: u64, batch: u64) -> Result<Self, String> {
+    /// Starts `load DATABASE - --acks`, with an archive beside it, and feeds it the records `numbers`, of which those
+    /// from `held` on are held back.
+    pub(super) fn start(
+        (database, archive): (&Path, &str),
+        numbers: Range<u64>,
+        held: u64,
+        batch: u64,
+    ) -> Result<Self, String> {
         let mut command = program()?;
         command.arg("load").arg(database).arg("-").arg("--acks").arg("--batch").arg(batch.to_string());
+        command.arg("--archive").arg(archive);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().map_err(|error| format!("the program could not be started: {error}"))?;
@@ -52,7 +60,7 @@ impl Loader {
         mut self,
         kill_at: Option<u64>,
     ) -> Result<(Acknowledged, ExitStatus, String), String> {
-        let mut acknowledged = Acknowledged { records: 0, batches: 0, lsn: 0 };
+        let mut acknowledged = Acknowledged { records: 0, batches: 0, lsn: 0, middle: (0, 0) };
         let stdout = self.child.stdout.take().ok_or("the child has no stdout")?;
         // Without a kill, the input ends when the feeder lets go of the pipe.
         let mut feeder = Some(self.feeder);
@@ -69,6 +77,9 @@ impl Loader {
             acknowledged.records = (acknowledged.records + self.batch).min(total);
             acknowledged.batches += 1;
             acknowledged.lsn = lsn.parse().map_err(|_| format!("not an LSN: {lsn}"))?;
+            if acknowledged.records <= total / 2 {
+                acknowledged.middle = (acknowledged.records, acknowledged.lsn);
+            }
             let last = records::record(self.numbers.start + acknowledged.records - 1);
             if key.as_bytes() != last.key {
                 return Err(format!("batch {} was acknowledged with the key {key}", acknowledged.batches));

@@ -45,6 +45,11 @@ impl Workplace {
     }
 }
 
+/// Removes a directory with everything in it.
+pub(super) fn remove(directory: &Path) -> io::Result<()> {
+    fs::remove_dir_all(directory)
+}
+
 /// Copies a directory with everything in it.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir(to)?;

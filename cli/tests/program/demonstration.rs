@@ -21,7 +21,7 @@ fn the_demo_keeps_its_files_when_told_to_and_prints_json() {
     let steps: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (verdict, steps) = steps.split_last().unwrap();
     assert_eq!(verdict["ok"], true);
-    assert_eq!(steps.len(), 8);
+    assert_eq!(steps.len(), 10);
     for step in steps {
         assert_eq!(step["ok"], true);
         assert!(step["ms"].is_u64() && step["what"].is_string() && step["step"].is_string());

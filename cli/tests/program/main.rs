@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`commands`] | every command and what it prints |
+//! | [`archives`] | loading with an archive, losing the database, getting it back |
 //! | [`codes`] | every exit code |
 //! | [`inputs`] | files that are not what they should be |
 //! | [`copies`] | backups, changes, range deletes, sorted loads, measurements |
@@ -14,6 +15,7 @@
 //! `LOGWOOD_TEST_SCALE` multiplies the number of random rounds.
 #![allow(clippy::disallowed_methods, reason = "tests lay hands on files and processes")]
 
+mod archives;
 mod codes;
 mod commands;
 mod copies;

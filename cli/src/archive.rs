@@ -1,0 +1,329 @@
+//! `archive`, `archive-status`, `retention`, `restore`, and archives in the place of a database's directory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use logwood::archive::{
+    Archive, ArchiveOptions, ArchivedDatabase, Archiver, Client, LineageListing, Listing, Point,
+    RestoreOptions, RestoreProgress, RestoreStep, RetentionOptions, StoreOptions,
+    retention as delete_unneeded, store,
+};
+use logwood::{Database, Keyspace, LineageId, Options, Snapshot};
+use logwood_base::environment::SystemRandom;
+use logwood_base::{Environment, Lsn, Random};
+use serde_json::json;
+
+use crate::arguments::{self, Access, ArchiveStatus, Archived, At, Restore};
+use crate::exit::{ArchiveDamageLine, Exit, Failure};
+use crate::open;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::read::hex;
+use crate::time;
+
+/// How the store of a command is reached.
+#[must_use]
+pub fn store_options(access: &Access) -> StoreOptions {
+    match &access.endpoint {
+        Some(endpoint) => StoreOptions::new().endpoint(endpoint),
+        None => StoreOptions::new(),
+    }
+}
+
+/// Opens an archive for reading.
+fn open_archive(url: &str, access: &Access) -> Result<Archive, Failure> {
+    Ok(Archive::open(url, &store_options(access), &Environment::system()?)?)
+}
+
+/// The point that a command names, and its history.
+fn point(at: &At) -> Result<(Point, Option<LineageId>), Failure> {
+    let point = match (at.lsn, &at.time) {
+        (Some(lsn), _) => Point::Lsn(Lsn(lsn)),
+        (None, Some(text)) => Point::TimeMs(time::parse(text).ok_or_else(|| {
+            Failure::Usage(format!("--time {text} is no time; 2026-01-31T23:59:59Z is one"))
+        })?),
+        (None, None) => Point::Latest,
+    };
+    let lineage = at.lineage.as_deref().map(|text| {
+        let id = (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        id.map(LineageId).ok_or_else(|| {
+            Failure::Usage(format!("--lineage {text} is no identity of 32 hexadecimal digits"))
+        })
+    });
+    Ok((point, lineage.transpose()?))
+}
+
+/// Begins to archive a database that is open.
+///
+/// # Errors
+/// What the engine answers.
+pub fn attach(database: &Database, url: &str, access: &Access) -> Result<Archiver, Failure> {
+    Ok(database.archive(ArchiveOptions::to(url).store_options(store_options(access)))?)
+}
+
+/// `archive`: brings an archive up to date.
+///
+/// # Errors
+/// [`Failure::NotFound`] when there is no database; what the engine answers.
+pub fn archive(arguments: &arguments::Archive, output: &mut Output) -> Result<(), Failure> {
+    let database = open::existing(&arguments.directory)?;
+    let options = ArchiveOptions::to(&arguments.to).store_options(store_options(&arguments.access));
+    let archiver = database.archive(options.background(false))?;
+    let lsn = archiver.flush()?;
+    let lineage = archiver.lineage();
+    archiver.stop()?;
+    database.close()?;
+    let object = json!({ "lsn": lsn.get(), "lineage": lineage.to_string() });
+    output.line(&format!("archived up to LSN {lsn}, in lineage {lineage}"), &object)
+}
+
+/// `retention`: deletes what no promised point needs.
+///
+/// # Errors
+/// Wrong options; what the engine answers.
+pub fn retention(arguments: &arguments::Retention, output: &mut Output) -> Result<(), Failure> {
+    let keep = time::duration(&arguments.keep).ok_or_else(|| {
+        Failure::Usage(format!("--keep {} is no duration; 35d, 12h, 30m and 90s are", arguments.keep))
+    })?;
+    let environment = Environment::system()?;
+    let options = store_options(&arguments.access).existing(true);
+    let client = Client::new(
+        store::open(&arguments.url, &options, &environment)?,
+        &environment,
+        store::Retry::default(),
+    );
+    let options = RetentionOptions { keep, dry_run: arguments.dry_run, deletions_max: usize::MAX };
+    let report = delete_unneeded(&client, &environment, &options)?;
+    if output.is_json() {
+        return output.object(&json!({
+            "from_ms": report.from_ms, "objects": report.condemned, "bytes": report.bytes, "spared": report.spared,
+            "dry_run": arguments.dry_run,
+        }));
+    }
+    report.condemned.iter().try_for_each(|key| output.text(key))?;
+    let (count, bytes, from) = (report.condemned.len(), report.bytes, time::utc(report.from_ms));
+    let done = if arguments.dry_run { "would be deleted" } else { "deleted" };
+    output.text(&format!(
+        "{count} objects of {bytes} bytes {done}; every point from {from} on stays restorable"
+    ))
+}
+
+/// `archive-status`: what can be restored.
+///
+/// # Errors
+/// [`Failure::Reported`] with 2 when there is damage; what the engine answers.
+pub fn status(arguments: &ArchiveStatus, output: &mut Output) -> Result<(), Failure> {
+    let listing = open_archive(&arguments.url, &arguments.access)?.list()?;
+    for damage in &listing.damage {
+        let object = json!({ "damage": damage.key, "why": damage.to_string() });
+        output.line(&format!("damage\t{}", ArchiveDamageLine(damage)), &object)?;
+    }
+    for lineage in &listing.lineages {
+        print_lineage(lineage, output)?;
+    }
+    if is_sound(&listing) { Ok(()) } else { Err(Failure::Reported(Exit::Damage)) }
+}
+
+fn is_sound(listing: &Listing) -> bool {
+    let lineage_is_sound = |lineage: &LineageListing| {
+        lineage.holes.iter().all(|hole| hole.is_named_gap)
+            && lineage.snapshots.iter().all(|snapshot| snapshot.damage.is_none())
+    };
+    listing.damage.is_empty() && listing.lineages.iter().all(lineage_is_sound)
+}
+
+fn print_lineage(lineage: &LineageListing, output: &mut Output) -> Result<(), Failure> {
+    let id = lineage.lineage.to_string();
+    let parent = lineage.parent.map_or("-".to_owned(), |(parent, fork)| format!("{parent}\t{fork}"));
+    let began = time::utc(lineage.created_ms);
+    output.line(
+        &format!("lineage\t{id}\t{}\t{began}\t{parent}", lineage.database),
+        &json!({
+            "lineage": id, "database": lineage.database.to_string(), "created_ms": lineage.created_ms,
+            "parent": lineage.parent.map(|(parent, _)| parent.to_string()),
+            "fork_lsn": lineage.parent.map(|(_, fork)| fork.get()),
+            "log_objects": lineage.log_objects, "log_bytes": lineage.log_bytes,
+        }),
+    )?;
+    for interval in &lineage.intervals {
+        let (first, last) = (interval.first, interval.last);
+        let (first_time, last_time) = (time::utc(interval.first_time_ms), time::utc(interval.last_time_ms));
+        output.line(
+            &format!("interval\t{first}\t{last}\t{first_time}\t{last_time}"),
+            &json!({
+                "lineage": id, "first_lsn": first.get(), "last_lsn": last.get(),
+                "first_time_ms": interval.first_time_ms, "last_time_ms": interval.last_time_ms,
+            }),
+        )?;
+    }
+    for hole in &lineage.holes {
+        let (first, last) = (hole.first, hole.last);
+        output.line(
+            &format!("hole\t{first}\t{last}\t{}\t{}", hole.key, hole.why),
+            &json!({
+                "lineage": id, "hole": hole.key, "first_lsn": first.get(), "last_lsn": last.get(), "why": hole.why,
+                "damage": !hole.is_named_gap,
+            }),
+        )?;
+    }
+    lineage.snapshots.iter().try_for_each(|snapshot| {
+        let (lsn, bytes) = (snapshot.lsn, snapshot.page_bytes);
+        let (made, damage) = (time::utc(snapshot.time_ms), snapshot.damage.as_deref().unwrap_or("-"));
+        output.line(
+            &format!("snapshot\t{lsn}\t{made}\t{bytes}\t{damage}"),
+            &json!({
+                "lineage": id, "snapshot_lsn": lsn.get(), "time_ms": snapshot.time_ms, "page_bytes": bytes,
+                "damage": snapshot.damage,
+            }),
+        )
+    })
+}
+
+/// `restore`: an archive into a new directory.
+///
+/// # Errors
+/// Wrong options; what the engine answers.
+pub fn restore(arguments: &Restore, output: &mut Output) -> Result<(), Failure> {
+    let (point, lineage) = point(&arguments.at)?;
+    let shown: Mutex<Option<(RestoreStep, Progress)>> = Mutex::new(None);
+    let mut options = RestoreOptions::new()
+        .point(point)
+        .verify(!arguments.no_verify)
+        .progress(move |progress| show(&shown, progress));
+    if let Some(lineage) = lineage {
+        options = options.lineage(lineage);
+    }
+    if let Some(keyspace) = &arguments.keyspace {
+        let from = arguments.from_key.as_deref().map(arguments::bytes);
+        let to = arguments.to_key.as_deref().map(arguments::bytes);
+        options = options.keyspace(keyspace).range(from.as_deref(), to.as_deref());
+    }
+    let report = open_archive(&arguments.from, &arguments.access)?.restore(&arguments.directory, &options)?;
+    report.notes.iter().for_each(|note| crate::exit::complain(note));
+    let (lsn, when) = (report.lsn, time::utc(report.time_ms));
+    if output.is_json() {
+        let keyspaces: Vec<_> = report
+            .keyspaces
+            .iter()
+            .map(|(name, digest)| json!({ "keyspace": name, "records": digest.count, "digest": hex(digest) }))
+            .collect();
+        return output.object(&json!({
+            "lsn": lsn.get(), "time_ms": report.time_ms, "database": report.database.to_string(),
+            "lineage": report.lineage.to_string(), "snapshot_lsn": report.snapshot.map(|lsn| lsn.get()),
+            "entries": report.entries, "page_bytes": report.bytes, "notes": report.notes,
+            "verified_keyspaces": keyspaces, "seconds": report.took.as_secs_f64(),
+        }));
+    }
+    let from = report.snapshot.map_or("the log alone".to_owned(), |lsn| format!("the snapshot at LSN {lsn}"));
+    let (entries, bytes) = (report.entries, report.bytes);
+    output.text(&format!(
+        "restored up to LSN {lsn}, {when}, from {from} ({bytes} bytes of pages) and {entries} entries"
+    ))
+}
+
+/// Draws a restore's progress, with a bar of its own for each of its steps.
+fn show(shown: &Mutex<Option<(RestoreStep, Progress)>>, at: RestoreProgress) {
+    let Ok(mut shown) = shown.lock() else { return };
+    if shown.as_ref().is_none_or(|(step, _)| *step != at.step) {
+        let unit = match at.step {
+            RestoreStep::Records => "records",
+            RestoreStep::Entries => "entries",
+            _ => "bytes",
+        };
+        *shown = Some((at.step, Progress::new(unit, (at.total > 0).then_some(at.total))));
+    }
+    if let Some((_, progress)) = shown.as_mut() {
+        progress.at(at.done);
+    }
+}
+
+/// What `get`, `scan`, `count` and `digest` read.
+pub enum Source {
+    /// A database.
+    Directory(Database),
+    /// One point of an archive, and the temporary directory that goes when it is closed.
+    Archive(Box<ArchivedDatabase>, Option<Fetched>),
+}
+
+impl Source {
+    /// What the command names.
+    ///
+    /// # Errors
+    /// [`Failure::NotFound`] when there is none; what the engine answers.
+    pub fn of(arguments: &arguments::Source) -> Result<Self, Failure> {
+        match (&arguments.archived.archive, &arguments.directory) {
+            (Some(url), _) => Self::of_archive(url, &arguments.archived),
+            (None, Some(directory)) => Self::of_directory(directory),
+            (None, None) => Err(Failure::Usage("name a database's DIR, or an --archive".to_owned())),
+        }
+    }
+
+    /// A database.
+    ///
+    /// # Errors
+    /// As [`Source::of`].
+    pub fn of_directory(directory: &Path) -> Result<Self, Failure> {
+        open::existing(directory).map(Self::Directory)
+    }
+
+    /// One point of an archive.
+    ///
+    /// # Errors
+    /// As [`Source::of`].
+    pub fn of_archive(url: &str, archived: &Archived) -> Result<Self, Failure> {
+        let (point, lineage) = point(&archived.at)?;
+        let fetched = archived.cache.is_none().then(Fetched::new);
+        let directory = archived.cache.as_ref().or(fetched.as_ref().map(|fetched| &fetched.0));
+        let directory = directory.cloned().unwrap_or_default();
+        let view = open_archive(url, &archived.access)?.open_at(directory, point, lineage, Options::new())?;
+        view.notes().iter().for_each(|note| crate::exit::complain(note));
+        Ok(Self::Archive(Box::new(view), fetched))
+    }
+
+    /// A keyspace.
+    ///
+    /// # Errors
+    /// [`Failure::NotFound`] when there is none.
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace, Failure> {
+        match self {
+            Self::Directory(database) => open::keyspace(database, name),
+            Self::Archive(view, _) => view.keyspace(name).map_err(|_| {
+                Failure::NotFound(format!("there is no keyspace '{name}' in the archive at that point"))
+            }),
+        }
+    }
+
+    /// All of it at one moment.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        match self {
+            Self::Directory(database) => database.snapshot(),
+            Self::Archive(view, _) => view.snapshot(),
+        }
+    }
+
+    /// Which moment that is.
+    #[must_use]
+    pub fn lsn(&self, snapshot: &Snapshot) -> Lsn {
+        match self {
+            Self::Directory(_) => snapshot.lsn(),
+            Self::Archive(view, _) => view.lsn(),
+        }
+    }
+}
+
+/// A temporary directory for what is fetched.
+pub struct Fetched(PathBuf);
+
+impl Fetched {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("logwood-archive-{:016x}", SystemRandom.u64())))
+    }
+}
+
+impl Drop for Fetched {
+    #[expect(clippy::disallowed_methods, reason = "a temporary directory, no part of a database")]
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,166 @@
+//! Archives: loading with one, losing the database, getting it back.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Place, program, records, run, run_with, walk};
+
+/// A place whose database was loaded with an archive beside it; the archive's URL; what each batch was acknowledged with.
+fn archived(count: u32) -> (Place, String, Vec<(u64, String)>) {
+    let place = Place::new();
+    let url = format!("file://{}", place.path("archive").display());
+    let words = ["load", &place.db, "-", "--acks", "--batch", "100", "--archive", &url];
+    let printed = run_with(words, records(count).as_bytes()).done();
+    let acks = printed.lines().map(|line| line.split_once('\t').unwrap());
+    let acks = acks.map(|(lsn, key)| (lsn.parse().unwrap(), key.to_owned())).collect();
+    (place, url, acks)
+}
+
+fn digest_of(words: &[&str]) -> (String, String) {
+    let printed = run([&["digest"], words].concat()).done();
+    let (lsn, digest) = printed.trim_end().split_once('\t').unwrap();
+    (lsn.to_owned(), digest.to_owned())
+}
+
+#[test]
+fn a_lost_database_comes_back_whole_and_as_it_was_before() {
+    let (place, url, acks) = archived(2000);
+    let (last, digest) = digest_of(&[&place.db]);
+    fs::remove_dir_all(&place.db).unwrap();
+    let told = run(["restore", "--from", &url, &place.db]).done();
+    assert!(told.starts_with(&format!("restored up to LSN {last}, ")), "{told}");
+    assert_eq!(digest_of(&[&place.db]).1, digest);
+    run(["verify", &place.db]).done();
+
+    let (lsn, key) = &acks[4];
+    let (lsn, earlier) = (lsn.to_string(), place.path("earlier").display().to_string());
+    run(["restore", "--from", &url, &earlier, "--lsn", &lsn]).done();
+    assert_eq!(run(["count", &earlier]).done(), "500\n");
+    assert_eq!(run(["scan", &earlier, "--reverse", "--limit", "1", "--keys"]).done(), format!("{key}\n"));
+    // The same, without restoring.
+    assert_eq!(run(["count", "--archive", &url, "--lsn", &lsn]).done(), "500\n");
+    let (at, looked) = digest_of(&["--archive", &url, "--lsn", &lsn]);
+    assert_eq!((at, looked), (lsn.clone(), digest_of(&[&earlier]).1));
+    let value = run(["get", "--archive", &url, "--lsn", &lsn, key]).done();
+    assert_eq!(value, run(["get", &earlier, key]).done());
+    run(["get", "--archive", &url, "--lsn", &lsn, "key-001999"]).fails(1, "there is no key");
+    assert_eq!(
+        run(["scan", "--archive", &url, "--from", "key-001998", "--keys"]).done(),
+        "key-001998\nkey-001999\n"
+    );
+
+    let part = place.path("part").display().to_string();
+    run([
+        "restore",
+        "--from",
+        &url,
+        &part,
+        "--keyspace",
+        "default",
+        "--from-key",
+        "key-000010",
+        "--to-key",
+        "key-000020",
+    ])
+    .done();
+    assert_eq!(run(["count", &part]).done(), "10\n");
+}
+
+#[test]
+fn restored_written_archived_lost_and_restored_again() {
+    let (place, url, _) = archived(300);
+    for round in 0..3 {
+        fs::remove_dir_all(&place.db).unwrap();
+        run(["restore", "--from", &url, &place.db]).done();
+        run(["put", &place.db, &format!("round {round}"), "there"]).done();
+        let told = run(["archive", &place.db, "--to", &url]).done();
+        assert!(told.starts_with("archived up to LSN "), "{told}");
+    }
+    fs::remove_dir_all(&place.db).unwrap();
+    run(["restore", "--from", &url, &place.db]).done();
+    assert_eq!(run(["count", &place.db]).done(), "303\n");
+    let status = run(["archive-status", &url, "--json"]).done();
+    let lines: Vec<Value> = status.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lineages = lines.iter().filter(|line| line["created_ms"].is_u64()).count();
+    assert_eq!(lineages, 4, "{status}");
+    assert!(lines.iter().all(|line| line["hole"].is_null()), "{status}");
+}
+
+#[test]
+fn the_exit_code_says_what_is_wrong_with_an_archive() {
+    let (place, url, _) = archived(1000);
+    let to = place.path("to").display().to_string();
+    run(["restore", "--from", &url, &place.db]).fails(64, "exists already");
+    run(["restore", "--from", &url, &to, "--lsn", "999999"]).fails(1, "the archive ends at lsn");
+    run(["restore", "--from", &url, &to, "--time", "yesterday"]).fails(64, "is no time");
+    run(["restore", "--from", &url, &to, "--time", "1971-01-01T00:00:00Z"])
+        .fails(1, "before the first entry");
+    run(["restore", "--from", &url, &to, "--keyspace", "nothing"]).fails(1, "keyspace nothing");
+    run(["restore", "--from", &url, &to, "--from-key", "a"]).fails(64, "--keyspace");
+    run(["restore", "--from", "http://somewhere", &to]).fails(64, "file:// or s3://");
+    run(["restore", "--from", "file:///nowhere/at/all", &to]).fails(1, "");
+    run(["get", "--archive", &url, &place.db, "key"]).fails(64, "not both");
+    run(["retention", &url, "--keep", "long"]).fails(64, "no duration");
+    let kept = run(["retention", &url, "--keep", "35d", "--dry-run"]).done();
+    assert!(kept.starts_with("0 objects of 0 bytes would be deleted"), "{kept}");
+
+    // What is not finished does not open, and is gone on with.
+    run(["count", &to]).fails(3, "not finished");
+    run(["restore", "--from", &url, &to]).done();
+    assert_eq!(run(["count", &to]).done(), "1000\n");
+
+    run(["archive-status", &url]).done();
+    let log =
+        walk(&place.path("archive")).into_iter().filter(|path| path.to_string_lossy().contains("/log/"));
+    let victim = log.max().unwrap();
+    let mut bytes = fs::read(&victim).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&victim, bytes).unwrap();
+    let status = run(["archive-status", &url]);
+    assert_eq!(status.code, 2, "{status:?}");
+    assert!(status.stdout.lines().any(|line| line.starts_with("hole\t")), "{status:?}");
+    let again = place.path("again").display().to_string();
+    run(["restore", "--from", &url, &again]).fails(2, "damage: lineage/");
+}
+
+#[test]
+fn no_output_holds_a_secret() {
+    let (place, url, _) = archived(100);
+    let secret = "planted-secret-that-nobody-may-print";
+    let to = place.path("to").display().to_string();
+    let s3 = "s3://bucket/prefix";
+    let nobody = "http://127.0.0.1:1";
+    let commands: [&[&str]; 9] = [
+        &["archive", &place.db, "--to", s3, "--endpoint", nobody],
+        &["archive-status", s3, "--endpoint", nobody],
+        &["restore", "--from", s3, &to, "--endpoint", nobody],
+        &["retention", s3, "--keep", "1d", "--endpoint", nobody],
+        &["count", "--archive", s3, "--endpoint", nobody],
+        &["load", &to, "--archive", s3, "--endpoint", nobody],
+        &["restore", "--from", "s3://user:planted-secret-that-nobody-may-print@host/x", &to],
+        &["restore", "--from", &url, &to, "--json"],
+        &["archive-status", &url, "--json"],
+    ];
+    let children: Vec<_> = commands
+        .iter()
+        .map(|words| {
+            program()
+                .args(*words)
+                .env("AWS_ACCESS_KEY_ID", "id")
+                .env("AWS_SECRET_ACCESS_KEY", secret)
+                .env("AWS_SESSION_TOKEN", secret)
+                .env("RUST_LOG", "trace")
+                .stdin(std::process::Stdio::null())
+                .output()
+                .unwrap()
+        })
+        .collect();
+    for (words, output) in commands.iter().zip(children) {
+        let printed =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(!printed.contains(secret), "{words:?}: {printed}");
+        assert!(!printed.is_empty(), "{words:?}");
+    }
+}
