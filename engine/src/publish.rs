@@ -33,11 +33,14 @@ pub(crate) trait PendingWrite: Clone {
     fn poll(&self, context: &mut Context<'_>) -> Poll<Result<()>>;
 }
 
-/// The commits that are applied and not visible yet. `publish` is called with ascending LSNs, never at the same time.
+/// The commits that are applied and not visible yet. `publish` and `announce` are called with ascending LSNs, never at
+/// the same time: one before `visible` says so, for the trees, and one behind it, for those who wait for news and look
+/// at `visible` then.
 pub(crate) struct Publisher<T> {
     queue: Mutex<Queue<T>>,
     visible: AtomicU64,
     publish: Box<dyn Fn(Lsn) + Send + Sync>,
+    announce: Box<dyn Fn(Lsn) + Send + Sync>,
 }
 
 struct Queue<T> {
@@ -46,9 +49,13 @@ struct Queue<T> {
 }
 
 impl<T: PendingWrite> Publisher<T> {
-    pub(crate) fn new(visible: Lsn, publish: Box<dyn Fn(Lsn) + Send + Sync>) -> Self {
+    pub(crate) fn new(
+        visible: Lsn,
+        publish: Box<dyn Fn(Lsn) + Send + Sync>,
+        announce: Box<dyn Fn(Lsn) + Send + Sync>,
+    ) -> Self {
         let queue = Queue { pending: VecDeque::new() };
-        Self { queue: Mutex::new(queue), visible: AtomicU64::new(visible.get()), publish }
+        Self { queue: Mutex::new(queue), visible: AtomicU64::new(visible.get()), publish, announce }
     }
 
     /// The newest LSN that readers see.
@@ -132,6 +139,7 @@ impl<T: PendingWrite> Publisher<T> {
             // Under the lock, so that the numbers ascend.
             (self.publish)(done);
             self.visible.store(done.get(), Ordering::Release);
+            (self.announce)(done);
         }
         if self.visible() >= lsn {
             return Ok(None);

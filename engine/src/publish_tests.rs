@@ -68,7 +68,8 @@ impl PendingWrite for FakeWrite {
 fn publisher() -> (Publisher<FakeWrite>, Arc<Mutex<Vec<u64>>>) {
     let published = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&published);
-    let publisher = Publisher::new(Lsn(10), Box::new(move |lsn| seen.lock().push(lsn.get())));
+    let publisher =
+        Publisher::new(Lsn(10), Box::new(move |lsn| seen.lock().push(lsn.get())), Box::new(|_| {}));
     (publisher, published)
 }
 
@@ -130,8 +131,11 @@ fn explored_commits_publish_a_done_prefix() {
         || {
             let published = Arc::new(Mutex::new(Vec::new()));
             let seen = Arc::clone(&published);
-            let publisher =
-                Arc::new(Publisher::new(Lsn(0), Box::new(move |lsn: Lsn| seen.lock().push(lsn.get()))));
+            let publisher = Arc::new(Publisher::new(
+                Lsn(0),
+                Box::new(move |lsn: Lsn| seen.lock().push(lsn.get())),
+                Box::new(|_| {}),
+            ));
             let sequencer = Arc::new(Mutex::new(0u64));
             let done = Arc::new(Mutex::new(Vec::<FakeWrite>::new()));
             let threads: Vec<_> = (0..3)
@@ -179,8 +183,11 @@ fn explored_commits_publish_nothing_behind_a_failed_write() {
             const FAILS: u64 = 3;
             let published = Arc::new(Mutex::new(Vec::new()));
             let seen = Arc::clone(&published);
-            let publisher =
-                Arc::new(Publisher::new(Lsn(0), Box::new(move |lsn: Lsn| seen.lock().push(lsn.get()))));
+            let publisher = Arc::new(Publisher::new(
+                Lsn(0),
+                Box::new(move |lsn: Lsn| seen.lock().push(lsn.get())),
+                Box::new(|_| {}),
+            ));
             let sequencer = Arc::new(Mutex::new(0u64));
             let threads: Vec<_> = (0..3)
                 .map(|_| {

@@ -136,10 +136,8 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         sequencer: Mutex::new(Sequencer { applier, term, closed: false, read_only: false }),
         publisher: Publisher::new(
             visible,
-            Box::new(move |lsn| {
-                publishing.publish(lsn);
-                telling.published(lsn);
-            }),
+            Box::new(move |lsn| publishing.publish(lsn)),
+            Box::new(move |lsn| telling.published(lsn)),
         ),
         news,
         transactions: Transactions::new(visible, options.transaction_history_bytes_max),
