@@ -98,6 +98,7 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
     hold.advance(next);
     let mut uploader = Uploader {
         noted: (source.environment.clock.monotonic(), 1),
+        certain_at: (source.environment.clock.monotonic(), source.environment.clock.wall_ms()),
         client,
         source,
         options,
@@ -106,6 +107,7 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         hold: Some(hold),
         attached_at,
         gathered: None,
+        counted: 0,
         waiting_since: None,
         unsynced_since: None,
         other: None,

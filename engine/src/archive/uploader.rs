@@ -40,6 +40,9 @@ const STRAY_REFUSALS_MAX: u32 = 3;
 const NOTE_OBJECTS: u64 = 64;
 const NOTE_TIME: Duration = Duration::from_secs(60);
 
+/// After so long without an object the place in the chain is looked at before the next one.
+const STANDSTILL: Duration = Duration::from_secs(3600);
+
 /// One archiver's work. Stepped by its task and by flushes, one at a time.
 #[derive(Debug)]
 pub(super) struct Uploader {
@@ -53,6 +56,8 @@ pub(super) struct Uploader {
     /// Entries up to here were there before the archiver: commits did not count them.
     pub(super) attached_at: Lsn,
     pub(super) gathered: Option<LogWriter>,
+    /// Bytes of the gathered entries that commits counted.
+    pub(super) counted: u64,
     /// When the oldest gathered entry was gathered.
     pub(super) waiting_since: Option<Duration>,
     /// When buffered commits were first seen that nobody has made durable.
@@ -68,6 +73,8 @@ pub(super) struct Uploader {
     pub(super) since_snapshot: u64,
     pub(super) local: LocalLineage,
     pub(super) noted: (Duration, u64),
+    /// When the place in the chain was last known to be right, by both clocks.
+    pub(super) certain_at: (Duration, u64),
     /// Why nothing more is done.
     pub(super) fenced: Option<Error>,
 }
@@ -131,6 +138,9 @@ impl Uploader {
         }
         self.sync_when_due(now)?;
         self.gather()?;
+        if self.parted {
+            return Ok(true);
+        }
         let Some(gathered) = self.gathered.as_ref().filter(|gathered| !gathered.is_empty()) else {
             return Ok(false);
         };
@@ -183,7 +193,10 @@ impl Uploader {
         }
     }
 
-    fn fill(&self, gathered: &mut LogWriter, decided: Lsn) -> Result<()> {
+    fn fill(&mut self, gathered: &mut LogWriter, decided: Lsn) -> Result<()> {
+        if gathered.is_empty() {
+            self.counted = 0;
+        }
         while gathered.bytes() < self.options.object_bytes && gathered.next_lsn() <= decided {
             let entries = self.source.read(gathered.next_lsn(), decided)?;
             if entries.is_empty() {
@@ -194,6 +207,9 @@ impl Uploader {
                     return Ok(());
                 }
                 gathered.push(entry.lsn, entry.term, &entry.payload)?;
+                if entry.lsn > self.attached_at {
+                    self.counted += entry.payload.len() as u64;
+                }
             }
         }
         Ok(())
@@ -201,6 +217,7 @@ impl Uploader {
 
     /// Puts what is gathered and finds out what stands there then.
     fn upload(&mut self) -> Result<()> {
+        self.check_place()?;
         let Some(gathered) = &self.gathered else { return Ok(()) };
         let link = self.chain.position().link.unwrap_or_default();
         let (manifest, encoded) = gathered.finish(link);
@@ -209,6 +226,27 @@ impl Uploader {
             Found::Ours => self.confirm(&manifest, encoded.link, bytes, encoded.bytes.len() as u64),
             Found::Other(item) => self.adopt(*item)?,
         }
+        Ok(())
+    }
+
+    /// Refuses to go on at a place that retention has passed while this archiver stood still and another one wrote: the key
+    /// would be free again, and what is put there would stand beside the chain.
+    fn check_place(&mut self) -> Result<()> {
+        let (monotonic, wall) = self.certain_at;
+        let clock = &self.source.environment.clock;
+        let (now, wall_now) = (clock.monotonic(), clock.wall_ms());
+        let long = STANDSTILL.as_millis() as u64;
+        if now.saturating_sub(monotonic) < STANDSTILL && wall_now.abs_diff(wall) < long {
+            return Ok(());
+        }
+        if let Some((first, _)) = self.shared.figures().confirmed {
+            let key = super::layout::log_key(self.shared.lineage, first);
+            if self.client.size(&key)?.is_none() {
+                let reason = "retention has passed this archiver's place: attach another one".to_owned();
+                return Err(Error::Fenced { key, reason });
+            }
+        }
+        self.certain_at = (now, wall_now);
         Ok(())
     }
 
@@ -245,7 +283,7 @@ impl Uploader {
             figures.status.object_bytes += object_bytes;
         });
         self.since_snapshot += bytes;
-        self.settle(manifest.first_lsn, manifest.last_lsn, bytes);
+        self.source.with_gate(|gate, _| gate.settle(self.counted));
         self.moved(Some((manifest.first_lsn, link)));
     }
 
@@ -281,20 +319,14 @@ impl Uploader {
             }
             return Ok(did);
         }
-        self.settle(item.first_lsn(), item.last_lsn(), bytes);
+        let counted = object.entries().filter(|(lsn, ..)| *lsn > self.attached_at);
+        let counted: usize = counted.map(|(_, _, payload)| payload.len()).sum();
+        self.source.with_gate(|gate, _| gate.settle(counted as u64));
         self.since_snapshot += bytes;
         self.chain.follow(&item);
         self.shared.update(|figures| figures.status.compared += 1);
         self.moved(Some((item.first_lsn(), item.link())));
         Ok(true)
-    }
-
-    /// Counts entries as archived for the bound on the backlog.
-    fn settle(&self, first: Lsn, last: Lsn, bytes: u64) {
-        // Entries are counted by their bytes, those from before the archiver not at all.
-        let all = last.next().entries_since(first);
-        let counted = last.next().entries_since(first.max(self.attached_at.next()));
-        self.source.with_gate(|gate, _| gate.settle(bytes * counted / all.max(1)));
     }
 
     /// The place in the chain moved: the log may let go, and it is told.
@@ -320,6 +352,7 @@ impl Uploader {
         });
         if confirmed.is_some() {
             self.noted.1 += 1;
+            self.certain_at = (now, self.source.environment.clock.wall_ms());
         }
     }
 

@@ -231,6 +231,39 @@ pub(super) fn broken_by_races(seed: u64) -> usize {
 }
 
 #[test]
+fn an_archiver_whose_place_retention_has_passed_stops_and_the_next_one_finds_its_own() {
+    let rig = Rig::new(9);
+    let (db, keyspace) = rig.open();
+    let stale = db.archive(rig.archive()).unwrap();
+    fill(&db, &keyspace, 0..10, 800, Durability::Durable);
+    stale.flush().unwrap();
+    let copy = Rig::beside(10, rig.disk.snapshot(), &rig.store.inner);
+    copy.disk.kill_process();
+    let other_db = Database::open(super::rig::DIR, copy.options()).unwrap();
+    let other_keyspace = other_db.keyspace("k").unwrap();
+    let other = other_db.archive(copy.archive().snapshot_log_bytes(10_000)).unwrap();
+    for hour in 1..5 {
+        // The same entries in both.
+        for (db, keyspace) in [(&db, &keyspace), (&other_db, &other_keyspace)] {
+            fill(db, keyspace, hour * 40..hour * 40 + 40, 800, Durability::Durable);
+        }
+        other.flush().unwrap();
+        rig.clock.advance(HOUR);
+        copy.clock.advance(HOUR);
+    }
+    retention(&rig.client(), &rig.environment, &keep(Duration::ZERO)).unwrap();
+    let before = rig.store.inner.keys();
+    let error = stale.flush().unwrap_err();
+    assert!(matches!(error, Error::Fenced { .. }), "{error}");
+    assert_eq!(rig.store.inner.keys(), before);
+    stale.stop().unwrap();
+    let archiver = db.archive(rig.archive()).unwrap();
+    archiver.flush().unwrap();
+    assert_eq!(archiver.status().archived, db.durable_lsn());
+    check_whole(&rig, &archiver, db.durable_lsn());
+}
+
+#[test]
 fn no_interleaving_of_an_upload_and_a_run_loses_a_page() {
     assert_eq!(broken_by_races(8), 0);
 }
