@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 
 use crate::descent::TreeCore;
 use crate::node::view::View;
-use crate::shared::{Shared, Writer};
+use crate::shared::{Prepared, Shared, Writer};
 use crate::version::Seek;
 
 /// A key of its own.
@@ -97,9 +97,9 @@ pub(crate) fn apply(
         let found = writer.applied;
         return Err(Error::InvalidArgument(format!("entry {lsn} applied behind entry {found}")));
     }
-    let trees = prepare(shared, changes)?;
+    let was_prepared = writer.prepared.take() == Some(Prepared::of(changes));
+    let trees = if was_prepared { look_up(shared, changes)? } else { prepare(shared, changes)? };
     let core_of = |change: &Change<'_>| tree_of(&trees, change.keyspace);
-    writer.prepared = false;
     let mut applier = Applier { shared, writer, guard, lsn };
     let mut from = 0;
     for (at, change) in changes.iter().enumerate() {

@@ -45,7 +45,7 @@ impl Shared {
 
     /// Evicts until memory is inside its bound, or the hand has come a good way.
     pub(crate) fn evict(&self, writer: &mut Writer, guard: &Guard) {
-        if writer.prepared {
+        if writer.prepared.is_some() {
             return;
         }
         if self.cached_bytes() <= self.options.cache_bytes || self.account.bytes(Class::Clean) == 0 {

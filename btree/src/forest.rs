@@ -16,7 +16,7 @@ use crate::node::Cold;
 use crate::node::content::Content;
 use crate::node::leaf::Leaf;
 use crate::node::slot::Node;
-use crate::shared::{Shared, Writer};
+use crate::shared::{Prepared, Shared, Writer};
 use crate::snapshot::Snapshot;
 use crate::store::{Beginning, Compression, Identity, Store, StoreOptions, StoreStatistics, TreeEntry};
 use crate::tree::Tree;
@@ -268,9 +268,9 @@ impl Forest {
     /// As [`Forest::apply`], but for the LSN.
     pub fn prepare(&self, changes: &[Change<'_>]) -> Result<()> {
         let mut writer = self.shared.writer.lock();
-        writer.prepared = false;
+        writer.prepared = None;
         apply::prepare(&self.shared, changes)?;
-        writer.prepared = true;
+        writer.prepared = Some(Prepared::of(changes));
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use logwood_base::sync::{Mutex, RwLock};
 use logwood_base::{KeyspaceId, Lsn, SegmentNo};
 
 use crate::account::{Account, Class};
+use crate::apply::Change;
 use crate::descent::TreeCore;
 use crate::forest::ForestOptions;
 use crate::node::Image;
@@ -61,9 +62,19 @@ pub(crate) struct Writer {
     /// Calls of the eviction that are still to be skipped.
     pub(crate) eviction_pause: u32,
     /// Whether the next entry's leaves were brought into memory, and must stay there until it is applied.
-    pub(crate) prepared: bool,
+    pub(crate) prepared: Option<Prepared>,
     /// Segments whose pages wait to be moved by the next checkpoint.
     pub(crate) marked: BTreeSet<SegmentNo>,
+}
+
+/// Which changes were prepared: where they stand, and how many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Prepared(usize, usize);
+
+impl Prepared {
+    pub(crate) fn of(changes: &[Change<'_>]) -> Self {
+        Self(changes.as_ptr().addr(), changes.len())
+    }
 }
 
 /// Pages that the newest manifest may reach and a later one does not.
