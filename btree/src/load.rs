@@ -6,6 +6,7 @@
 
 use crossbeam_epoch::Guard;
 use logwood_base::codec::CodecError;
+use logwood_base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use logwood_base::sync::atomic::Ordering;
 use logwood_base::{Corruption, Error, KeyspaceId, Lsn, Result};
 
@@ -25,6 +26,10 @@ use crate::shared::Shared;
 use crate::store::{Page, PageKind, PageRef, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A leaf holds one record that is as large as records may be, or some that are not. Whatever a damaged page says of
+/// long values elsewhere, no more than this is read for it.
+const LEAF_BYTES_MAX: usize = 2 * (KEY_BYTES_MAX + VALUE_BYTES_MAX);
 
 /// The records of a leaf as they were read, and the pages that its long values stand in.
 pub(crate) struct LoadedLeaf {
@@ -113,7 +118,18 @@ pub(crate) fn read_leaf(store: &Store, page: &Page, entry: &ChildEntry) -> Resul
     let reader = LeafReader::new(page.body()).map_err(decoding)?;
     let mut iter = reader.iter();
     let mut loaded = LoadedLeaf { records: Vec::with_capacity(reader.len()), overflow: Vec::new() };
+    let mut bytes = 0;
     while let Some((key, value)) = iter.next().map_err(decoding)? {
+        bytes = value.bytes().saturating_add(bytes + key.len());
+        if bytes > LEAF_BYTES_MAX {
+            return Err(contradiction(
+                store,
+                &entry.page,
+                "bytes of a leaf's records",
+                LEAF_BYTES_MAX,
+                bytes,
+            ));
+        }
         let key = key.to_vec();
         let value = whole_value(store, &entry.page, value, &mut loaded.overflow)?;
         loaded.records.push((key, value));

@@ -2,10 +2,31 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::Applier;
 use crate::descent::TreeCore;
 use crate::node::inner::{CHILDREN_MAX, Inner, Keys, SEPARATOR_BYTES_MAX};
 use crate::node::slot::Node;
+
+/// What was taken out of an inner node, which readers may go on using.
+struct Taken {
+    /// The children of the nodes to come, and the separators between them.
+    children: Vec<Node>,
+    keys: Keys,
+    /// The children whose place was taken.
+    replaced: SmallVec<[Node; 2]>,
+}
+
+/// Ends the process when a panic unwinds through it: between taking the children out of a node that readers still
+/// stand on and putting in the node that owns them, unwinding would free them under the readers.
+struct NoUnwinding;
+
+impl Drop for NoUnwinding {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}
 
 impl Applier<'_> {
     /// Puts `nodes` in the place of `replaced` neighbouring children, of which the last step's is the first.
@@ -27,14 +48,20 @@ impl Applier<'_> {
         {
             return parent.slots()[*first].replace(node, self.guard);
         }
-        let (children, keys) = self.take_children(parent, *first..*first + replaced, nodes, separators);
+        let whole = NoUnwinding;
+        let Taken { children, keys, replaced: gone } =
+            self.take_children(parent, *first..*first + replaced, nodes, separators);
         if above.is_empty() && children.len() == 1 {
             // The tree becomes lower by one level.
-            return self.replace_root(core, children, &keys);
+            self.replace_root(core, children, &keys);
+        } else {
+            let at_end = first + replaced == parent.slots().len();
+            let (inners, between) = self.build_inners(parent.level(), children, &keys, at_end);
+            self.replace_child(core, above, 1, inners, &between);
         }
-        let at_end = first + replaced == parent.slots().len();
-        let (inners, between) = self.build_inners(parent.level(), children, &keys, at_end);
-        self.replace_child(core, above, 1, inners, &between);
+        std::mem::forget(whole);
+        // Only now: until the new parent stands, a reader that comes still finds them through the old one.
+        gone.into_iter().for_each(|node| node.retire(self.guard));
     }
 
     /// Moves the children of `parent` out of it, with `nodes` in the place of the span.
@@ -44,7 +71,7 @@ impl Applier<'_> {
         span: Range<usize>,
         nodes: Vec<Node>,
         separators: &Keys,
-    ) -> (Vec<Node>, Keys) {
+    ) -> Taken {
         let slots = parent.slots();
         let mut keys = Keys::default();
         parent.copy_separators(0..span.start, &mut keys);
@@ -52,10 +79,10 @@ impl Applier<'_> {
         parent.copy_separators(span.end - 1..slots.len() - 1, &mut keys);
         let mut children = Vec::with_capacity(slots.len() + nodes.len());
         children.extend(slots[..span.start].iter().map(|slot| slot.freeze()));
-        slots[span.clone()].iter().for_each(|slot| slot.freeze().retire(self.guard));
+        let replaced = slots[span.clone()].iter().map(|slot| slot.freeze()).collect();
         children.extend(nodes);
         children.extend(slots[span.end..].iter().map(|slot| slot.freeze()));
-        (children, keys)
+        Taken { children, keys, replaced }
     }
 
     /// As many inner nodes as the children need.

@@ -37,6 +37,17 @@ pub enum LeafValue<'a> {
     Overflow(OverflowRef),
 }
 
+impl LeafValue<'_> {
+    /// Length of the value, as the page says.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Inline(bytes) => bytes.len(),
+            Self::Overflow(reference) => usize::try_from(reference.total_bytes).unwrap_or(usize::MAX),
+        }
+    }
+}
+
 const TAG_OVERFLOW: u64 = 1;
 const TAG_DELETED: u64 = 2;
 

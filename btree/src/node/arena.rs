@@ -13,7 +13,7 @@
 //! ```
 //!
 //! - What is larger than 512 KiB comes from the system's allocator.
-//! - A region without objects goes back to the system, if there is another such one.
+//! - A region without objects goes back to the system, if another one is as good as empty.
 //! - The first region does not ask for huge pages: a small database takes only what it touches.
 //!
 //! Invariants:
@@ -43,8 +43,8 @@ const EXACT: usize = 64;
 const STEPS: usize = 8;
 const LISTS: usize = EXACT + STEPS * (GRANULES / EXACT).ilog2() as usize;
 const GAP: u16 = 1 << 15;
-/// The alignment of objects that come from the system.
-const ALIGNMENT: usize = 64;
+/// Bytes to whose multiple every object is aligned.
+pub(super) const ALIGNMENT: usize = 64;
 /// The end of a list.
 const NONE: Place = Place(u32::MAX);
 
@@ -278,7 +278,7 @@ impl State {
     fn add_region(&mut self) {
         let region = Region::new(self.regions.iter().any(Option::is_some));
         let number = self.unused.pop().unwrap_or(self.regions.len());
-        assert!(number < (u32::MAX as usize) / GRANULES, "no forest has eight tebibytes of memory");
+        assert!(number < (u32::MAX as usize) / GRANULES, "no forest has a tebibyte of memory");
         // SAFETY: the region was just made, and is aligned.
         unsafe { region.start().cast::<u32>().write(number as u32) };
         // The first granule counts as an object of its own, which never goes back.

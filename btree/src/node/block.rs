@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use logwood_base::sync::atomic::{AtomicU32, Ordering, fence};
 
+use super::arena;
 use super::leaf::Header;
 
 #[repr(C)]
@@ -21,6 +22,12 @@ struct Body {
     header: Header,
 }
 
+const _: () = {
+    const fn is_shared_and_sent<T: Send + Sync>() {}
+    is_shared_and_sent::<Header>();
+    assert!(align_of::<Body>() <= arena::ALIGNMENT, "objects of the arena are aligned for a body");
+};
+
 /// Bytes in front of those behind the header.
 pub(super) const BODY_BYTES: usize = size_of::<Body>();
 
@@ -28,9 +35,10 @@ pub(super) const BODY_BYTES: usize = size_of::<Body>();
 #[repr(transparent)]
 pub(super) struct Block(NonNull<Body>);
 
-// SAFETY: what is behind the pointer is a header, which may be shared and sent, and bytes that do not change.
+// SAFETY: what is behind the pointer is a header, which may be shared and sent (asserted above), and bytes that do not
+// change.
 unsafe impl Send for Block {}
-// SAFETY: as above.
+// SAFETY: sharing a reference shares the same two things.
 unsafe impl Sync for Block {}
 
 impl Block {
@@ -87,6 +95,11 @@ impl Block {
     /// Whether both are references to one block.
     pub(super) fn is(&self, other: &Self) -> bool {
         self.0 == other.0
+    }
+
+    /// Where it stands in memory.
+    pub(super) fn address(&self) -> usize {
+        self.0.addr().get()
     }
 }
 

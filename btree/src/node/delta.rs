@@ -19,6 +19,8 @@ use crate::account::Account;
 /// Entries of one area. More would make reads search longer, fewer would make leaves be rebuilt more often.
 pub(crate) const DELTA_SLOTS: usize = 16;
 
+const _: () = assert!(DELTA_SLOTS.is_multiple_of(8), "fingerprints stand in whole words");
+
 const LANES: u64 = 0x0101_0101_0101_0101;
 
 /// The newest changes of one leaf.

@@ -113,8 +113,13 @@ struct Room {
 // SAFETY: the area owns its memory. Slots are written under the lock inside, once each, and read only when the count
 // says that they were; bytes are written before that and never again.
 unsafe impl Send for Area {}
-// SAFETY: as above.
+// SAFETY: sharing an area lets others read what is written no more, and append under the lock.
 unsafe impl Sync for Area {}
+
+const _: () = {
+    assert!(align_of::<Area>() <= arena::ALIGNMENT, "objects of the arena are aligned for an area");
+    assert!(DELETED as usize > logwood_base::limits::VALUE_BYTES_MAX, "no value is as long as none");
+};
 
 impl Entries {
     pub(super) const fn new() -> Self {
@@ -148,13 +153,10 @@ impl Entries {
         (0..count).filter_map(|at| self.get(at))
     }
 
-    /// Where the next entry goes: for nothing but to have its memory near.
+    /// Looks at the newest entry, beside which the next one goes: for nothing but to have its memory near.
     pub(super) fn warm(&self) {
-        if let Some(area) = self.area() {
-            let slot = area.slots[self.len().min(DELTA_SLOTS - 1)].get();
-            // SAFETY: the slot is inside the area; the byte is looked at as one that may be anything.
-            std::hint::black_box(unsafe { slot.cast::<MaybeUninit<u8>>().read() });
-        }
+        let newest = self.len().checked_sub(1).and_then(|at| self.get(at));
+        std::hint::black_box(newest.map(|entry| entry.head));
     }
 
     /// Appends a put, or a delete when there is no value; `publish` is called before readers see it. Answers how much

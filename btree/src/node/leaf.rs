@@ -125,6 +125,11 @@ impl Leaf {
         self.0.is(&other.0)
     }
 
+    /// Where it stands in memory: tells leaves that live apart.
+    pub(crate) fn address(&self) -> usize {
+        self.0.address()
+    }
+
     pub(crate) fn base_lsn(&self) -> Lsn {
         self.header().base_lsn
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use logwood_base::Lsn;
 
-use super::world::{change, commit, everything, one_tree, small};
+use super::world::{Model, change, commit, everything, one_tree, require, small};
 use crate::At;
 
 /// Every commit writes its own number to all keys of one group. So a reader that sees a prefix of the commits sees
@@ -98,4 +98,37 @@ fn a_held_snapshot_costs_one_version_of_each_leaf_and_gives_it_back() {
     assert_eq!(tree.get(&keys[3], At::Snapshot(&snapshot)).unwrap().unwrap(), &[1u8; 40][..]);
     drop(snapshot);
     assert_eq!(forest.statistics().version_bytes, 0);
+}
+
+/// A leaf that splits and is joined again, over and over, while a snapshot holds every state of it: looking through
+/// its versions takes time by their number. It would not end if each was looked at along every way that leads to it.
+#[test]
+fn versions_of_a_leaf_that_splits_and_joins_under_snapshots_are_looked_at_once() {
+    let (forest, tree) = one_tree(crate::ForestOptions { leaf_bytes: 256, ..small() });
+    let value = [7; 60];
+    let mut model = Model::new();
+    let mut held = Vec::new();
+    let mut lsn = 1;
+    let mut step = |changes: &[(&[u8], Option<&[u8]>)], model: &mut Model| {
+        lsn += 1;
+        commit(&forest, lsn, changes);
+        for (key, value) in changes {
+            match value {
+                Some(value) => drop(model.insert(key.to_vec(), value.to_vec())),
+                None => drop(model.remove(*key)),
+            }
+        }
+        held.push((forest.snapshot(), model.clone()));
+    };
+    for _ in 0..60 {
+        for key in [b"a", b"b", b"c", b"d"] {
+            step(&[(key, Some(&value))], &mut model);
+        }
+        step(&[(b"b", None), (b"c", None), (b"d", None)], &mut model);
+    }
+    for (snapshot, model) in held.drain(..).step_by(7) {
+        require(&tree, &snapshot, &model);
+    }
+    require(&tree, &forest.snapshot(), &model);
+    drop(held);
 }

@@ -17,10 +17,10 @@ impl<T: Send + Sync + 'static> EpochCell<T> {
     }
 
     /// What the cell holds now, for as long as the guard pins this thread.
-    pub(crate) fn load<'g>(&self, guard: &'g Guard) -> Option<&'g T> {
+    pub(crate) fn load<'g>(&'g self, guard: &'g Guard) -> Option<&'g T> {
         let shared = self.0.load(Ordering::Acquire, guard);
-        // SAFETY: a value leaves the cell only through `replace`, which defers its drop until every thread that is
-        // pinned now has unpinned; `guard` keeps this thread pinned for 'g.
+        // SAFETY: a value leaves a cell that lives, as this one does for 'g, only through `replace`, which defers its
+        // drop until every thread that is pinned now has unpinned; `guard` keeps this thread pinned for 'g.
         unsafe { shared.as_ref() }
     }
 
