@@ -12,7 +12,7 @@ use super::checks::read_all;
 use super::world::{DIR, State, Step, World, scale};
 use crate::{BackupOptions, BackupReport, Database, Environment, Error, Lsn, OriginKind, Result, inspect};
 
-const TO: &str = "backup";
+pub(super) const TO: &str = "backup";
 
 fn put(key: u8, bytes: u16) -> Step {
     Step::Put { keyspace: key, key, bytes, durable: !key.is_multiple_of(3) }
@@ -61,7 +61,7 @@ fn beside(disk: &SimulatedDisk) -> Environment {
 }
 
 /// Opens the backup as it is on a copy of the disk, reads it, writes to it, opens it again, and verifies its files.
-fn read_backup(world: &World) -> Result<State> {
+pub(super) fn read_backup(world: &World) -> Result<State> {
     let disk = world.disk.snapshot();
     let environment = beside(&disk);
     let options = world.options.clone().environment(environment.clone()).create(false);

@@ -51,6 +51,7 @@ fn script() -> Vec<Step> {
         batch(60, true),
         Step::Reopen,
         put(3, 30, true),
+        Step::Backup,
         Step::Compact,
         batch(10, true),
         // Larger than an entry: a transaction in fragments.

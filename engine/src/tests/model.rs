@@ -30,6 +30,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => keyspace.prop_map(|keyspace| Step::Drop { keyspace }),
         2 => Just(Step::Checkpoint),
         1 => Just(Step::Compact),
+        1 => Just(Step::Backup),
         4 => (1u8..30).prop_map(|steps| Step::Background { steps }),
         2 => (1u16..2000).prop_map(|ms| Step::Pass { ms }),
         2 => Just(Step::TakeSnapshot),

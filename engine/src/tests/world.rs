@@ -66,6 +66,7 @@ pub(crate) enum Step {
     },
     Checkpoint,
     Compact,
+    Backup,
     Background {
         steps: u8,
     },
@@ -445,6 +446,13 @@ impl World {
             Step::Compact => {
                 self.db().compact()?;
                 self.durable = self.acknowledged;
+            }
+            Step::Backup => {
+                self.db().backup(super::backup::TO)?;
+                self.durable = self.acknowledged;
+                // As it is, and opened on a copy of the disk.
+                let copied = super::backup::read_backup(self)?;
+                assert_eq!(copied, self.history[self.history.len() - 1], "the backup is another state");
             }
             Step::Background { steps } => {
                 let now = logwood_base::Clock::monotonic(&*self.clock);
