@@ -79,7 +79,7 @@ pub(crate) fn split_keys(
     // There are not more places to cut at than there are records, however many parts are asked for.
     let parts = (parts as u128).min(records);
     for part in 1..parts {
-        let rank = low + u64::try_from(records * part / parts).unwrap_or(u64::MAX);
+        let rank = low.saturating_add(u64::try_from(records * part / parts).unwrap_or(u64::MAX));
         let key = measuring.key_at(rank)?;
         let inside = key > range.low && range.high.as_ref().is_none_or(|high| key < *high);
         if inside && keys.last().is_none_or(|last| *last < key) {
@@ -114,8 +114,8 @@ impl<'s> Measuring<'s> {
         let mut total = self.look_at(&view);
         for (inner, child) in way.steps.iter().rev() {
             let weights = self.weights(inner);
-            rank = weights[..*child].iter().sum::<u64>() + stretch(rank, total, weights[*child]);
-            total = weights.iter().sum();
+            rank = sum(&weights[..*child]).saturating_add(stretch(rank, total, weights[*child]));
+            total = sum(&weights);
         }
         Ok(rank)
     }
@@ -144,7 +144,7 @@ impl<'s> Measuring<'s> {
                     return Ok(record.map_or(low, |record| record.key()));
                 };
                 let weights = self.weights(inner);
-                let found = weights.iter().sum();
+                let found = sum(&weights);
                 left = stretch(left, total.unwrap_or(found), found);
                 let mut child = 0;
                 while child + 1 < weights.len() && left >= weights[child] {
@@ -211,9 +211,14 @@ impl<'s> Measuring<'s> {
         let children = inner.slots().len();
         let sampled = SAMPLES_BESIDE.min(children);
         let samples = (0..sampled).map(|sample| inner.slots()[sample * children / sampled].load(self.guard));
-        let records: u64 = samples.map(|child| self.estimate(&child)).sum();
-        records * children as u64 / sampled as u64
+        let records: u128 = samples.map(|child| u128::from(self.estimate(&child))).sum();
+        u64::try_from(records * children as u128 / sampled as u128).unwrap_or(u64::MAX)
     }
+}
+
+/// The sum of counts that stand on the disk: whoever can write checksums can make them any.
+fn sum(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
 /// `rank` of `from` as a rank of `to`.

@@ -13,7 +13,7 @@
 //! # Validated against what is applied, not against what is visible
 //! Between `visible` and `applied` stand commits whose write is in flight. Were they left out, two transactions that
 //! read the same and write what the other one reads could both pass while neither is durable. They are taken in, so
-//! the next transaction validates while the write of the one before is still in flight: no lock is held over a write.
+//! the next transaction validates while the write of the one before is still in flight: no lock is held over its write.
 //!
 //! What may happen to a commit C in flight while transaction T is validated against it:
 //! 1. *T passes, and C's write fails.* T stands behind C in the log and is answered only when everything before it has
@@ -26,6 +26,9 @@
 //!    refusal is answered `DiskFull`. Nothing of T was written.
 //!
 //! The same holds for conditions ([`crate::condition`]), which are read at what is applied.
+//!
+//! The lock is held over writes where a transaction is larger than an entry (its fragments, but the last), and where a
+//! catalog change or what a full disk left behind comes first: see [`crate::commit`].
 //!
 //! # What is protected
 //! | read | conflicts with a commit that |
@@ -229,11 +232,13 @@ impl Transaction {
         let Some(writes) = self.writes.of(shared) else { return Ok(count) };
         for (from, to) in writes.deleted().within(&from, to) {
             let to = to.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-            count -= self.snapshot.count::<&[u8]>(keyspace, (std::ops::Bound::Included(from), to))?;
+            let deleted = self.snapshot.count::<&[u8]>(keyspace, (std::ops::Bound::Included(from), to))?;
+            // Damaged pages that bear right checksums may say that a part holds more than the whole.
+            count = count.saturating_sub(deleted);
         }
         for (key, value) in writes.range(&from, to) {
             let was = !writes.deleted().contains(key) && self.snapshot.contains(keyspace, key)?;
-            count = count + u64::from(value.is_some()) - u64::from(was);
+            count = count.saturating_add(u64::from(value.is_some())).saturating_sub(u64::from(was));
         }
         Ok(count)
     }
@@ -298,7 +303,8 @@ impl Transaction {
     /// - `Conflict`, naming what was read and has changed: run the transaction again. Nothing was written.
     /// - `TooOld` when so much was committed since it began that conflicts cannot be ruled out any more
     ///   ([`Options::transaction_history_bytes_max`](crate::Options::transaction_history_bytes_max)): run it again.
-    /// - `NotFound` when a keyspace that was read or written was dropped; `DiskFull`; `Closed`: nothing was written.
+    /// - `NotFound` when a keyspace that was read or written was dropped; `Closed`: nothing was written.
+    /// - `DiskFull`: nothing was written, or the commit has its place in the log and takes effect when there is room.
     /// - `Poisoned` when this or an earlier write failed: reopen, and the commit may be there or not.
     pub fn commit(self, durability: Durability) -> Result<Lsn> {
         self.commit_async(durability)?.wait()

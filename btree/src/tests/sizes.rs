@@ -2,9 +2,11 @@
 
 use std::ops::Bound;
 
+use logwood_base::Error;
 use logwood_base::disk::simulated::SimulatedDisk;
 
 use super::world::{Model, checkpoint, commit, create, everything, open, scan, small};
+use crate::planted::{self, Bug};
 use crate::{RangeSize, Tree};
 
 const RECORDS: u64 = 30_000;
@@ -111,4 +113,37 @@ fn a_small_tree_is_measured_exactly_and_cut_where_there_are_records() {
     // What is applied and not published is not told of.
     forest.apply(logwood_base::Lsn(4), &[super::world::change(b"bb", Some(b"secret"))]).unwrap();
     assert_eq!(tree.split_keys(everything(), 100).unwrap(), [b"c", b"d"]);
+}
+
+#[test]
+fn counts_that_no_tree_can_have_are_added_up_without_a_panic() {
+    let disk = SimulatedDisk::new(2);
+    let forest = create(&disk, small());
+    forest.create_tree(logwood_base::Lsn(1), super::world::KEYSPACE).unwrap();
+    for round in 0..40 {
+        let records: Vec<_> = (round * 100..(round + 1) * 100).map(|n| (key(n), vec![1; 30])).collect();
+        let changes: Vec<_> = records.iter().map(|(key, value)| (&key[..], Some(&value[..]))).collect();
+        commit(&forest, round + 2, &changes);
+    }
+    planted::with(Some(Bug::HugeCounts), || checkpoint(&forest).unwrap());
+    drop(forest);
+    let (forest, _) = open(&disk, small()).unwrap();
+    let tree = forest.tree(super::world::KEYSPACE).unwrap();
+    let look = || {
+        for range in [everything(), bounds(b"key", b"kez"), bounds(b"key001", b"key008")] {
+            // A leaf that is looked into says that it is damaged; sums do not panic before.
+            for outcome in [
+                tree.approximate_size(range).map(drop),
+                tree.split_keys(range, 7).map(drop),
+                tree.count(range, &forest.snapshot()).map(drop),
+            ] {
+                assert!(matches!(outcome, Ok(()) | Err(Error::Corruption(_))), "{outcome:?}");
+            }
+        }
+        tree.approximate_size(everything()).unwrap().records
+    };
+    assert!(look() >= 1 << 63, "they are believed");
+    // Above what changed, sums are estimated from the children.
+    commit(&forest, 100, &[(b"a", Some(b"first")), (b"z", Some(b"last"))]);
+    assert!(look() >= 1 << 63);
 }
