@@ -96,7 +96,7 @@ pub enum Error {
     #[error("{0}")]
     Conflict(Box<Conflict>),
 
-    /// Entries that were handed out have been replaced by others.
+    /// Entries that were handed out do not stand any more: others have their LSNs, or will have.
     #[error("replaced: {0}")]
     Replaced(String),
 

@@ -163,6 +163,11 @@ impl Core {
         let mut entries = UpTo::new(&self.group, manifest.replay_from, manifest.checkpoint_lsn);
         let log = seed.write_log(&self.options, self.database, base, &mut entries)?;
         drop(hold);
+        if log.last != report.lsn {
+            let folder = Layout::new(&self.path).log();
+            let (expected, found) = (format!("entries to lsn {}", report.lsn), format!("to {}", log.last));
+            return Err(Corruption::new(&folder, 0, "reach of the log", expected, found).into());
+        }
         seed.write_manifest(manifest, &log)?;
         (report.log_id, report.entries) = (log.id, log.entries);
         if options.verify {

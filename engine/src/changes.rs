@@ -5,7 +5,8 @@
 //!
 //! 1. Nothing is handed out that readers do not see. What was committed as buffered may be handed out and be taken back by a
 //!    power cut, as its writer was told; [`ChangesOptions::durable_only`] waits for it.
-//! 2. No commit is passed over. What was let go is `TooOld`, for good.
+//! 2. No commit is passed over, nor the rest of one that could not be read to its end. What was let go is `TooOld`, for
+//!    good.
 //! 3. A large transaction is handed out at the LSN of its commit, as a stream of changes that reads its fragments from the
 //!    log again: memory is bounded by one operation, however large the transaction is.
 //!
@@ -220,7 +221,9 @@ impl Changes {
     ///
     /// # Errors
     /// `TooOld` when the log let go of what comes next: build anew from a snapshot, and go on behind it. `Closed`;
-    /// `Poisoned` at the end of what is visible; `Corruption`, `Io` from the log. `TooOld` and `Corruption` stay.
+    /// `Poisoned` at the end of what is visible; `Corruption`, `Io` from the log. `TooOld` and `Corruption` stay. After a
+    /// [`ChangeSet::next`] that failed with `Io` the same commit is handed out once more, from its first change on; after
+    /// one that failed otherwise, its error is answered here as well, and stays.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<ChangeSet<'_>>> {
         let deadline = self.core.environment.clock.monotonic().saturating_add(timeout);
         loop {
@@ -245,7 +248,7 @@ impl Changes {
         if planted(Bug::ChangesBeforeVisible) {
             return Ok(self.core.group.appended_lsn());
         }
-        let visible = self.core.news.visible();
+        let visible = self.core.visible_lsn();
         if !self.durable_only || self.reader.position() > visible {
             return Ok(visible);
         }
@@ -279,7 +282,8 @@ impl Changes {
         Ready { changes: self }
     }
 
-    /// The LSN of the first entry that was not handed out yet: where to go on later.
+    /// The LSN of the first entry that was not handed out yet, or of the commit whose changes could not be read to their
+    /// end: where to go on later.
     #[must_use]
     pub fn position(&self) -> Lsn {
         self.reader.position()
@@ -316,7 +320,7 @@ impl Future for Ready<'_> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         let Changes { core, reader, waiter, .. } = &mut *self.get_mut().changes;
-        if core.news.visible() >= reader.position() || reader.is_lost() {
+        if core.visible_lsn() >= reader.position() || reader.is_lost() {
             return Poll::Ready(Ok(()));
         }
         if core.news.register(*waiter, reader.position(), context.waker()) {

@@ -4,7 +4,8 @@
 //! caller's thread                                                    lock held
 //!  1 refuse when stopped or closed                                   -
 //!  2 help the checkpoint, when the log has grown long                -
-//!  3 check that the keyspaces exist, decode into changes             sequencer
+//!  3 abort what a full disk left open; part a copy from its origin   sequencer
+//!    check that the keyspaces exist, decode into changes             sequencer
 //!    validate what a transaction has read, or a condition            sequencer
 //!  4 bring in the leaves that applying must read                     sequencer
 //!  5 time, number, append to the log's pending batch                 sequencer
@@ -14,13 +15,15 @@
 //!  9 publish the prefix that is done                                 publisher
 //! ```
 //!
-//! Steps 8 and 9 hold nothing: the next commit is validated and applied while this one's write is in flight.
+//! Steps 8 and 9 hold nothing: the next commit is validated and applied while this one's write is in flight. What cannot
+//! wait for its own write like this is written under the sequencer's lock, and holds up the commits behind it: the
+//! fragments of a large transaction but the last, keyspaces that come and go, and what step 3 aborts.
 //!
 //! 1. A failure up to step 5 changes nothing: no number is used, and the next write may succeed.
 //! 2. A failure from step 6 on stops the database: the log holds what the trees do not.
 //! 3. Everything before an LSN is appended before it, and applied before it.
 
-use logwood_base::sync::Arc;
+use logwood_base::sync::{Arc, MutexGuard};
 use logwood_base::{Conflict, Error, GroupId, Lsn, Result};
 use logwood_btree::Change;
 use logwood_wal::{Append, Durability};
@@ -89,12 +92,8 @@ impl Core {
     ) -> Result<(Lsn, LogWrite), Refusal> {
         self.check_writable()?;
         self.assist(payload.len() as u64)?;
-        let mut sequencer = self.sequencer.lock();
-        sequencer.check_open()?;
-        // Once more: behind a failure the trees may be ahead of the log.
-        self.check_writable()?;
+        let mut sequencer = self.sequencer_for_write()?;
         keyspaces.iter().try_for_each(|keyspace| keyspace.check_exists())?;
-        self.abort_orphans(&mut sequencer)?;
         check(&sequencer)?;
         let time_ms = sequencer.applier.next_time(self.environment.clock.wall_ms());
         entry::set_time(payload, time_ms);
@@ -167,14 +166,33 @@ impl Core {
     fn change_catalog<'a>(&self, body: impl FnOnce(&Sequencer) -> Result<Body<'a>>) -> Result<()> {
         self.check_writable()?;
         self.assist(0)?;
-        let mut sequencer = self.sequencer.lock();
-        sequencer.check_open()?;
-        self.abort_orphans(&mut sequencer)?;
-        let body = body(&sequencer)?;
-        self.append_and_apply(&mut sequencer, body)
+        let changed = {
+            let mut sequencer = self.sequencer_for_write()?;
+            let body = body(&sequencer)?;
+            self.append_and_apply(&mut sequencer, body)
+        };
+        self.publisher.tell();
+        changed
     }
 
-    /// Appends an entry durably and applies it when it is.
+    /// The sequencer, when nothing is left that must come before a write.
+    fn sequencer_for_write(&self) -> Result<MutexGuard<'_, Sequencer>> {
+        loop {
+            let mut sequencer = self.sequencer.lock();
+            sequencer.check_open()?;
+            // Once more: behind a failure the trees may be ahead of the log.
+            self.check_writable()?;
+            if !sequencer.is_unsettled() {
+                return Ok(sequencer);
+            }
+            let settled = self.settle_beginning(&mut sequencer);
+            drop(sequencer);
+            self.publisher.tell();
+            settled?;
+        }
+    }
+
+    /// Appends an entry durably and applies it when it is. The caller tells of it, without the sequencer's lock.
     pub(crate) fn append_and_apply(&self, sequencer: &mut Sequencer, body: Body<'_>) -> Result<()> {
         let lsn = sequencer.applier.applied().next();
         let time_ms = sequencer.applier.next_time(self.environment.clock.wall_ms());
@@ -192,7 +210,7 @@ impl Core {
         }
         self.publisher.register(lsn, write.clone());
         self.committed(payload.len());
-        self.finish_commit(lsn, &write).map(drop)
+        self.publisher.wait_untold(lsn, &write).map_err(|error| self.write_failed(error))
     }
 
     /// Writes a large transaction: its fragments, then their commit, whose LSN and write are answered.
@@ -229,10 +247,7 @@ impl Core {
 
     /// Ends transactions that were left open by a full disk or a crash.
     pub(crate) fn abort_orphans(&self, sequencer: &mut Sequencer) -> Result<()> {
-        if planted(Bug::KeepOrphans) {
-            return Ok(());
-        }
-        while let Some(transaction) = sequencer.applier.fragments.oldest() {
+        while let Some(transaction) = sequencer.orphan() {
             self.append_and_apply(sequencer, Body::Abort { transaction })?;
         }
         Ok(())

@@ -23,6 +23,7 @@ use crate::catalog::Catalog;
 use crate::changes::News;
 use crate::checkpointing::Checkpointer;
 use crate::cleaning::Cleaner;
+use crate::planted::{Bug, planted};
 use crate::poison::Poison;
 use crate::publish::Publisher;
 use crate::statistics::Counters;
@@ -83,15 +84,18 @@ pub(crate) struct Sequencer {
     pub(crate) applier: Applier,
     /// Of every entry that this process appends.
     pub(crate) term: Term,
+    /// Of a copy that a full disk has kept from becoming a database in its own right when it was opened.
+    pub(crate) unparted: bool,
     pub(crate) closed: bool,
     /// Of a view of an archive: nothing that was written would be kept.
     pub(crate) read_only: bool,
 }
 
 impl Core {
-    /// The newest LSN that readers see.
+    /// The newest LSN that readers see: no snapshot is ahead of it. A moment later the publisher answers whoever
+    /// committed it.
     pub(crate) fn visible_lsn(&self) -> Lsn {
-        self.publisher.visible()
+        self.forest.visible_lsn()
     }
 
     /// Refuses writes after a failure.
@@ -117,6 +121,20 @@ impl Core {
 }
 
 impl Sequencer {
+    pub(crate) const fn new(applier: Applier, term: Term, is_copy: bool) -> Self {
+        Self { applier, term, unparted: is_copy, closed: false, read_only: false }
+    }
+
+    /// Whether something must come before the next write: see [`Core::settle_beginning`].
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.unparted || self.orphan().is_some()
+    }
+
+    /// The oldest transaction that was left open by a full disk or a crash.
+    pub(crate) fn orphan(&self) -> Option<Lsn> {
+        if planted(Bug::KeepOrphans) { None } else { self.applier.fragments.oldest() }
+    }
+
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed {
             return Err(Error::Closed);

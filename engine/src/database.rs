@@ -265,14 +265,17 @@ impl Database {
         self.changes_with(from, &ChangesOptions::default())
     }
 
-    /// Follows the commits from `from` on, in order. `from` may be beyond the newest commit: then it begins there.
+    /// Follows the commits from `from` on, in order. `from` is at most one beyond the newest commit.
     ///
     /// To begin with everything: take the changes from `visible_lsn().next()` on, then a snapshot, copy it, and pass over
     /// the commits up to its LSN.
     ///
     /// # Errors
-    /// `TooOld` when the log has let go of `from`: see [`Database::oldest_change_lsn`]. `Closed`; `Poisoned`, with a hold;
-    /// `Corruption`, `Io` from the log.
+    /// - `TooOld` when the log has let go of `from`: see [`Database::oldest_change_lsn`].
+    /// - `Replaced` when the log ends more than one before `from`. Who followed buffered commits without
+    ///   [`ChangesOptions::durable_only`] learns here that a power cut took some of them back, if others have not taken
+    ///   their LSNs yet: build anew.
+    /// - `Closed`; `Poisoned`, with a hold; `Corruption`, `Io` from the log.
     pub fn changes_with(&self, from: Lsn, options: &ChangesOptions) -> Result<Changes> {
         Changes::new(Arc::clone(&self.core), from, options)
     }

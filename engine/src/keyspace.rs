@@ -99,8 +99,9 @@ impl Keyspace {
     /// are cheaper in a [`Batch`](crate::Batch).
     ///
     /// # Errors
-    /// `LimitExceeded` for a key or value that is too long, `NotFound` when the keyspace was dropped, `DiskFull`:
-    /// nothing was changed. `Poisoned` when this or an earlier write failed: reopen, and the value may be there or not.
+    /// `LimitExceeded` for a key or value that is too long, `NotFound` when the keyspace was dropped: nothing was
+    /// changed. `DiskFull` when there is no room: nothing was changed, or the write has its place in the log and takes
+    /// effect when there is room. `Poisoned` when this or an earlier write failed: reopen, and the value may be there or not.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Lsn> {
         self.put_with(key, value, self.core.options.durability)
     }

@@ -45,6 +45,8 @@ pub(crate) enum Bug {
     SwitchWithoutRecord,
     /// A copy goes on in the term of what it was copied from.
     CopyKeepsTerm,
+    /// A copy that a full disk keeps from parting from its origin is written to all the same.
+    WriteToCopy,
     /// Changes are handed out before they are visible.
     ChangesBeforeVisible,
     /// A reader of changes holds its next entry alone, whatever transactions are open there.

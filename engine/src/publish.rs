@@ -33,9 +33,10 @@ pub(crate) trait PendingWrite: Clone {
     fn poll(&self, context: &mut Context<'_>) -> Poll<Result<()>>;
 }
 
-/// The commits that are applied and not visible yet. `publish` and `announce` are called with ascending LSNs, never at
-/// the same time: one before `visible` says so, for the trees, and one behind it, for those who wait for news and look
-/// at `visible` then.
+/// The commits that are applied and not visible yet. `publish` is called for the trees before `visible` says so, with
+/// ascending LSNs, never at the same time. `announce` is called for those who wait for news, and look at `visible` then,
+/// behind it and without a lock: whoever is woken may call the database at once. It may be called by several at the same
+/// time, and a later one may overtake an earlier.
 pub(crate) struct Publisher<T> {
     queue: Mutex<Queue<T>>,
     visible: AtomicU64,
@@ -121,12 +122,36 @@ impl<T: PendingWrite> Publisher<T> {
         self.queue.lock().pending.is_empty()
     }
 
-    /// Publishes what is done at the front. Answers the first write that stands between `lsn` and its readers, or
-    /// `None` when `lsn` is visible.
+    /// As [`Publisher::wait`], but nobody is told: of a caller with a lock that whoever is woken may want. It calls
+    /// [`Publisher::tell`] when it has given it back.
+    pub(crate) fn wait_untold(&self, lsn: Lsn, write: &T) -> Result<()> {
+        write.wait()?;
+        while let (_, Some(earlier)) = self.publish_done(lsn)? {
+            earlier.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Tells those who wait for news what is visible.
+    pub(crate) fn tell(&self) {
+        (self.announce)(self.visible());
+    }
+
+    /// Publishes what is done at the front, and tells of it. Answers as [`Publisher::publish_done`] does.
     fn advance(&self, lsn: Lsn) -> Result<Option<T>> {
         if self.visible() >= lsn {
             return Ok(None);
         }
+        let (published, stands) = self.publish_done(lsn)?;
+        if published {
+            self.tell();
+        }
+        Ok(stands)
+    }
+
+    /// Publishes what is done at the front. Answers whether that was anything, and the first write that stands between
+    /// `lsn` and its readers; none when `lsn` is visible.
+    fn publish_done(&self, lsn: Lsn) -> Result<(bool, Option<T>)> {
         let mut queue = self.queue.lock();
         let mut done = None;
         while let Some((front, write)) = queue.pending.front()
@@ -139,13 +164,12 @@ impl<T: PendingWrite> Publisher<T> {
             // Under the lock, so that the numbers ascend.
             (self.publish)(done);
             self.visible.store(done.get(), Ordering::Release);
-            (self.announce)(done);
         }
         if self.visible() >= lsn {
-            return Ok(None);
+            return Ok((done.is_some(), None));
         }
         match queue.pending.front() {
-            Some((_, write)) => Ok(Some(write.clone())),
+            Some((_, write)) => Ok((done.is_some(), Some(write.clone()))),
             None => Err(Error::Internal(format!("lsn {lsn} was never queued for publishing"))),
         }
     }

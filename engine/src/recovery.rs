@@ -7,8 +7,9 @@
 //! 4. Check that the log reaches back to the manifest's `replay_from` and on to its checkpoint.
 //! 5. Apply the entries behind the checkpoint. When they change more pages than `dirty_bytes_max`, a checkpoint is
 //!    written on the way: replay's memory is bounded like that of a running database.
-//! 6. Publish the last entry, and abort transactions whose end never came. A copy that nobody has written to becomes a
-//!    database in its own right: see [`Core::part_from_origin`].
+//! 6. Publish the last entry. A copy that nobody has written to becomes a database in its own right
+//!    ([`Core::part_from_origin`]), and transactions whose end never came are aborted. Where the disk is full, the first
+//!    write that finds room does both, before anything else.
 //!
 //! # Creation
 //! Folders first, then the log, then the first manifest, each durable before the next. A directory in which a crash
@@ -133,7 +134,7 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
         path: root.to_owned(),
         database: identity.database,
-        sequencer: Mutex::new(Sequencer { applier, term, closed: false, read_only: false }),
+        sequencer: Mutex::new(Sequencer::new(applier, term, is_copy)),
         publisher: Publisher::new(
             visible,
             Box::new(move |lsn| publishing.publish(lsn)),
@@ -155,16 +156,10 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         forest,
         catalog,
     });
-    {
-        let mut sequencer = core.sequencer.lock();
-        match core.abort_orphans(&mut sequencer) {
-            // The next writer that finds room aborts them.
-            Ok(()) | Err(Error::DiskFull { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        if is_copy {
-            core.part_from_origin(&mut sequencer, &layout)?;
-        }
+    match core.settle_beginning(&mut core.sequencer.lock()) {
+        // The next writer that finds room does it.
+        Ok(()) | Err(Error::DiskFull { .. }) => {}
+        Err(error) => return Err(error),
     }
     core.start_checkpoints()?;
     core.start_cleaning()?;
@@ -172,15 +167,28 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
 }
 
 impl Core {
+    /// What must be done before a database is written to: by the opening, or, when the disk was full then, by each write
+    /// until there is room. No commit is acknowledged before it.
+    pub(crate) fn settle_beginning(&self, sequencer: &mut Sequencer) -> Result<()> {
+        self.part_from_origin(sequencer)?;
+        self.abort_orphans(sequencer)
+    }
+
     /// Makes a copy a database in its own right: an entry in a term of its own, then `ORIGIN` goes. So no entry that it
-    /// writes is taken for one of the source's. Found after a crash between the two: a copy still, one term further.
-    fn part_from_origin(&self, sequencer: &mut Sequencer, layout: &Layout) -> Result<()> {
-        match self.append_and_apply(sequencer, Body::NoOp) {
-            Ok(()) => seed::forget_origin(&*self.environment.disk, layout),
-            // What is written before the next opening bears the term as well, and the next opening does this again.
-            Err(Error::DiskFull { .. }) => Ok(()),
-            Err(error) => Err(error),
+    /// writes is taken for one of the source's, and nothing that it acknowledged is overwritten by a later backup. Found
+    /// after a crash between the two: a copy still, one term further.
+    pub(crate) fn part_from_origin(&self, sequencer: &mut Sequencer) -> Result<()> {
+        if !sequencer.unparted {
+            return Ok(());
         }
+        if planted(Bug::WriteToCopy) {
+            sequencer.unparted = false;
+        }
+        self.append_and_apply(sequencer, Body::NoOp)?;
+        seed::forget_origin(&*self.environment.disk, &Layout::new(&self.path))
+            .map_err(|error| self.write_failed(error))?;
+        sequencer.unparted = false;
+        Ok(())
     }
 }
 

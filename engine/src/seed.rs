@@ -64,7 +64,8 @@ impl Seed {
     ///
     /// # Errors
     /// `AlreadyOpen`; `AlreadyExists` when something stands there that is no copy any more, or is one of another
-    /// database; `InvalidArgument` for a directory with files that are not a database's; `DiskFull`, `Io`.
+    /// database; `InvalidArgument` for a directory with files that are not a database's, or inside of a database's;
+    /// `DiskFull`, `Io`.
     pub(crate) fn begin(
         environment: &Environment,
         root: &Path,
@@ -72,6 +73,7 @@ impl Seed {
         database: DatabaseId,
     ) -> Result<Self> {
         let disk = &*environment.disk;
+        refuse_inside(disk, root)?;
         create_dir_all(disk, root)?;
         let lock = disk.lock(root)?;
         let target = Layout::new(root);
@@ -187,9 +189,9 @@ pub(crate) fn is_copy(disk: &dyn Disk, layout: &Layout) -> Result<bool> {
     Ok(record::read(disk, &settle::origin_path(layout))?.is_some())
 }
 
-/// Says that the directory is a database in its own right from here on.
+/// Says that the directory is a database in its own right from here on. May be called again after it failed.
 pub(crate) fn forget_origin(disk: &dyn Disk, layout: &Layout) -> Result<()> {
-    disk.remove(&settle::origin_path(layout))?;
+    remove_if_there(disk, &settle::origin_path(layout))?;
     disk.sync_dir(&layout.root)
 }
 
@@ -225,6 +227,22 @@ fn standing(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Refuses a directory inside of a database's or a log's: its next opening would take what is there for its own.
+fn refuse_inside(disk: &dyn Disk, root: &Path) -> Result<()> {
+    for outer in root.ancestors().skip(1) {
+        // The working directory has no name in a relative path.
+        let outer = if outer.as_os_str().is_empty() { Path::new(".") } else { outer };
+        // What cannot be looked into is none of ours.
+        let Ok(names) = disk.list(outer) else { continue };
+        let has = |name: &str, is_dir| names.iter().any(|entry| entry.name == name && entry.is_dir == is_dir);
+        if has(LOCK_NAME, false) && (has("log", true) || has(settle::SEED_NAME, true)) {
+            let why = format!("{} lies inside of the database in {}", root.display(), outer.display());
+            return Err(Error::InvalidArgument(why));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses folders that are links: what is written goes into the directory, and nowhere else.

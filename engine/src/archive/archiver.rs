@@ -65,6 +65,9 @@ impl Database {
     /// - `ArchiveCorrupt`, `ArchiveUnavailable`; `DiskFull`, `Io` of the directory.
     pub fn archive(&self, options: ArchiveOptions) -> Result<Archiver> {
         let core = &self.core().0;
+        // A copy sends nothing before its log can be told from that of its source.
+        core.part_from_origin(&mut core.sequencer.lock())?;
+        core.publisher.tell();
         let source = || Source {
             root: core.path.clone(),
             environment: core.environment.clone(),

@@ -4,7 +4,6 @@
 //! in one and end in another, so what is left of one is kept and the next is put behind it.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::path::Path;
 
 use logwood_base::codec::Reader;
@@ -23,9 +22,9 @@ pub struct ChangeSet<'a> {
     time_ms: u64,
     request: Option<Request>,
     source: Source<'a>,
-    failed: Option<Error>,
-    /// The hold of the reader that lends it stays while this lives.
-    _held: PhantomData<&'a mut ()>,
+    /// Why it cannot be read to its end. It is the reader's own: whoever goes on without a look at the error must not pass
+    /// over the rest. Lent alone, so that the reader's hold stays while this lives.
+    torn: &'a mut Option<Error>,
 }
 
 /// Where the changes come from.
@@ -55,7 +54,12 @@ struct Fragments<'a> {
 }
 
 impl<'a> ChangeSet<'a> {
-    pub(super) fn new(group: &'a Group, log: &'a Path, entry: &'a logwood_wal::Entry) -> Result<Self> {
+    pub(super) fn new(
+        group: &'a Group,
+        log: &'a Path,
+        entry: &'a logwood_wal::Entry,
+        torn: &'a mut Option<Error>,
+    ) -> Result<Self> {
         let lsn = entry.lsn;
         let decoded = Entry::decode(&entry.payload).map_err(|error| error.at(log, lsn))?;
         let source = match decoded.body {
@@ -82,7 +86,7 @@ impl<'a> ChangeSet<'a> {
             other => return Err(Error::Internal(format!("a {} is no commit", other.name()))),
         };
         let (time_ms, request) = (decoded.time_ms, decoded.request);
-        Ok(Self { lsn, time_ms, request, source, failed: None, _held: PhantomData })
+        Ok(Self { lsn, time_ms, request, source, torn })
     }
 
     /// The commit's place. Going on behind it is `changes(lsn.next())`.
@@ -107,10 +111,11 @@ impl<'a> ChangeSet<'a> {
     ///
     /// # Errors
     /// `Corruption`, `Io` from the log; `TooOld` when the log let go of a part of the commit, to a reader without a hold.
-    /// An error stays.
+    /// An error stays. Take nothing of a commit whose changes ended in one: after `Io` [`Changes::next`](super::Changes::next)
+    /// hands the same commit out once more, whole; after the others it answers the error.
     #[allow(clippy::should_implement_trait, reason = "it lends from its own buffer")]
     pub fn next(&mut self) -> Result<Option<Change<'_>>> {
-        if let Some(error) = &self.failed {
+        if let Some(error) = &*self.torn {
             return Err(error.clone());
         }
         let next = match &mut self.source {
@@ -119,7 +124,7 @@ impl<'a> ChangeSet<'a> {
             Source::Fragments(fragments) => fragments.next(),
         };
         if let Err(error) = &next {
-            self.failed = Some(error.clone());
+            *self.torn = Some(error.clone());
         }
         next.map(|operation| operation.map(Change::from))
     }

@@ -36,14 +36,14 @@ impl News {
         Self { visible: AtomicU64::new(visible.get()), ..Self::default() }
     }
 
-    /// The newest LSN that readers see.
+    /// The newest LSN that was told of: visible, and perhaps not the newest that is.
     pub(crate) fn visible(&self) -> Lsn {
         Lsn(self.visible.load(Ordering::SeqCst))
     }
 
-    /// More is visible. LSNs ascend.
+    /// More is visible. Who tells of less than another one did before changes nothing.
     pub(crate) fn published(&self, lsn: Lsn) {
-        self.visible.store(lsn.get(), Ordering::SeqCst);
+        self.visible.fetch_max(lsn.get(), Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.wake();
         }

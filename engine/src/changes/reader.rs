@@ -6,6 +6,8 @@
 //!    transaction that is open between them and the reader's position.
 //! 3. Until the reader has passed what was applied when it began, it may meet the end of a transaction that began before
 //!    its first entry: so far it holds all that the log has.
+//! 4. A commit of which a part could not be read is the one that comes next, as long as it takes: it is handed out again
+//!    from its beginning, or nothing is any more.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -42,6 +44,8 @@ pub(crate) struct Reader {
     ahead: VecDeque<logwood_wal::Entry>,
     /// The commit that was handed out.
     current: Option<logwood_wal::Entry>,
+    /// Why that commit could not be read to its end.
+    torn: Option<Error>,
     /// The first fragments of transactions that are open here.
     open: BTreeSet<Lsn>,
     known_to: Lsn,
@@ -60,22 +64,39 @@ impl Reader {
     ) -> Result<Self> {
         let Beginning { from, known_to, open } = beginning;
         let from = from.max(Lsn::FIRST);
+        if from > known_to.next() {
+            let why = format!("changes from lsn {from} on are asked for, and the log ends at {known_to}");
+            return Err(Error::Replaced(why));
+        }
         let hold = if options.hold { Some(hold_all(&group, options)?) } else { None };
         let oldest = oldest(&group, log)?;
         if from < oldest {
             return Err(Error::TooOld { what: "change", asked: from, oldest });
         }
         let needed = (options.hold && options.until_released).then_some(from);
-        let (ahead, current, failed) = (VecDeque::new(), None, None);
-        let log = log.to_owned();
-        let reader = Self { group, log, next: from, ahead, current, open, known_to, hold, needed, failed };
+        let reader = Self {
+            group,
+            log: log.to_owned(),
+            next: from,
+            ahead: VecDeque::new(),
+            current: None,
+            torn: None,
+            open,
+            known_to,
+            hold,
+            needed,
+            failed: None,
+        };
         reader.move_hold(from);
         Ok(reader)
     }
 
-    /// The first entry that was not handed out.
-    pub(crate) const fn position(&self) -> Lsn {
-        self.next
+    /// The first entry that was not handed out, or the commit that could not be read to its end.
+    pub(crate) fn position(&self) -> Lsn {
+        match &self.current {
+            Some(entry) if self.torn.is_some() => entry.lsn,
+            _ => self.next,
+        }
     }
 
     /// Whether the hold was taken away.
@@ -94,10 +115,18 @@ impl Reader {
     /// Goes on to the next commit that changes something, up to `bound`. Answers whether there is one.
     ///
     /// # Errors
-    /// `TooOld`, `Corruption`, and these stay; `Io`, `Closed`.
+    /// `TooOld`, `Corruption`, and these stay, as does whatever tore the commit before but `Io`; `Io`, `Closed`.
     pub(crate) fn advance(&mut self, bound: Lsn) -> Result<bool> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
+        }
+        match &self.torn {
+            None => {}
+            Some(Error::Io { .. }) => {
+                self.torn = None;
+                return Ok(true);
+            }
+            Some(error) => return Err(error.clone()),
         }
         let advanced = self.try_advance(bound).map_err(|error| self.too_old(error));
         if let Err(error @ (Error::TooOld { .. } | Error::Corruption(_) | Error::UnsupportedFormat { .. })) =
@@ -158,7 +187,7 @@ impl Reader {
     /// The commit that was handed out.
     pub(crate) fn current(&mut self) -> Result<ChangeSet<'_>> {
         match &self.current {
-            Some(entry) => ChangeSet::new(&self.group, &self.log, entry),
+            Some(entry) => ChangeSet::new(&self.group, &self.log, entry, &mut self.torn),
             None => Err(Error::Internal("no commit was reached".to_owned())),
         }
     }

@@ -99,8 +99,9 @@ fn move_folder(
     for name in in_place.iter().filter(|name| !named.contains(name.as_str()) && *name != LOCK_NAME) {
         disk.remove(&to.join(name))?;
     }
-    disk.sync_dir(&from)?;
-    disk.sync_dir(&to)
+    // In this order: a file system may keep the two apart, and a name must be there before it is gone here.
+    disk.sync_dir(&to)?;
+    disk.sync_dir(&from)
 }
 
 fn names_in(disk: &dyn Disk, folder: &Path) -> Result<BTreeSet<String>> {

@@ -194,6 +194,11 @@ pub(super) fn what_is_no_backup_of_this_database_is_never_overwritten() {
     drop(other);
     assert!(matches!(backup("other"), Error::AlreadyExists { .. }));
     assert!(matches!(backup("of other"), Error::AlreadyExists { .. }));
+    // Inside of itself, of another database, of what is being filled.
+    for inside in ["db/seed", "db/pages", "db/a/b/c", "other/seed", "of other/seed/log"] {
+        assert!(matches!(backup(inside), Error::InvalidArgument(_)), "{inside}");
+    }
+    assert!(!world.disk.paths().iter().any(|path| path.starts_with("/db/seed") || path.starts_with("/db/a")));
     world.db().backup(TO).unwrap();
     world.db().backup(TO).unwrap();
     Database::open(TO, world.options.clone()).unwrap().close().unwrap();
@@ -234,6 +239,45 @@ pub(super) fn a_backup_holds_the_fragments_of_a_transaction_that_is_open() {
     assert!(report.entries >= 1 && orphan.is_some(), "{report:?}");
     assert_eq!(read_backup(&world).unwrap(), expected);
     world.drop_all();
+}
+
+/// Opens a fresh backup on a disk that is full from the `k`-th of some calls on, and writes to it when there is room.
+/// Answers whether it was opened, and whether it was a copy still then.
+fn write_to_copy(operations: &'static [Operation], on: &str, k: u64) -> Option<bool> {
+    let world = filled(9);
+    world.db().backup(TO).unwrap();
+    world.disk.set_fault(Fault::new(operations, Outcome::DiskFull).on(on).nth(k).for_ever());
+    let options = world.options.clone().create(false);
+    let copy = match Database::open(TO, options.clone()) {
+        Ok(copy) => copy,
+        // Its log may have stopped as a whole; the next opening finds room.
+        Err(Error::DiskFull { .. } | Error::Poisoned { .. }) => return None,
+        Err(error) => panic!("{k}: {error}"),
+    };
+    let origin = || inspect::stat_in(&world.environment(), Path::new(TO)).unwrap().origin;
+    let is_copy = origin().is_some();
+    if is_copy {
+        let refused = copy.keyspace("ks0").unwrap().put(b"refused", b"");
+        assert!(matches!(refused, Err(Error::DiskFull { .. })), "{k}: {refused:?}");
+        let refused = copy.create_keyspace("refused").err();
+        assert!(matches!(refused, Some(Error::DiskFull { .. })), "{k}: {refused:?}");
+    }
+    world.disk.clear_faults();
+    copy.keyspace("ks0").unwrap().put(b"own", b"write").unwrap();
+    assert_eq!(origin(), None);
+    drop(copy);
+    assert!(matches!(world.db().backup(TO), Err(Error::AlreadyExists { .. })), "{k}");
+    let copy = Database::open(TO, options).unwrap();
+    assert_eq!(copy.keyspace("ks0").unwrap().get(b"own").unwrap().as_deref(), Some(&b"write"[..]));
+    Some(is_copy)
+}
+
+#[test]
+pub(super) fn a_copy_opened_on_a_full_disk_is_a_database_of_its_own_before_its_first_commit() {
+    // Room for the log is found before there is anything to part; room for the directory may be missing behind it.
+    let opened = (1..).find_map(|k| write_to_copy(Operation::GROWING, "backup", k));
+    assert!(opened.is_some());
+    assert_eq!(write_to_copy(&[Operation::Remove], "ORIGIN", 1), Some(true));
 }
 
 /// Cuts a backup off at its `n`-th changing call. Answers false when it ran to its end.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -356,6 +357,104 @@ pub(super) fn a_read_that_failed_is_tried_again_and_damage_stays() {
     assert!(matches!(changes.next(Duration::ZERO), Err(Error::Corruption(_))));
 }
 
+/// Takes changes of a set until one fails.
+fn take_until_failure(set: &mut ChangeSet<'_>) -> (usize, Error) {
+    let mut taken = 0;
+    loop {
+        match set.next() {
+            Ok(Some(_)) => taken += 1,
+            Ok(None) => panic!("nothing failed"),
+            Err(error) => return (taken, error),
+        }
+    }
+}
+
+/// A world whose newest but one commit takes more fragments than are read at once, and a reader that stands before it.
+fn before_a_long_transaction() -> (World, Changes, Lsn) {
+    let world = opened(9);
+    let ks = world.db().keyspace("ks0").unwrap();
+    let changes = world.db().changes(world.db().visible_lsn().next()).unwrap();
+    let mut batch = world.db().batch();
+    for key in 0..5000u32 {
+        batch.put(&ks, &key.to_be_bytes(), &[1; 400]).unwrap();
+    }
+    let lsn = world.db().commit(batch, Durability::Durable).unwrap();
+    ks.put(b"behind", b"it").unwrap();
+    (world, changes, lsn)
+}
+
+#[test]
+fn a_commit_of_which_a_part_could_not_be_read_is_handed_out_again_whole() {
+    let (world, mut changes, lsn) = before_a_long_transaction();
+    let mut set = changes.next(Duration::ZERO).unwrap().unwrap();
+    assert_eq!(set.lsn(), lsn);
+    set.next().unwrap().unwrap();
+    world.disk.set_fault(Fault::new(&[Operation::Read], Outcome::Io).on("log/"));
+    let (taken, error) = take_until_failure(&mut set);
+    assert!(taken > 10 && matches!(error, Error::Io { .. }), "{taken} {error}");
+    assert!(matches!(set.next(), Err(Error::Io { .. })), "it stays failed");
+    assert_eq!(changes.position(), lsn, "where somebody else would go on");
+    let mut set = changes.next(Duration::ZERO).unwrap().unwrap();
+    assert_eq!(set.lsn(), lsn);
+    let mut keys = 0;
+    while let Some(change) = set.next().unwrap() {
+        assert!(matches!(change, Change::Put { key, .. } if key == u32::to_be_bytes(keys)));
+        keys += 1;
+    }
+    assert_eq!(keys, 5000);
+    assert_eq!(changes.next(Duration::ZERO).unwrap().unwrap().lsn(), lsn.next());
+    assert!(changes.next(Duration::ZERO).unwrap().is_none());
+}
+
+#[test]
+fn nothing_is_handed_out_behind_a_commit_whose_rest_is_damaged() {
+    let (world, mut changes, lsn) = before_a_long_transaction();
+    let mut set = changes.next(Duration::ZERO).unwrap().unwrap();
+    set.next().unwrap().unwrap();
+    let mut segments = world.disk.paths();
+    segments.retain(|path| path.starts_with("/db/log") && path.extension().is_some());
+    for segment in segments {
+        let bytes = world.disk.read_file(&segment).unwrap().len() as u64;
+        (4096..bytes).step_by(512).for_each(|at| world.disk.flip_bit(&segment, at, 1));
+    }
+    let (_, error) = take_until_failure(&mut set);
+    assert!(matches!(error, Error::Corruption(_)), "{error}");
+    for _ in 0..2 {
+        assert!(matches!(changes.next(Duration::ZERO), Err(Error::Corruption(_))));
+        assert_eq!(changes.position(), lsn);
+    }
+}
+
+#[test]
+fn a_position_that_the_log_does_not_reach_any_more_is_refused() {
+    let mut world = opened(10);
+    let mut changes = world.db().changes(Lsn(1)).unwrap();
+    let durable = world.db().visible_lsn();
+    for key in 0..9 {
+        world.step(&Step::Put { keyspace: 0, key, bytes: 5, durable: false }).unwrap();
+    }
+    View::default().catch_up(&mut changes).unwrap();
+    let position = changes.position();
+    drop(changes);
+    // A power cut that takes all that it may.
+    let lost = (0..300).find(|seed| {
+        let mut cut = world.fork();
+        cut.disk.crash(&mut fastrand::Rng::with_seed(*seed));
+        cut.open(0).unwrap();
+        let end = cut.db().visible_lsn();
+        if end.next() >= position {
+            return false;
+        }
+        assert!(end >= durable);
+        let error = cut.db().changes(position).unwrap_err();
+        assert!(matches!(error, Error::Replaced(_)), "{error}");
+        cut.db().changes(end.next()).unwrap();
+        assert!(cut.db().changes(end.next().next()).is_err());
+        true
+    });
+    assert!(lost.is_some());
+}
+
 #[test]
 pub(super) fn a_stopped_database_hands_out_what_was_visible_and_then_says_so() {
     let mut world = opened(8);
@@ -408,6 +507,52 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
             Poll::Pending => std::thread::park(),
         }
     }
+}
+
+/// Calls the database as soon as it is woken, on the thread that woke it.
+struct CallsBack {
+    ks: crate::Keyspace,
+    db: Database,
+    woken: AtomicU64,
+}
+
+impl Wake for CallsBack {
+    fn wake(self: Arc<Self>) {
+        let nth = self.woken.fetch_add(1, Ordering::SeqCst);
+        let lsn = self.ks.put(b"woken", &nth.to_be_bytes()).unwrap();
+        assert!(self.db.visible_lsn() >= lsn && self.db.snapshot().lsn() >= lsn);
+        self.db.ensure_keyspace("by whom was woken").unwrap();
+    }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a thread that may never end must not be joined")]
+fn whoever_is_woken_may_call_the_database_at_once() {
+    let (done, outcome) = std::sync::mpsc::channel();
+    // On a thread of its own, so that a deadlock fails the test and does not stop it.
+    std::thread::spawn(move || {
+        let world = opened(11);
+        let db = world.db().clone();
+        let ks = db.keyspace("ks0").unwrap();
+        let waker = Arc::new(CallsBack { ks: ks.clone(), db: db.clone(), woken: AtomicU64::new(0) });
+        let mut woken = 0;
+        let calls: [&dyn Fn(); 3] =
+            [&|| assert!(ks.put(b"a", b"1").is_ok()), &|| drop(db.create_keyspace("new").unwrap()), &|| {
+                db.drop_keyspace("new").unwrap()
+            }];
+        for call in calls {
+            let mut changes = db.changes(db.visible_lsn().next()).unwrap();
+            let waker = Waker::from(Arc::clone(&waker));
+            let mut ready = std::pin::pin!(changes.ready());
+            assert!(ready.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            call();
+            woken += 1;
+            assert!(ready.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+        }
+        done.send((woken, waker.woken.load(Ordering::SeqCst))).unwrap();
+    });
+    let (expected, found) = outcome.recv_timeout(Duration::from_secs(120)).expect("no deadlock");
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -33,6 +33,10 @@ fn every_planted_bug_is_killed_by_its_test() {
             backup::a_later_backup_cut_off_at_any_write_opens_as_the_earlier_or_the_later,
         ),
         (Bug::CopyKeepsTerm, backup::a_backup_opens_by_itself_with_a_log_and_a_term_of_its_own),
+        (
+            Bug::WriteToCopy,
+            backup::a_copy_opened_on_a_full_disk_is_a_database_of_its_own_before_its_first_commit,
+        ),
         (Bug::ChangesBeforeVisible, changes::a_commit_is_handed_out_when_it_is_visible_and_not_before),
         (
             Bug::ChangesForgetFragments,

@@ -91,6 +91,9 @@ impl Recent {
 
     /// Takes in a commit. `oldest` says behind which LSN commits are still of use; it is asked now and then.
     pub(crate) fn push(&mut self, lsn: Lsn, changes: &[Change<'_>], oldest: impl FnOnce() -> Lsn) {
+        if changes.is_empty() {
+            return;
+        }
         let most: usize = changes.iter().map(|change| OPERATION_OVERHEAD_MAX + key_bytes(change)).sum();
         if most > self.bytes_max {
             self.forget(lsn);
@@ -256,5 +259,8 @@ mod tests {
         recent.push(Lsn(41), &[Change { keyspace: KS, kind: range }], || Lsn(0));
         assert_eq!(recent.newest_change(KS, b"k", Lsn(35)), Some(Lsn(41)));
         assert_eq!(recent.full_behind(Lsn(41)).len(), 0);
+        // What changes nothing leaves nothing.
+        recent.push(Lsn(42), &[], || Lsn(0));
+        assert_eq!((recent.open.last(), recent.newest_change(KS, b"k", Lsn(41))), (Lsn(41), Some(Lsn(41))));
     }
 }

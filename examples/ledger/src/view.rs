@@ -57,7 +57,7 @@ impl Turnover {
             .log_bytes_max(LOG_BYTES_MAX);
         let (source, transfers) = (ledger.database(), ledger.transfers().clone());
         let changes = match source.changes_with(from, &options) {
-            Err(Error::TooOld { .. }) => {
+            Err(Error::TooOld { .. } | Error::Replaced(_)) => {
                 // Followed from here on, before the snapshot is taken: nothing falls between the two.
                 let changes = source.changes_with(source.visible_lsn().next(), &options)?;
                 rebuild(&db, &sums, &place, source, &transfers)?;
