@@ -4,6 +4,7 @@
 //! See [`measure`] for how a figure is made.
 #![allow(clippy::print_stdout, reason = "a program")]
 
+mod archive;
 mod device;
 mod durable;
 mod measure;
@@ -39,6 +40,7 @@ const ROWS: &[Row] = &[
     ("replay", replay::replay),
     ("memory", memory::memory),
     ("restore", restore::restore),
+    ("archive", archive::archive),
 ];
 
 fn main() {

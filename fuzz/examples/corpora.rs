@@ -21,6 +21,7 @@ fn main() {
         ("page", page()),
         ("page_segment", page_segment()),
         ("manifest", manifest()),
+        ("archived", archived()),
         ("load", load()),
         ("log_segment", log_segment()),
         ("log_history", log_history()),
@@ -50,6 +51,61 @@ fn with_mutations(seeds: Vec<(&str, Vec<u8>)>) -> Seeds {
         all.push((name.to_owned(), bytes));
     }
     all
+}
+
+fn archived() -> Seeds {
+    use logwood::archive::object::{
+        Gap, Hold, KeyspaceDigest, Link, LogWriter, Owner, Parent, RetentionRun, SnapshotObject, Start,
+    };
+    use logwood::entry::{Body, Entry};
+    use logwood_base::{Generation, KeyspaceId, LineageId, LogId, LogPosition, SegmentNo};
+    use logwood_btree::store::{Manifest, TreeEntry};
+    let owner = Owner { database: DatabaseId(0x11), lineage: LineageId(0x22) };
+    let start = |parent| Start { owner, first_lsn: Lsn(8), created_ms: 99, parent }.encode().bytes;
+    let parent = Parent { lineage: LineageId(0x21), fork_lsn: Lsn(7) };
+    let mut log = LogWriter::new(owner, Lsn(8), (Term(1), 90));
+    for n in 0..40 {
+        let payload =
+            Entry { time_ms: 100 + n, request: None, body: Body::Membership(b"abcabcabc") }.encode();
+        log.push(Lsn(8 + n), Term(1 + n / 20), &payload).expect("it follows");
+    }
+    let (first_lsn, last_lsn, snapshot_lsn) = (Lsn(48), Lsn(60), Lsn(61));
+    let gap = Gap { owner, first_lsn, last_lsn, snapshot_lsn, left_ms: 5, previous: Link([5; 32]) };
+    let trees = Manifest {
+        generation: Generation(3),
+        database: owner.database,
+        log: LogId(0x33),
+        checkpoint_lsn: Lsn(10),
+        replay_from: Lsn(9),
+        log_durable_end: LogPosition::ZERO,
+        next_segment: SegmentNo(1),
+        engine_state: b"state".to_vec(),
+        trees: vec![TreeEntry { keyspace: KeyspaceId(1), root: None }],
+        segments: Vec::new(),
+    };
+    let snapshot = SnapshotObject {
+        owner,
+        base_term: Term(1),
+        term: Term(2),
+        time_ms: 120,
+        membership: b"m".to_vec(),
+        digests: vec![KeyspaceDigest { keyspace: KeyspaceId(1), digest: None }],
+        trees,
+    };
+    let pages = vec![[6; 32], [7; 32]];
+    let hold =
+        Hold { lineage: owner.lineage, placed_ms: 1, log: Some((Lsn(9), Lsn(12))), snapshot: None, pages };
+    let condemned = ["hold/1", "pages/2"].map(str::to_owned).into();
+    let run = RetentionRun { id: 0x44, begun_ms: 150, condemned };
+    with_mutations(vec![
+        ("start", start(None)),
+        ("forked", start(Some(parent))),
+        ("log", log.finish(Link([4; 32])).1.bytes),
+        ("gap", gap.encode().bytes),
+        ("snapshot", snapshot.encode().bytes),
+        ("hold", hold.encode().bytes),
+        ("retention", run.encode().bytes),
+    ])
 }
 
 fn codec() -> Seeds {

@@ -6,6 +6,7 @@
 //! | [`page`] | bodies of leaves, inner pages, deltas, references, envelopes: what passes the check reads alike by every way, and what a builder wrote comes back |
 //! | [`page_segment`] | a page segment among sound files: damage is found, and verifying never fails otherwise |
 //! | [`manifest`] | a copy that decodes is the one encoding of what it says; a store opens what decodes, or names the damage |
+//! | [`archived`] | an object of an archive that decodes is the one encoding of what it says, and has the entries it states |
 //! | [`log_segment`] | every entry that a log answers stands in its file; a second opening answers the same |
 //! | [`log_history`] | a script on two groups of a log with crashes, faults, flipped bits: nothing acknowledged is lost, no state is mixed |
 //! | [`api`] | a script on a database with crashes, faults, flipped bits, against a model |
@@ -20,6 +21,7 @@
 
 pub mod allocation;
 pub mod api;
+pub mod archived;
 pub mod codec;
 pub mod load;
 pub mod log_history;
@@ -40,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     ("page", page::run),
     ("page_segment", page_segment::run),
     ("manifest", manifest::run),
+    ("archived", archived::run),
     ("load", load::run),
     ("log_segment", log_segment::run),
     ("log_history", log_history::run),

@@ -4,6 +4,7 @@
 //! the tables and the code agree.
 
 use logwood_base::checksum::{Seed, checksum};
+use sha2::{Digest as _, Sha256};
 
 /// Overwrites a little-endian number when the bytes reach that far.
 pub(crate) fn put(bytes: &mut [u8], offset: usize, number: &[u8]) {
@@ -22,6 +23,25 @@ pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     let number = bytes.get(offset..offset.checked_add(8)?)?;
     Some(u64::from_le_bytes(number.try_into().expect("eight bytes")))
+}
+
+/// The head of an archived object (`logwood::archive::object`): magic, versions, lengths, hash, checksum.
+#[must_use]
+pub fn archived(bytes: &[u8]) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    out.resize(out.len().max(64), 0);
+    put(&mut out, 0, b"lwarchv1");
+    put(&mut out, 8, &1u16.to_le_bytes());
+    out[13..16].fill(0);
+    let rest = out.len() - 64;
+    let manifest = u32_at(&out, 16).map_or(rest, |stated| rest.min(stated as usize));
+    put(&mut out, 16, &(manifest as u32).to_le_bytes());
+    put(&mut out, 20, &((rest - manifest) as u64).to_le_bytes());
+    let hash: [u8; 32] = Sha256::digest(&out[64..]).into();
+    put(&mut out, 28, &hash);
+    let head = checksum(Seed::new(), &out[..60]);
+    put(&mut out, 60, &head.to_le_bytes());
+    out
 }
 
 /// A manifest's head (`btree::format::manifest`): magic, versions, length, generation, both checksums.

@@ -71,6 +71,11 @@ fn a_manifest_has_one_encoding_and_is_opened_or_refused() {
 }
 
 #[test]
+fn an_archived_object_has_one_encoding_and_the_entries_it_states() {
+    hold("archived", 40);
+}
+
+#[test]
 fn records_of_every_format_read_alike_and_read_back() {
     hold("load", 60);
 }
