@@ -1,17 +1,17 @@
 //! Restoring a database from an archive into a new directory.
 //!
-//! 1. Find the history and the newest snapshot at or before the point ([`plan`](super::read::plan)).
+//! 1. Find the history and the newest snapshot at or before the point (`read/plan.rs`).
 //! 2. Place holds, so that retention spares what is needed from here on.
-//! 3. Fill the directory ([`crate::seed`]): the entries from the snapshot's `replay_from` up to the point, each object
-//!    proven by its hash and its place in the chain, as a fresh log; then page segments, several at a time, each proven
-//!    by its SHA-256; then the manifest. Where a snapshot turns out to be damaged the next older one is taken.
+//! 3. Fill the directory (`engine/src/seed.rs`): the entries from the snapshot's `replay_from` up to the point, each
+//!    object proven by its hash and its place in the chain, as a fresh log; then page segments, several at a time, each
+//!    proven by its SHA-256; then the manifest. Where a snapshot turns out to be damaged the next older one is taken.
 //! 4. Read everything back, and compare count and digest of each keyspace, computed from the records, with those that
 //!    the snapshot carries.
 //! 5. Note the parent and the fork in `DIR/LINEAGE`, for whoever archives the restored database, and put everything into
 //!    its place.
 //!
 //! The first open that can write appends an entry in a term of its own: see `docs/format/seed.md`. What is restored in
-//! part is another database, with its own identity and entries from 1 on: see [`partial`].
+//! part is another database, with its own identity and entries from 1 on: see `restore/partial.rs`.
 //!
 //! # Crash story
 //! A crash in steps 1–4 leaves `DIR/seed/`, which nobody opens (`WrongKind`). The same call goes on with it: page segments
