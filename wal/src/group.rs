@@ -76,7 +76,7 @@ impl Group {
     /// `InvalidArgument` when the base would go back or contradict what is committed; `DiskFull`; `Poisoned`,
     /// `Closed`.
     pub fn set_base(&self, lsn: Lsn, term: Term, membership: &[u8]) -> Result<()> {
-        self.shared.write_base(self.id, lsn, term, (lsn, membership.to_vec()))?;
+        self.shared.write_base(self.id, lsn, term, (lsn, membership.to_vec()), false)?;
         self.shared.wake_keeper();
         Ok(())
     }

@@ -179,7 +179,8 @@ impl Shared {
         Oldest::Stays
     }
 
-    fn write_bases(&self, bases: Vec<(GroupId, Lsn)>) -> Result<()> {
+    /// Gives up the entries up to a base in each group, where no holder has come for them meanwhile.
+    pub(crate) fn write_bases(&self, bases: Vec<(GroupId, Lsn)>) -> Result<()> {
         for (id, lsn) in bases {
             let state = self.lock()?;
             let group = &state.group(id)?.log;
@@ -190,7 +191,7 @@ impl Shared {
             let stays = membership.0 > lsn;
             drop(state);
             let membership = if stays { (Lsn::ZERO, Vec::new()) } else { membership };
-            self.write_base(id, lsn, term, membership)?;
+            self.write_base(id, lsn, term, membership, true)?;
         }
         Ok(())
     }

@@ -66,6 +66,23 @@ fn a_holder_keeps_entries_is_named_and_loses_its_hold_beyond_the_bound() {
 }
 
 #[test]
+fn a_holder_that_comes_when_a_base_is_decided_on_already_keeps_its_entries() {
+    let world = World::new(1);
+    let (log, group) = world.create(small()).unwrap();
+    for _ in 0..5 {
+        commit(&group, 1, 300).unwrap();
+    }
+    group.release(Lsn(4));
+    let hold = group.hold("late", Lsn(2)).unwrap();
+    log.shared.write_bases(vec![(GROUP, Lsn(4))]).unwrap();
+    assert_eq!(group.first_lsn(), Lsn(1), "nothing goes that was granted");
+    assert!(group.read(Lsn(2), Lsn(3), 1).is_ok() && !hold.is_lost());
+    drop(hold);
+    log.shared.write_bases(vec![(GROUP, Lsn(4))]).unwrap();
+    assert_eq!(group.first_lsn(), Lsn(5));
+}
+
+#[test]
 fn a_holder_with_a_bound_of_its_own_loses_its_hold_and_the_others_keep_theirs() {
     let world = World::new(1);
     let (log, group) = world.create(small()).unwrap();
