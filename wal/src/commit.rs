@@ -31,7 +31,9 @@
 //!    that nobody else's write overlaps, so that the image carries a `durable_end` behind them.
 //! 3. After a write that is waited for, and after a sync, the next batch begins in a fresh block.
 //! 4. Every batch carries the position before which everything was synced when it was submitted.
-//! 5. A failed write or sync stops the log. It is never tried again.
+//! 5. A failed write or sync stops the log. It is never tried again. A disk that panics fails too ([`DiskCall`]).
+//! 6. What was submitted comes home, be it to a log that has stopped: who closes the log waits for that before anybody
+//!    else may open it, or a write of the old handle would go over what the new one wrote.
 //!
 //! Buffered images are written under the lock: a single call into the page cache, in order.
 
@@ -40,6 +42,7 @@ use logwood_base::sync::{Arc, MutexGuard};
 use logwood_base::{LogPosition, Result};
 
 use crate::calls::Calls;
+use crate::disk_call::DiskCall;
 use crate::format::batch::{self, Kind, Placement};
 use crate::format::{BLOCK, block_up};
 use crate::image::{Body, Frame, Image};
@@ -147,6 +150,8 @@ impl Shared {
         mut image: Image,
     ) -> (MutexGuard<'a, State>, Calls) {
         let fresh_blocks = !planted!(self.options, NoFreshBlock);
+        // Then it is the closing seal, by who rolls.
+        let exclusive = state.exclusive;
         let placed_bytes = image.bytes.len();
         let (segment, offset, flight) = self.place(&mut state, &mut image);
         if fresh_blocks {
@@ -158,13 +163,11 @@ impl Shared {
         state.crowd.submitted(image.appends, queued);
         self.release(state, Calls::default());
         let placed = Placed { segment, offset, image };
+        let call = DiskCall::begin(self, Some(flight), exclusive);
         let written = self.submit(&placed);
-        let mut state = self.state.lock();
+        let mut state = call.end();
         state.give_back(placed.image.bytes, self.options.batch_limit());
-        let calls = match written {
-            Ok(()) => self.complete(&mut state, flight),
-            Err(error) => self.stop(&mut state, &error),
-        };
+        let calls = self.complete(&mut state, flight, written);
         (state, calls)
     }
 
@@ -195,12 +198,11 @@ impl Shared {
         if end - end % BLOCK >= offset {
             image.bytes.pad_to((block_up(end) - offset) as usize);
         }
+        let call = DiskCall::begin_locked(self, state, flight);
         let written = segment.file.write_at(u64::from(offset), &image.bytes);
+        let mut state = call.end();
         state.give_back(image.bytes, self.options.batch_limit());
-        let calls = match written {
-            Ok(()) => self.complete(&mut state, flight),
-            Err(error) => self.stop(&mut state, &error),
-        };
+        let calls = self.complete(&mut state, flight, written);
         (state, calls)
     }
 
@@ -212,8 +214,9 @@ impl Shared {
         let segment = Arc::clone(state.current());
         let end = state.end;
         drop(state);
+        let call = DiskCall::begin(self, None, true);
         let synced = segment.file.sync();
-        let mut state = self.state.lock();
+        let mut state = call.end();
         let calls = match synced {
             Err(error) => self.stop(&mut state, &error),
             Ok(()) => {
@@ -278,10 +281,11 @@ impl Shared {
         (segment, offset, flight)
     }
 
-    /// Marks an image done and acknowledges, in order, what can be.
-    pub(crate) fn complete(&self, state: &mut State, flight: u64) -> Calls {
-        if let Some(done) = state.in_flight.iter_mut().find(|other| other.flight == flight) {
-            done.done = true;
+    /// Marks an image done and acknowledges, in order, what can be. When its write failed, the log stops.
+    fn complete(&self, state: &mut State, flight: u64, written: Result<()>) -> Calls {
+        state.came_home(flight);
+        if let Err(error) = written {
+            return self.stop(state, &error);
         }
         let mut calls = Calls::default();
         while state.in_flight.front().is_some_and(|flight| flight.done) && state.poison.is_none() {
@@ -305,7 +309,7 @@ impl Shared {
             calls.everybody(&flight.round);
             state.unproven = !flight.proves;
         }
-        if state.in_flight.is_empty() && state.exclusive {
+        if state.is_home() && (state.exclusive || state.poison.is_some()) {
             self.drained.notify_all();
         }
         calls

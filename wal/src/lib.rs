@@ -62,7 +62,7 @@
 //! |---|---|
 //! | `log`, `group`, `ticket`, `tail`, `options` | the public face |
 //! | `format` | BYTES of headers and batches |
-//! | `append`, `image`, `commit`, `crowd`, `calls` | into the queue, and group commit |
+//! | `append`, `image`, `commit`, `crowd`, `calls`, `disk_call` | into the queue, and group commit |
 //! | `roll`, `segment` | the next segment; files prepared ahead |
 //! | `shared`, `group_state`, `index` | what is in memory |
 //! | `scan`, `walk`, `replay`, `end_rule` | reading a log from disk; where it ends |
@@ -75,6 +75,7 @@ mod append;
 mod calls;
 mod commit;
 mod crowd;
+mod disk_call;
 mod end_rule;
 mod format;
 mod group;

@@ -240,7 +240,9 @@ impl Log {
         }
     }
 
-    /// Writes and syncs everything, seals, and closes the log for all its handles.
+    /// Writes and syncs everything, seals, and closes the log for all its handles. Waits for the writes that other
+    /// threads have on their way: their tickets are answered by what became of them, and the directory may be opened
+    /// again only behind them. What others append meanwhile is either written or answered `Closed`.
     ///
     /// # Errors
     /// `Poisoned` when a write failed before or fails now. The log is closed all the same.
@@ -248,12 +250,15 @@ impl Log {
         let finished = self.sync().and_then(|()| self.shared.seal());
         let tasks = std::mem::take(&mut *self.shared.tasks.lock());
         drop(tasks);
-        let mut state = self.shared.state.lock();
+        let mut state = self.shared.come_to_rest();
+        state.exclusive = false;
         state.closed = true;
         state.poison.get_or_insert(Error::Closed);
         let calls = self.shared.stop(&mut state, &Error::Closed);
         drop(state);
         calls.make(&self.shared);
+        // Who prepares a segment comes to its end as well; the next one finds the log closed.
+        let _prepared = self.shared.preparing.lock();
         drop(self.shared.lock.lock().take());
         finished
     }

@@ -11,6 +11,13 @@
 //! unneeded too → the index points nowhere into the segment → the file is renamed to a prepared one
 //! or removed → the directory is synced. A crash before the last step leaves a segment that recovery reads, finds
 //! superseded, and lets go again.
+//!
+//! # A hold that comes in between
+//! What the oldest segment needs is decided under the lock, and the lock is given up before a base is written: room for
+//! it may have to be made. In between a holder may ask for entries below the base that was decided. They are still
+//! there, so the hold is granted; were the base moved all the same, the entries would be gone under a hold that is
+//! not lost. Therefore whether they may go is asked again under the lock that moves the base; if not, the base and the
+//! segment stay, and the segment is judged anew. A holder who comes later finds the base moved, and is refused.
 
 use logwood_base::sync::Arc;
 use logwood_base::{Error, GroupId, Lsn, Result, SegmentNo};

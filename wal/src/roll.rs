@@ -17,6 +17,7 @@ use logwood_base::{GroupId, LogPosition, Result};
 
 use crate::append::{new_image, other_fields};
 use crate::calls::Calls;
+use crate::disk_call::DiskCall;
 use crate::format::batch::Kind;
 use crate::format::batch::{self, Placement, SEAL_BYTES};
 use crate::format::block_up;
@@ -50,10 +51,9 @@ impl Shared {
             return self.prepare_segment(|state| state.prepared.is_empty());
         };
         state.exclusive = true;
-        // The seal is a batch in flight like any other.
-        if state.batches_in_flight >= self.options.batches_in_flight_max {
-            state = self.drain(state);
-        }
+        // The seal is a batch in flight like any other, and takes the place that the image which led here would have had.
+        // The lock is held since that was looked at: nothing can have failed in between, and no seal follows a failure.
+        debug_assert!(state.poison.is_none() && state.batches_in_flight < self.options.batches_in_flight_max);
         state = self.write_closing_seal(state, &next);
         state = self.drain(state);
         if state.poison.is_none() {
@@ -99,8 +99,9 @@ impl Shared {
         let opening =
             opening((self.log, self.database), &segment, state.end, state.previous_crc, false, &records);
         drop(state);
+        let call = DiskCall::begin(self, None, true);
         let written = segment.file.write_durable(0, &opening.bytes);
-        let mut state = self.state.lock();
+        let mut state = call.end();
         match written {
             Ok(()) => {
                 state.tail = block_up(opening.end);

@@ -46,7 +46,8 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
     /// The greatest image that is acknowledged, for tickets that look without the lock.
     pub(crate) acknowledged: AtomicU64,
-    /// Signalled while somebody has exclusive work and the last image in flight is done.
+    /// Signalled when the last image in flight is done and somebody has exclusive work or the log has stopped, and when
+    /// exclusive work ends.
     pub(crate) drained: Condvar,
     /// Signalled when entries were appended, for readers that wait at the tail.
     pub(crate) news: Condvar,
@@ -153,6 +154,20 @@ impl Shared {
         calls
     }
 
+    /// Lets nobody submit any more, and waits until what was submitted has come home: in a log that has stopped, too.
+    /// Whoever waits for it is told what became of it. The log stays exclusive.
+    pub(crate) fn come_to_rest(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        while state.exclusive {
+            self.drained.wait(&mut state);
+        }
+        state.exclusive = true;
+        while !state.is_home() {
+            self.drained.wait(&mut state);
+        }
+        state
+    }
+
     /// Has the writer task look, if it sleeps.
     pub(crate) fn wake_writer(&self) {
         if self.writer_asleep.load(Ordering::Acquire)
@@ -209,6 +224,18 @@ impl State {
             return Some(Arc::clone(&flight.round));
         }
         self.queued(sequence).map(|image| Arc::clone(&image.round))
+    }
+
+    /// An image's write has ended, well or not.
+    pub(crate) fn came_home(&mut self, flight: u64) {
+        if let Some(ended) = self.in_flight.iter_mut().find(|other| other.flight == flight) {
+            ended.done = true;
+        }
+    }
+
+    /// Whether no write is on its way. A log that has stopped acknowledges no more, but its writes end all the same.
+    pub(crate) fn is_home(&self) -> bool {
+        self.in_flight.iter().all(|flight| flight.done)
     }
 
     /// Keeps a buffer for a later image.

@@ -57,9 +57,13 @@ impl Shared {
 }
 
 impl Shared {
-    /// Writes everything that is queued and syncs what was buffered.
+    /// Makes everything durable that was numbered before the call.
+    ///
+    /// What is queued does not tell what is missing: another thread may have taken the last image out of the queue and
+    /// be on its way to the disk with it. The numbers tell, because images are acknowledged in their order.
     pub(crate) fn sync_all(&self) -> Result<()> {
-        self.drain_queue()?;
+        let last = self.lock()?.next_sequence - 1;
+        self.wait(last)?;
         let mut state = self.lock()?;
         while state.exclusive {
             self.drained.wait(&mut state);

@@ -77,6 +77,48 @@ fn commit_from_threads(bytes: usize, fail_at: Option<u64>) {
     assert!(log.group(GroupId(1)).unwrap().last().0 >= acknowledged);
 }
 
+/// The log is synced and closed while two threads commit. A sync covers what was appended before it; after the close
+/// nothing is written any more, and what is in the log then is what its tickets were told.
+fn close_beside_commits() {
+    let disk = SimulatedDisk::new(1);
+    let log = Log::create(&environment(&disk), Path::new("log"), DatabaseId(1), options()).unwrap();
+    let group = log.create_group(GroupId(1), BaseState::default()).unwrap();
+    let order = Arc::new(Mutex::new(Lsn::ZERO));
+    let acknowledged = Arc::new(Mutex::new(Lsn::ZERO));
+    let threads: Vec<_> = (0..2)
+        .map(|_| {
+            let (group, order, acknowledged) = (group.clone(), Arc::clone(&order), Arc::clone(&acknowledged));
+            shuttle::thread::spawn(move || {
+                while let Some(ticket) = append(&group, &order, 100, Durability::Durable) {
+                    if ticket.wait().is_ok() {
+                        let mut acknowledged = acknowledged.lock();
+                        *acknowledged = (*acknowledged).max(ticket.last_lsn());
+                    }
+                    if ticket.last_lsn() >= Lsn(4) {
+                        return;
+                    }
+                }
+            })
+        })
+        .collect();
+    let appended = group.appended_lsn();
+    log.sync().unwrap();
+    assert!(group.durable_lsn() >= appended, "{} of {appended}", group.durable_lsn());
+    log.close().unwrap();
+    let operations = disk.operations();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(disk.operations(), operations, "written after closing");
+    drop((log, group));
+    let (log, _) =
+        Log::open(&environment(&disk), Path::new("log"), Expect::default(), options(), &mut |_| {}).unwrap();
+    assert_eq!(log.group(GroupId(1)).unwrap().last().0, *acknowledged.lock());
+}
+
+#[test]
+fn no_interleaving_of_closing_with_commits_answers_wrongly_or_writes_afterwards() {
+    shuttle::check_random(close_beside_commits, 1_000);
+}
+
 #[test]
 fn no_interleaving_of_commits_hangs_or_loses_an_acknowledged_entry() {
     shuttle::check_random(|| commit_from_threads(100, None), 2_000);

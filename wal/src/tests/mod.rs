@@ -6,6 +6,8 @@ mod crashes;
 mod damage;
 mod golden;
 mod holes;
+mod homecoming;
+mod hooked;
 mod larger;
 mod model;
 mod mutants;

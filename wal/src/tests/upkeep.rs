@@ -1,14 +1,13 @@
 //! Letting go, holders, idle groups, overriding, tails, tickets as futures, and disks without direct reads.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use fastrand::Rng;
-use logwood_base::disk::{DirEntry, DirLock, DiskDescription, ReadSource, SimulatedDisk};
-use logwood_base::{Access, AlignedBuffer, Disk, Environment, Error, File, GroupId, Lsn, Result, Term};
+use logwood_base::disk::SimulatedDisk;
+use logwood_base::{Environment, Error, GroupId, Lsn, Term};
 
+use super::hooked::HookedDisk;
 use super::model::{Model, reopen, run};
 use super::world::{GROUP, World, append_at, commit, contents, small};
 use crate::{BaseState, Durability, Expect, Log, LogOptions};
@@ -167,87 +166,12 @@ fn memory_of_the_index_does_not_grow_with_entries() {
     assert!(log.statistics().index_runs < 100, "{:?}", log.statistics());
 }
 
-/// A disk that cannot read past its cache.
-#[derive(Debug)]
-struct CachedDisk(SimulatedDisk);
-
-#[derive(Debug)]
-struct CachedFile(Arc<dyn File>);
-
-impl Disk for CachedDisk {
-    fn create(&self, path: &Path) -> Result<Arc<dyn File>> {
-        Ok(Arc::new(CachedFile(self.0.create(path)?)))
-    }
-    fn open(&self, path: &Path, access: Access) -> Result<Arc<dyn File>> {
-        Ok(Arc::new(CachedFile(self.0.open(path, access)?)))
-    }
-    fn remove(&self, path: &Path) -> Result<()> {
-        self.0.remove(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.0.rename(from, to)
-    }
-    fn link(&self, from: &Path, to: &Path) -> Result<()> {
-        self.0.link(from, to)
-    }
-    fn create_dir(&self, path: &Path) -> Result<()> {
-        self.0.create_dir(path)
-    }
-    fn remove_dir(&self, path: &Path) -> Result<()> {
-        self.0.remove_dir(path)
-    }
-    fn list(&self, path: &Path) -> Result<Vec<DirEntry>> {
-        self.0.list(path)
-    }
-    fn sync_dir(&self, path: &Path) -> Result<()> {
-        self.0.sync_dir(path)
-    }
-    fn lock(&self, directory: &Path) -> Result<Box<dyn DirLock>> {
-        self.0.lock(directory)
-    }
-    fn describe(&self) -> DiskDescription {
-        DiskDescription { direct_reads: false, ..self.0.describe() }
-    }
-}
-
-impl File for CachedFile {
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-    fn size(&self) -> Result<u64> {
-        self.0.size()
-    }
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.0.read_at(offset, buffer)
-    }
-    fn read_past_cache(&self, offset: u64, length: usize) -> Result<(AlignedBuffer, ReadSource)> {
-        let mut bytes = AlignedBuffer::zeroed(length);
-        self.0.read_at(offset, &mut bytes)?;
-        Ok((bytes, ReadSource::PerhapsCache))
-    }
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.0.write_at(offset, bytes)
-    }
-    fn write_durable(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.0.write_durable(offset, bytes)
-    }
-    fn sync(&self) -> Result<()> {
-        self.0.sync()
-    }
-    fn allocate(&self, size: u64) -> Result<()> {
-        self.0.allocate(size)
-    }
-    fn set_size(&self, size: u64) -> Result<()> {
-        self.0.set_size(size)
-    }
-}
-
 #[test]
 fn where_the_cache_cannot_be_passed_the_tail_is_written_again_before_it_is_served() {
     use logwood_base::disk::simulated::{Fault, Operation, Outcome};
     let cached = |disk: &SimulatedDisk| {
         let world = World::over(disk.clone(), 1);
-        let env = Environment { disk: Arc::new(CachedDisk(disk.clone())), ..world.env.clone() };
+        let env = Environment { disk: HookedDisk::without_direct_reads(disk), ..world.env.clone() };
         let opened = Log::open(&env, &world.dir, Expect::default(), small(), &mut |_| {});
         (world, opened)
     };

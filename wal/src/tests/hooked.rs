@@ -1,0 +1,127 @@
+//! A simulated disk with a hook before what changes files: for tests that block, fail or do something else in there.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use logwood_base::disk::simulated::Operation;
+use logwood_base::disk::{DirEntry, DirLock, DiskDescription, ReadSource, SimulatedDisk};
+use logwood_base::{Access, AlignedBuffer, Disk, File, Result};
+
+/// Called before each `create`, `write_at`, `write_durable` and `sync`.
+type Hook = Arc<dyn Fn(Operation) + Send + Sync>;
+
+pub(crate) struct HookedDisk {
+    disk: SimulatedDisk,
+    direct_reads: bool,
+    before: Hook,
+}
+
+struct HookedFile {
+    file: Arc<dyn File>,
+    direct_reads: bool,
+    before: Hook,
+}
+
+impl HookedDisk {
+    pub(crate) fn new(disk: &SimulatedDisk, before: impl Fn(Operation) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { disk: disk.clone(), direct_reads: true, before: Arc::new(before) })
+    }
+
+    /// A disk that cannot read past its cache.
+    pub(crate) fn without_direct_reads(disk: &SimulatedDisk) -> Arc<Self> {
+        Arc::new(Self { disk: disk.clone(), direct_reads: false, before: Arc::new(|_| {}) })
+    }
+
+    fn hooked(&self, file: Arc<dyn File>) -> Arc<dyn File> {
+        Arc::new(HookedFile { file, direct_reads: self.direct_reads, before: Arc::clone(&self.before) })
+    }
+}
+
+impl Disk for HookedDisk {
+    fn create(&self, path: &Path) -> Result<Arc<dyn File>> {
+        (self.before)(Operation::Create);
+        Ok(self.hooked(self.disk.create(path)?))
+    }
+    fn open(&self, path: &Path, access: Access) -> Result<Arc<dyn File>> {
+        Ok(self.hooked(self.disk.open(path, access)?))
+    }
+    fn remove(&self, path: &Path) -> Result<()> {
+        self.disk.remove(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn link(&self, from: &Path, to: &Path) -> Result<()> {
+        self.disk.link(from, to)
+    }
+    fn create_dir(&self, path: &Path) -> Result<()> {
+        self.disk.create_dir(path)
+    }
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.disk.remove_dir(path)
+    }
+    fn list(&self, path: &Path) -> Result<Vec<DirEntry>> {
+        self.disk.list(path)
+    }
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        self.disk.sync_dir(path)
+    }
+    fn lock(&self, directory: &Path) -> Result<Box<dyn DirLock>> {
+        self.disk.lock(directory)
+    }
+    fn describe(&self) -> DiskDescription {
+        let described = self.disk.describe();
+        DiskDescription { direct_reads: self.direct_reads && described.direct_reads, ..described }
+    }
+}
+
+impl File for HookedFile {
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+    fn size(&self) -> Result<u64> {
+        self.file.size()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.file.read_at(offset, buffer)
+    }
+    fn read_past_cache(&self, offset: u64, length: usize) -> Result<(AlignedBuffer, ReadSource)> {
+        if self.direct_reads {
+            return self.file.read_past_cache(offset, length);
+        }
+        let mut bytes = AlignedBuffer::zeroed(length);
+        self.file.read_at(offset, &mut bytes)?;
+        Ok((bytes, ReadSource::PerhapsCache))
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        (self.before)(Operation::Write);
+        self.file.write_at(offset, bytes)
+    }
+    fn write_durable(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        (self.before)(Operation::WriteDurable);
+        self.file.write_durable(offset, bytes)
+    }
+    fn sync(&self) -> Result<()> {
+        (self.before)(Operation::Sync);
+        self.file.sync()
+    }
+    fn allocate(&self, size: u64) -> Result<()> {
+        self.file.allocate(size)
+    }
+    fn set_size(&self, size: u64) -> Result<()> {
+        self.file.set_size(size)
+    }
+}
+
+impl fmt::Debug for HookedDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HookedDisk").field("disk", &self.disk).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for HookedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HookedFile").field("file", &self.file).finish_non_exhaustive()
+    }
+}
