@@ -27,7 +27,7 @@ use crate::core::Core;
 use crate::directory::Layout;
 use crate::planted::{Bug, planted};
 use crate::seed::log::UpTo;
-use crate::seed::{Added, Origin, OriginKind, Seed};
+use crate::seed::{Added, Origin, OriginKind, Seed, refuse_inside};
 use crate::state::EngineState;
 
 /// How far a backup has come.
@@ -138,6 +138,7 @@ impl Core {
     pub(crate) fn backup(&self, to: &Path, options: &BackupOptions) -> Result<BackupReport> {
         let started = self.environment.clock.monotonic();
         self.sequencer.lock().check_open()?;
+        refuse_inside(&*self.environment.disk, to)?;
         let seed = Seed::begin(&self.environment, to, OriginKind::Backup, self.database)?;
         // Before the checkpoint: later ones may let go of what this one needs.
         let hold = self.hold_log("backup")?;

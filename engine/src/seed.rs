@@ -64,8 +64,7 @@ impl Seed {
     ///
     /// # Errors
     /// `AlreadyOpen`; `AlreadyExists` when something stands there that is no copy any more, or is one of another
-    /// database; `InvalidArgument` for a directory with files that are not a database's, or inside of a database's;
-    /// `DiskFull`, `Io`.
+    /// database; `InvalidArgument` for a directory with files that are not a database's; `DiskFull`, `Io`.
     pub(crate) fn begin(
         environment: &Environment,
         root: &Path,
@@ -73,7 +72,6 @@ impl Seed {
         database: DatabaseId,
     ) -> Result<Self> {
         let disk = &*environment.disk;
-        refuse_inside(disk, root)?;
         create_dir_all(disk, root)?;
         let lock = disk.lock(root)?;
         let target = Layout::new(root);
@@ -229,8 +227,12 @@ fn standing(
     }
 }
 
-/// Refuses a directory inside of a database's or a log's: its next opening would take what is there for its own.
-fn refuse_inside(disk: &dyn Disk, root: &Path) -> Result<()> {
+/// Refuses a directory inside of a database's or a log's: its next opening would take what is there for its own. For those
+/// whom others tell where to write; restoring in part reads a view that it keeps inside of its own `seed/`.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub(crate) fn refuse_inside(disk: &dyn Disk, root: &Path) -> Result<()> {
     for outer in root.ancestors().skip(1) {
         // The working directory has no name in a relative path.
         let outer = if outer.as_os_str().is_empty() { Path::new(".") } else { outer };
