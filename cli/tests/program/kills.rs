@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Place, program, records, rounds};
 
@@ -87,8 +87,17 @@ fn a_killed_load_keeps_every_acknowledged_batch_whole_and_in_order() {
 fn a_killed_load_in_one_transaction_leaves_all_or_nothing() {
     const RECORDS: u32 = 60_000;
     let text = records(RECORDS);
+    // How long it takes here and now, so that kills fall into all of it.
+    let whole = {
+        let place = Place::with("before\t1\n");
+        let file = place.file("records.tsv", text.as_bytes());
+        let begun = Instant::now();
+        place.run("load", &[&file, "--transaction", "--durability", "buffered"]).done();
+        begun.elapsed().as_micros() as u64
+    };
     let (mut none, mut all) = (0, 0);
-    for round in 0..rounds(8) {
+    let rounds = rounds(8);
+    for round in 0..rounds {
         let mut random = fastrand::Rng::with_seed(u64::from(round));
         let place = Place::with("before\t1\n");
         let file = place.file("records.tsv", text.as_bytes());
@@ -97,8 +106,9 @@ fn a_killed_load_in_one_transaction_leaves_all_or_nothing() {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        // From before anything is written to after all of it is.
-        std::thread::sleep(Duration::from_micros(random.u64(0..u64::from(round + 1) * 100_000)));
+        // From before anything is written, the first time certainly, to after all of it is.
+        let wait = random.u64(0..=whole / u64::from(rounds)) + whole * u64::from(round) / u64::from(rounds);
+        std::thread::sleep(Duration::from_micros(if round == 0 { 0 } else { wait }));
         load.kill().unwrap();
         load.wait().unwrap();
         match place.run("count", &[]).done().trim().parse::<u32>().unwrap() {
