@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`leaf`] | immutable sorted base, with a delta area beside it |
 //! | [`content`] | what a leaf is built of: runs of old leaves, and new records |
-//! | [`block`], [`arena`] | the memory of a leaf; memory of all nodes |
+//! | [`block`], [`arena`] | the memory of one leaf; memory of all leaves |
 //! | [`delta`] | the newest changes of one leaf |
 //! | [`entries`] | the entries of a delta area, and the memory of their bytes |
 //! | [`inner`] | separators and child words |

@@ -1,4 +1,4 @@
-//! Memory for nodes, out of regions of huge pages.
+//! Memory for leaves, out of regions of huge pages.
 //!
 //! A leaf is rebuilt for every few changes and is of any length, so its memory is taken and given back all the time.
 //! General allocators keep such objects apart by size: when the sizes in use change, as they do while a tree grows,
@@ -51,7 +51,7 @@ const NONE: Place = Place(u32::MAX);
 const _: () =
     assert!(LISTS <= u128::BITS as usize && GRANULES <= 1 << 13 && align_of::<Links>() <= GRANULE_BYTES);
 
-/// Memory for the nodes of one forest.
+/// Memory for the leaves of one forest.
 pub(crate) struct Arena(Mutex<State>);
 
 struct State {

@@ -84,7 +84,7 @@ impl DeltaArea {
         })
     }
 
-    /// Looks at the slot that the next entry goes to, for nothing but to have its memory near.
+    /// Looks at the newest entry, beside which the next one goes, for nothing but to have its memory near.
     pub(crate) fn warm(&self) {
         self.entries.warm();
     }
