@@ -26,6 +26,10 @@ pub mod page;
 mod records;
 pub mod segment;
 
+/// The greatest number of a page segment and of a generation of the manifest: far above what can ever be written, and
+/// far below where adding overflows.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]

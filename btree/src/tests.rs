@@ -7,4 +7,5 @@ mod faults;
 mod interleavings;
 mod model;
 mod sizes;
+mod versions;
 mod world;

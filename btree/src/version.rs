@@ -17,8 +17,12 @@ pub(crate) mod registry;
 
 use crossbeam_epoch::Guard;
 use logwood_base::Lsn;
+use logwood_base::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(test)]
+pub(crate) use prune::LOOKS;
 pub(crate) use prune::prune;
+use registry::Needs;
 
 use crate::node::leaf::Leaf;
 
@@ -26,6 +30,9 @@ use crate::node::leaf::Leaf;
 pub(crate) struct Previous {
     /// Sorted by `low`; each part reaches to the next one's.
     parts: Vec<Part>,
+    /// Releases of snapshots that were taken into account when this was looked through, plus one; 0 while that has to be
+    /// done again anyway: see [`prune`].
+    settled: AtomicU64,
 }
 
 /// One older leaf.
@@ -58,12 +65,25 @@ impl Previous {
     /// A list of parts, sorted by `low`; `None` when there are none.
     pub(crate) fn new(parts: Vec<Part>) -> Option<Self> {
         debug_assert!(parts.windows(2).all(|pair| pair[0].low < pair[1].low), "parts are sorted");
-        (!parts.is_empty()).then_some(Self { parts })
+        (!parts.is_empty()).then(|| Self { parts, settled: AtomicU64::new(0) })
     }
 
     /// The parts.
     pub(crate) fn parts(&self) -> &[Part] {
         &self.parts
+    }
+
+    /// Whether nothing of it can have become superfluous since it was last looked through.
+    fn is_settled(&self, needs: &Needs) -> bool {
+        self.settled.load(Ordering::Relaxed) == needs.releases() + 1
+    }
+
+    /// Notes that it was looked through. Below the visible LSN only registered snapshots need versions, and none is
+    /// registered there any more: until one is released, what is needed now stays needed.
+    fn settle(&self, needs: &Needs) {
+        if self.parts.iter().all(|part| part.valid_below <= needs.visible()) {
+            self.settled.store(needs.releases() + 1, Ordering::Relaxed);
+        }
     }
 
     /// The number of the part that a seek falls into.

@@ -45,6 +45,7 @@ use logwood_base::{
     DatabaseId, FormatVersion, Generation, KeyspaceId, LogId, LogPosition, Lsn, PageAddr, SegmentNo,
 };
 
+use super::NUMBER_MAX;
 use super::child::ChildEntry;
 use super::inner::LEVEL_MAX;
 use super::segment::{HeaderFault, Stream};
@@ -203,7 +204,7 @@ impl Manifest {
             return Err(error.into());
         }
         let error = head.error("manifest generation");
-        if head.u64("manifest generation")? != generation.get() {
+        if head.u64("manifest generation")? != generation.get() || generation.get() > NUMBER_MAX {
             return Err(error.into());
         }
         let error = head.error("manifest body checksum");
@@ -237,6 +238,10 @@ fn decode_body(body: &[u8], generation: Generation) -> Result<Manifest, CodecErr
     let log_segment = SegmentNo(reader.u64("log durable end")?);
     let log_durable_end = LogPosition::new(log_segment, reader.u32("log durable end")?);
     let next_segment = SegmentNo(reader.u64("next segment")?);
+    let error = reader.error("next segment");
+    if next_segment.get() > NUMBER_MAX {
+        return Err(error);
+    }
     let engine_state = reader.length_prefixed(ENGINE_STATE_BYTES_MAX, "engine state")?.to_vec();
     let trees = take_trees(&mut reader)?;
     let segments = take_segments(&mut reader)?;

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use logwood_base::sync::{Mutex, RwLock, atomic::AtomicUsize};
-use logwood_base::{Disk, Error, Generation, LogPosition, Lsn, Result, SegmentNo, disk};
+use logwood_base::{Corruption, Disk, Error, Generation, LogPosition, Lsn, Result, SegmentNo, disk};
 
 #[cfg(test)]
 use super::planted::{Bug, planted};
@@ -27,6 +27,9 @@ use super::{
     StoreOptions, manifest_dir, pages_dir, parse_segment_name, segment_path,
 };
 use crate::manifest::{self, Chosen, ManifestSummary, Opened};
+
+/// How far the number in a file's name may be above what the readable manifests know.
+const NAMES_AHEAD_MAX: u64 = 1 << 32;
 
 /// The generation that [`Store::create`] writes.
 pub(crate) const CREATED: Generation = Generation(1);
@@ -144,6 +147,7 @@ impl Store {
             #[cfg(not(test))]
             return Err(damage.into());
         }
+        refuse_names_far_ahead(&chosen, &pages, &manifests, &found)?;
         acceptable(&ManifestSummary::from(&chosen.manifest))?;
 
         let mut next = chosen.manifest.next_segment;
@@ -286,6 +290,30 @@ pub(crate) fn segment_files(disk: &dyn Disk, pages: &Path) -> Result<BTreeMap<Se
     };
     let files = entries.into_iter().filter(|entry| !entry.is_dir);
     Ok(files.filter_map(|entry| Some((parse_segment_name(&entry.name)?, entry.bytes))).collect())
+}
+
+/// Refuses names with numbers that nobody can have written: new numbers exceed every name, and would run out.
+fn refuse_names_far_ahead(
+    chosen: &Chosen,
+    pages: &Path,
+    manifests: &Path,
+    found: &BTreeMap<SegmentNo, u64>,
+) -> Result<()> {
+    let known = std::iter::once(&chosen.manifest).chain(&chosen.older);
+    let next = known.map(|manifest| manifest.next_segment.get()).fold(0, u64::max);
+    let last = found.last_key_value().map_or(0, |(number, _)| number.get());
+    let is_far = |last: u64, known: u64| last.saturating_sub(known) > NAMES_AHEAD_MAX;
+    let (path, known, last, check) = if is_far(last, next) {
+        (segment_path(pages, SegmentNo(last)), next, last, "page segment number")
+    } else if is_far(chosen.last_generation.get(), chosen.manifest.generation.get()) {
+        let last = chosen.last_generation;
+        let path = manifest::copy_path(manifests, last, 'a');
+        (path, chosen.manifest.generation.get(), last.get(), "manifest generation")
+    } else {
+        return Ok(());
+    };
+    let expected = format!("at most {NAMES_AHEAD_MAX} above {known}, which a manifest knows");
+    Err(Corruption::new(&path, 0, check, expected, last).into())
 }
 
 /// What an opening throws away.

@@ -12,7 +12,7 @@ use logwood_base::{Access, Corruption, Error, File, Result, SegmentNo};
 
 use super::{PageLabel, Store};
 use crate::format::page::{self, Page, PageFault, PageRef};
-use crate::format::segment::{HEADER_BYTES, TRAILER_BYTES, Trailer, read_index};
+use crate::format::segment::{TRAILER_BYTES, Trailer, read_index};
 
 /// Page segments that are open for reading, the most recently used ones.
 #[derive(Debug)]
@@ -197,7 +197,6 @@ impl Store {
     }
 
     fn judge(&self, page: &PageRef, stored: Vec<u8>) -> Result<Page> {
-        debug_assert!(page.addr.offset as usize >= HEADER_BYTES, "pages stand behind the header");
         let path = || self.segment_path(page.addr.segment);
         page::open(page, stored).map_err(|fault| match fault {
             PageFault::Checksum { expected, found } => {

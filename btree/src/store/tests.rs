@@ -1,6 +1,7 @@
 //! Tests of the store on the simulated disk.
 
 mod basics;
+mod boundaries;
 mod crash;
 mod damage;
 mod faults;

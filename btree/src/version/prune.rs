@@ -1,7 +1,9 @@
 //! Unlinking versions that nobody needs.
 //!
 //! Versions form a graph and not a tree: both halves of a split leaf name it, and a merged leaf names two. One call
-//! prunes each version once, or its time would double with every split and merge that snapshots hold.
+//! prunes each version once, or its time would double with every split and merge that snapshots hold. A chain that was
+//! pruned and lies below the visible LSN is not walked again before a snapshot is released ([`Previous::settle`]), or
+//! each write to a leaf would cost a walk along all versions of it that snapshots hold.
 
 use std::collections::HashSet;
 
@@ -19,6 +21,17 @@ pub(crate) fn prune(leaf: &Leaf, needs: &Needs, guard: &Guard) -> bool {
     Pruning { needs, guard, pruned: HashSet::new() }.versions_before(leaf)
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How often this thread looked through the versions before a leaf.
+    pub(crate) static LOOKS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+fn count_look() {
+    #[cfg(test)]
+    LOOKS.set(LOOKS.get() + 1);
+}
+
 struct Pruning<'p> {
     needs: &'p Needs,
     guard: &'p Guard,
@@ -29,16 +42,26 @@ struct Pruning<'p> {
 impl Pruning<'_> {
     fn versions_before(&mut self, leaf: &Leaf) -> bool {
         let Some(previous) = leaf.header().prev.load(self.guard) else { return false };
+        if previous.is_settled(self.needs) {
+            return true;
+        }
+        count_look();
         let mut kept = Vec::new();
         let mut changed = false;
         for (number, part) in previous.parts().iter().enumerate() {
             let high = previous.parts().get(number + 1).map(|next| &*next.low);
             changed |= !self.keep_part(part, &part.low, high, part.valid_below, &mut kept);
         }
-        let left = !kept.is_empty();
-        if changed {
-            leaf.header().prev.replace(Previous::new(kept), self.guard);
+        if !changed {
+            previous.settle(self.needs);
+            return true;
         }
+        let kept = Previous::new(kept);
+        let left = kept.is_some();
+        if let Some(kept) = &kept {
+            kept.settle(self.needs);
+        }
+        leaf.header().prev.replace(kept, self.guard);
         left
     }
 

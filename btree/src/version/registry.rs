@@ -14,6 +14,8 @@ use crate::planted::{Bug, planted};
 pub(crate) struct Registry {
     visible: AtomicU64,
     live: Mutex<BTreeMap<Lsn, usize>>,
+    /// How many of them went away so far: the last of its LSN. Changed under the lock of `live`.
+    releases: AtomicU64,
     /// Set when a snapshot went away, until the versions it held have been looked through.
     released: AtomicBool,
 }
@@ -23,6 +25,7 @@ pub(crate) struct Registry {
 pub(crate) struct Needs {
     live: Vec<Lsn>,
     visible: Lsn,
+    releases: u64,
 }
 
 impl Needs {
@@ -47,6 +50,11 @@ impl Needs {
     /// The visible LSN.
     pub(crate) const fn visible(&self) -> Lsn {
         self.visible
+    }
+
+    /// How many LSNs had ceased to be registered.
+    pub(crate) const fn releases(&self) -> u64 {
+        self.releases
     }
 }
 
@@ -94,6 +102,7 @@ impl Registry {
             *count -= 1;
             if *count == 0 {
                 live.remove(&lsn);
+                self.releases.fetch_add(1, Ordering::Relaxed);
                 self.released.store(true, Ordering::Release);
             }
         }
@@ -107,7 +116,8 @@ impl Registry {
     /// What is needed now. Snapshots registered later are not older than its visible LSN.
     pub(crate) fn needs(&self) -> Needs {
         let live = self.live.lock();
-        Needs { live: live.keys().copied().collect(), visible: self.visible() }
+        let releases = self.releases.load(Ordering::Relaxed);
+        Needs { live: live.keys().copied().collect(), visible: self.visible(), releases }
     }
 
     /// How many snapshots are alive, and the oldest.
