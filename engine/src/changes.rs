@@ -16,28 +16,35 @@
 //! its next call answers `TooOld`. Who is furthest behind stands in
 //! [`Statistics::log`](crate::Statistics::log)`.laggard`.
 //!
-//! A hold lives as long as its reader. Across a restart the log keeps what the last checkpoint before it had not let go
-//! of, which includes everything behind the position of a reader with [`ChangesOptions::hold_until_released`]; such a
-//! reader takes its hold again right after opening.
+//! A hold lives as long as its reader. What it covers is in the log still after a restart, until the first checkpoint
+//! lets go of what nobody holds by then: a reader whose name the database was opened with
+//! ([`Options::follower`](crate::Options::follower)) finds it whenever it comes back.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use logwood_base::sync::Arc;
-use logwood_base::{Error, KeyspaceId, Lsn, Result};
+use logwood_base::{KeyspaceId, Lsn, Result};
 
 use crate::core::{Core, Handle};
 use crate::directory::Layout;
 use crate::entry::Operation;
 use crate::planted::{Bug, planted};
 pub use change_set::ChangeSet;
+use feed::Feed;
+pub(crate) use feed::LogFeed;
+pub(crate) use followers::Followers;
 pub(crate) use news::News;
 use reader::{Beginning, Reader};
 
 mod change_set;
+mod feed;
+mod followers;
 mod news;
 pub(crate) mod reader;
 
@@ -86,7 +93,9 @@ impl ChangesOptions {
     }
 
     /// Whether the log keeps commits until [`Changes::release`] says that they are not needed, not even after a crash.
-    /// Default: false; then a commit is let go when the next one is asked for.
+    /// Default: false; then a commit is let go when the next one is asked for. Name the follower in
+    /// [`Options::follower`](crate::Options::follower) too: else the first checkpoint after a restart may come before its
+    /// reader, and let go of what nobody holds then.
     #[must_use]
     pub fn hold_until_released(mut self, until_released: bool) -> Self {
         self.until_released = until_released;
@@ -164,7 +173,8 @@ impl<'a> From<Operation<'a>> for Change<'a> {
     }
 }
 
-/// The commits of a database from an LSN on, in order. Made by [`Database::changes`](crate::Database::changes).
+/// The commits of a database from an LSN on, in order. Made by [`Database::changes`](crate::Database::changes)
+/// and [`LogOnly::changes`](crate::LogOnly::changes).
 ///
 /// ```
 /// use std::time::Duration;
@@ -194,11 +204,13 @@ impl<'a> From<Operation<'a>> for Change<'a> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Changes {
-    core: Arc<Handle>,
+    feed: Arc<dyn Feed>,
     reader: Reader,
     /// Its number among those who wait for news.
     waiter: u64,
     durable_only: bool,
+    /// Where its hold goes when it is dropped, and under which name.
+    place: Option<(Arc<Handle>, String)>,
 }
 
 impl Changes {
@@ -211,8 +223,34 @@ impl Changes {
         };
         let log = Layout::new(&core.path).log();
         let reader = Reader::new(core.group.clone(), &log, beginning, options)?;
-        let waiter = core.news.join();
-        Ok(Self { core, reader, waiter, durable_only: options.durable_only })
+        let mut changes = Self::over(Arc::clone(&core) as Arc<dyn Feed>, reader, options);
+        if options.hold {
+            core.followers.came(&options.name);
+            changes.place = Some((core, options.name.clone()));
+        }
+        Ok(changes)
+    }
+
+    /// The commits of a log whose owner says what is committed. It is read once from its first entry up to `from`, for
+    /// the transactions that are open there.
+    pub(crate) fn of_log(feed: LogFeed, log: &Path, from: Lsn, options: &ChangesOptions) -> Result<Self> {
+        feed.check()?;
+        let from = from.max(Lsn::FIRST);
+        // Whatever is found out below stays true until the reader has a hold of its own.
+        let _all = reader::hold_all(&feed.group, &options.name, 0)?;
+        let open = if from <= feed.group.last().0.next() {
+            reader::open_before(&feed.group, log, from)?
+        } else {
+            BTreeSet::new()
+        };
+        let known_to = feed.group.last().0.min(from.previous());
+        let reader = Reader::new(feed.group.clone(), log, Beginning { from, known_to, open }, options)?;
+        Ok(Self::over(Arc::new(feed), reader, options))
+    }
+
+    fn over(feed: Arc<dyn Feed>, reader: Reader, options: &ChangesOptions) -> Self {
+        let waiter = feed.news().join();
+        Self { feed, reader, waiter, durable_only: options.durable_only, place: None }
     }
 
     /// The next commit that changed something; `None` when there is none within `timeout`. With a timeout of zero it
@@ -225,37 +263,28 @@ impl Changes {
     /// [`ChangeSet::next`] that failed with `Io` the same commit is handed out once more, from its first change on; after
     /// one that failed otherwise, its error is answered here as well, and stays.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<ChangeSet<'_>>> {
-        let deadline = self.core.environment.clock.monotonic().saturating_add(timeout);
+        let deadline = self.feed.monotonic().saturating_add(timeout);
         loop {
             if self.reader.advance(self.bound()?)? {
                 return self.reader.current().map(Some);
             }
-            self.core.check_feed()?;
-            let left = deadline.saturating_sub(self.core.environment.clock.monotonic());
+            self.feed.check()?;
+            let left = deadline.saturating_sub(self.feed.monotonic());
             if left.is_zero() {
                 return Ok(None);
             }
-            if !self.core.options.background {
-                // Nobody else publishes what nobody waits for.
-                self.core.publisher.settle().map_err(|error| self.core.write_failed(error))?;
-            }
-            self.core.news.wait(self.reader.position(), left);
+            self.feed.settle()?;
+            self.feed.news().wait(self.reader.position(), left);
         }
     }
 
     /// How far it may read.
     fn bound(&self) -> Result<Lsn> {
         if planted(Bug::ChangesBeforeVisible) {
-            return Ok(self.core.group.appended_lsn());
+            return Ok(self.reader.appended());
         }
-        let visible = self.core.visible_lsn();
-        if !self.durable_only || self.reader.position() > visible {
-            return Ok(visible);
-        }
-        if self.core.group.durable_lsn() < visible {
-            self.core.log.sync().map_err(|error| self.core.write_failed(error))?;
-        }
-        Ok(visible.min(self.core.group.durable_lsn()))
+        let decided = self.feed.decided();
+        if self.durable_only && self.reader.position() <= decided { self.feed.durable() } else { Ok(decided) }
     }
 
     /// Waits, in any executor, until [`Changes::next`] with a timeout of zero has something to look at. It may still
@@ -298,7 +327,10 @@ impl Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        self.core.news.leave(self.waiter);
+        self.feed.news().leave(self.waiter);
+        if let (Some((core, name)), Some(hold)) = (self.place.take(), self.reader.take_hold()) {
+            core.followers.left(&name, hold);
+        }
     }
 }
 
@@ -319,24 +351,18 @@ impl Future for Ready<'_> {
     type Output = Result<()>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let Changes { core, reader, waiter, .. } = &mut *self.get_mut().changes;
-        if core.visible_lsn() >= reader.position() || reader.is_lost() {
+        let Changes { feed, reader, waiter, .. } = &mut *self.get_mut().changes;
+        if feed.decided() >= reader.position() || reader.is_lost() {
             return Poll::Ready(Ok(()));
         }
-        if core.news.register(*waiter, reader.position(), context.waker()) {
-            return Poll::Ready(core.check_feed());
+        if feed.news().register(*waiter, reader.position(), context.waker()) {
+            return Poll::Ready(feed.check());
         }
         Poll::Pending
     }
 }
 
 impl Core {
-    /// Whether more may become visible.
-    fn check_feed(&self) -> Result<()> {
-        self.check_writable()?;
-        if self.news.has_ended() { Err(Error::Closed) } else { Ok(()) }
-    }
-
     /// The oldest LSN that changes can be read from.
     pub(crate) fn oldest_change_lsn(&self) -> Result<Lsn> {
         reader::oldest(&self.group, &Layout::new(&self.path).log())

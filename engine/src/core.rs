@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use crate::Options;
 use crate::apply::Applier;
 use crate::catalog::Catalog;
-use crate::changes::News;
+use crate::changes::{Followers, News};
 use crate::checkpointing::Checkpointer;
 use crate::cleaning::Cleaner;
 use crate::planted::{Bug, planted};
@@ -47,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) publisher: Publisher<LogWrite>,
     /// Told of everything that is published, for those who follow changes.
     pub(crate) news: Arc<News>,
+    /// Who follows changes and is expected back.
+    pub(crate) followers: Followers,
     pub(crate) transactions: Transactions,
     pub(crate) poison: Poison,
     pub(crate) checkpointer: Checkpointer,

@@ -6,10 +6,12 @@
 use std::path::Path;
 
 use logwood_base::disk::{DirLock, create_dir_all};
+use logwood_base::sync::Arc;
 use logwood_base::{Corruption, DatabaseId, Environment, Error, GroupId, LogId, Lsn, NodeId, Result, Term};
 use logwood_wal::{Append, BaseState, Expect, Group, Hold, Log, Tail, Ticket};
 
 use crate::Options;
+use crate::changes::{Changes, ChangesOptions, LogFeed, News};
 use crate::directory::{Kind, Layout};
 use crate::entry::Entry;
 
@@ -41,6 +43,8 @@ pub struct LogOnly {
     options: Options,
     log: Log,
     group: Group,
+    /// Told of what is committed, for those who follow it.
+    news: Arc<News>,
     #[cfg(feature = "archive")]
     gate: std::sync::Arc<crate::archive::source::LogGate>,
     _lock: Box<dyn DirLock>,
@@ -136,12 +140,14 @@ impl LogOnly {
         };
         #[cfg(feature = "archive")]
         let gate = std::sync::Arc::default();
+        let news = Arc::new(News::new(group.committed_lsn()));
         Ok(Self {
             layout,
             environment,
             options,
             log,
             group,
+            news,
             #[cfg(feature = "archive")]
             gate,
             _lock: lock,
@@ -242,9 +248,57 @@ impl LogOnly {
         self.group.set_membership(lsn, membership)
     }
 
-    /// Remembers up to where entries are decided; rides on the next write.
+    /// Remembers up to where entries are decided; rides on the next write. Whoever follows [`LogOnly::changes`] is told.
     pub fn set_committed(&self, lsn: Lsn) {
         self.group.set_committed(lsn);
+        self.news.published(self.group.committed_lsn());
+    }
+
+    /// Follows the commits from `from` on, in order, as far as they are decided ([`LogOnly::set_committed`]): what a
+    /// replica with trees would have applied, whole, without one. `from` is at most one beyond the last entry; a commit that
+    /// is not decided yet is waited for.
+    ///
+    /// Reads the log once from its first entry up to `from`, for the large transactions that are open there.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use logwood::entry::{Body, Entry};
+    /// use logwood::{Append, Change, ChangesOptions, Durability, KeyspaceId, LogOnly, Lsn, Options, Term};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let log = LogOnly::open(directory.path(), Options::new())?;
+    /// let mut changes = log.changes(Lsn(1), &ChangesOptions::new().name("index"))?;
+    /// let body = Body::CreateKeyspace { id: KeyspaceId(1), name: "orders" };
+    /// let payload = Entry { time_ms: 1, request: None, body }.encode();
+    /// let entries = [(Term(1), &payload[..])];
+    /// let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// assert!(changes.next(Duration::ZERO)?.is_none(), "a quorum may still decide otherwise");
+    ///
+    /// log.set_committed(Lsn(1));
+    /// let mut set = changes.next(Duration::ZERO)?.expect("it is decided");
+    /// assert!(matches!(set.next()?, Some(Change::CreateKeyspace { name: "orders", .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Database::changes_with`](crate::Database::changes_with).
+    pub fn changes(&self, from: Lsn, options: &ChangesOptions) -> Result<Changes> {
+        let feed = LogFeed {
+            environment: self.environment.clone(),
+            log: self.log.clone(),
+            group: self.group.clone(),
+            news: Arc::clone(&self.news),
+        };
+        Changes::of_log(feed, &self.layout.log(), from, options)
+    }
+
+    /// The oldest LSN that [`LogOnly::changes`] can begin at.
+    ///
+    /// # Errors
+    /// As [`Database::oldest_change_lsn`](crate::Database::oldest_change_lsn).
+    pub fn oldest_change_lsn(&self) -> Result<Lsn> {
+        crate::changes::reader::oldest(&self.group, &self.layout.log())
     }
 
     /// Lets entries up to `lsn` go, as far as no holder needs them. The space comes back in the background.
@@ -296,6 +350,14 @@ impl LogOnly {
     /// # Errors
     /// `Poisoned` when a write failed.
     pub fn close(self) -> Result<()> {
+        self.news.end();
         self.log.close()
+    }
+}
+
+impl Drop for LogOnly {
+    fn drop(&mut self) {
+        // Nobody is left who could say what is committed.
+        self.news.end();
     }
 }

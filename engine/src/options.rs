@@ -61,11 +61,18 @@ macro_rules! options {
             pub(crate) environment: Option<Environment>,
             pub(crate) progress: Option<ProgressCallback>,
             pub(crate) database_id: Option<DatabaseId>,
+            pub(crate) followers: Vec<(String, u64)>,
         }
 
         impl Default for Options {
             fn default() -> Self {
-                Self { $($name: $default,)* environment: None, progress: None, database_id: None }
+                Self {
+                    $($name: $default,)*
+                    environment: None,
+                    progress: None,
+                    database_id: None,
+                    followers: Vec::new(),
+                }
             }
         }
 
@@ -169,6 +176,34 @@ impl Options {
     #[must_use]
     pub fn database_id(mut self, database: DatabaseId) -> Self {
         self.database_id = Some(database);
+        self
+    }
+
+    /// Somebody who follows changes with [`ChangesOptions::hold_until_released`](crate::ChangesOptions::hold_until_released)
+    /// under this name, and is expected back after a restart. From the opening on the log keeps all that it has for him, until
+    /// a reader of that name begins and holds for itself; when that reader is dropped, what it held is kept until the next one
+    /// begins. Until then he is named in [`Statistics::log`](crate::Statistics::log) when he keeps most.
+    ///
+    /// `log_bytes_max` bounds what is kept while no reader of that name is there, in whole segments; 0 is no bound but
+    /// [`Options::log_bytes_max`]. May be called for several names; for a name once more, it replaces the bound. Default:
+    /// nobody.
+    ///
+    /// ```
+    /// use logwood::{ChangesOptions, Database, Lsn, Options};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let options = Options::new().follower("search index", 1 << 30);
+    /// let db = Database::open(directory.path(), options)?;
+    /// // However long it takes until the index is ready to follow:
+    /// let follow = ChangesOptions::new().name("search index").hold_until_released(true);
+    /// let changes = db.changes_with(Lsn(1), &follow)?;
+    /// # drop(changes);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn follower(mut self, name: &str, log_bytes_max: u64) -> Self {
+        self.followers.retain(|(known, _)| known != name);
+        self.followers.push((name.to_owned(), log_bytes_max));
         self
     }
 

@@ -51,6 +51,8 @@ pub(crate) enum Bug {
     ChangesBeforeVisible,
     /// A reader of changes holds its next entry alone, whatever transactions are open there.
     ChangesForgetFragments,
+    /// Nothing is held for followers that are expected.
+    ForgetFollowers,
     /// What a backup copies is not held against cleaning.
     BackupUnpinned,
     /// Transactions commit whatever others have changed.

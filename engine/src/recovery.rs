@@ -29,7 +29,7 @@ use logwood_wal::{BaseState, Expect, Group, Log};
 use crate::Options;
 use crate::apply::Applier;
 use crate::catalog::Catalog;
-use crate::changes::News;
+use crate::changes::{Followers, News};
 use crate::checkpointing::Checkpointer;
 use crate::cleaning::Cleaner;
 use crate::commit::GROUP;
@@ -95,6 +95,8 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         .group(GROUP)
         .ok_or_else(|| Corruption::new(&layout.log(), 0, "groups of the log", "group 1", "none"))?;
     check_reach(&layout, &opened, &group)?;
+    // Before anything, replay's checkpoints included, lets go of the log.
+    let followers = Followers::expect(&group, &options)?;
 
     let catalog = Arc::new(Catalog::default());
     let state = EngineState::decode(&opened.engine_state, &layout.manifest())?;
@@ -141,6 +143,7 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
             Box::new(move |lsn| telling.published(lsn)),
         ),
         news,
+        followers,
         transactions: Transactions::new(visible, options.transaction_history_bytes_max),
         poison: Poison::new(),
         checkpointer: Checkpointer::new(opened.checkpoint_lsn, bytes),

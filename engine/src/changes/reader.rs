@@ -68,7 +68,10 @@ impl Reader {
             let why = format!("changes from lsn {from} on are asked for, and the log ends at {known_to}");
             return Err(Error::Replaced(why));
         }
-        let hold = if options.hold { Some(hold_all(&group, options)?) } else { None };
+        let hold = match options.hold {
+            true => Some(hold_all(&group, &options.name, options.log_bytes_max)?),
+            false => None,
+        };
         let oldest = oldest(&group, log)?;
         if from < oldest {
             return Err(Error::TooOld { what: "change", asked: from, oldest });
@@ -97,6 +100,16 @@ impl Reader {
             Some(entry) if self.torn.is_some() => entry.lsn,
             _ => self.next,
         }
+    }
+
+    /// The newest entry of the log.
+    pub(crate) fn appended(&self) -> Lsn {
+        self.group.appended_lsn()
+    }
+
+    /// The hold, for somebody else to keep. It may have been taken away.
+    pub(crate) fn take_hold(&mut self) -> Option<Hold> {
+        self.hold.take()
     }
 
     /// Whether the hold was taken away.
@@ -216,14 +229,36 @@ impl Reader {
 }
 
 /// Holds all that the log has.
-fn hold_all(group: &Group, options: &ChangesOptions) -> Result<Hold> {
+pub(crate) fn hold_all(group: &Group, name: &str, log_bytes_max: u64) -> Result<Hold> {
     loop {
-        match group.hold_bounded(&options.name, group.first_lsn(), options.log_bytes_max) {
+        match group.hold_bounded(name, group.first_lsn(), log_bytes_max) {
             // Let go between the two calls.
             Err(Error::TooOld { .. }) => {}
             held => return held,
         }
     }
+}
+
+/// The first fragments of the transactions that are open right before `from`, of those that begin in the log.
+pub(crate) fn open_before(group: &Group, log: &Path, from: Lsn) -> Result<BTreeSet<Lsn>> {
+    let mut open = BTreeSet::new();
+    let mut next = group.first_lsn();
+    while next < from {
+        let entries = group.read(next, from, AHEAD_BYTES)?;
+        let Some(last) = entries.last() else { break };
+        next = last.lsn.next();
+        for entry in &entries {
+            let decoded = Entry::decode(&entry.payload).map_err(|error| error.at(log, entry.lsn))?;
+            match decoded.body {
+                Body::Fragment { transaction, .. } => drop(open.insert(transaction)),
+                Body::CommitFragments { transaction, .. } | Body::Abort { transaction } => {
+                    open.remove(&transaction);
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(open)
 }
 
 /// The oldest LSN that changes can be read from: the log's first entry, but for the rest of a transaction of which the log

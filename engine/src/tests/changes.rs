@@ -18,6 +18,9 @@ use crate::{
     Change, ChangeSet, Changes, ChangesOptions, Database, Durability, Error, KeyspaceId, Lsn, Options, Result,
 };
 
+pub(super) mod crashes;
+mod log_only;
+
 /// What somebody makes of the changes: the same state, by another way.
 #[derive(Clone, Default)]
 struct View {

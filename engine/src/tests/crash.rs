@@ -8,7 +8,7 @@ use crate::Error;
 
 /// Touches everything that writes: all kinds of entries, a transaction larger than one entry, checkpoints, cleaning,
 /// rolls of the log, drops and re-creations.
-fn script() -> Vec<Step> {
+pub(super) fn script() -> Vec<Step> {
     let put = |key: u8, bytes: u16, durable: bool| Step::Put { keyspace: key, key, bytes, durable };
     let batch = |from: u8, durable: bool| Step::Batch {
         operations: (from..from + 24)

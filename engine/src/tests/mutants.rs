@@ -42,6 +42,10 @@ fn every_planted_bug_is_killed_by_its_test() {
             Bug::ChangesForgetFragments,
             changes::the_fragments_of_a_transaction_stay_until_its_commit_was_handed_out,
         ),
+        (
+            Bug::ForgetFollowers,
+            changes::crashes::what_an_expected_follower_needs_survives_the_first_checkpoints_after_opening,
+        ),
         (Bug::BackupUnpinned, backup::cleaning_and_checkpoints_during_a_backup_leave_what_it_copies),
         (
             Bug::SkipValidation,
