@@ -10,6 +10,7 @@
 //! | [`inner`] | separators and child words |
 //! | [`slot`] | one child word: leaf, inner node, or the address of a page on disk |
 //! | [`view`] | a leaf as of one LSN |
+//! | [`prefetch`] | having memory near before it is read |
 //! | [`search`] | searching by key heads |
 
 pub(crate) mod arena;
@@ -19,6 +20,7 @@ pub(crate) mod delta;
 pub(crate) mod entries;
 pub(crate) mod inner;
 pub(crate) mod leaf;
+mod prefetch;
 pub(crate) mod search;
 pub(crate) mod slot;
 pub(crate) mod view;

@@ -16,6 +16,8 @@ use crate::sums::{self, Want};
 use crate::value::Value;
 use crate::version::{Seek, version_at};
 
+mod many;
+
 /// The ordered map of one keyspace. Cheap to clone.
 #[derive(Clone)]
 pub struct Tree {
@@ -59,11 +61,7 @@ impl Tree {
         let guard = crossbeam_epoch::pin();
         loop {
             // Loaded behind the pin: what is unlinked because nobody needs it below this LSN stays while we look.
-            let lsn = match at {
-                At::Latest => self.shared.registry.visible(),
-                At::Applied => Lsn::MAX,
-                At::Snapshot(snapshot) => snapshot.lsn(),
-            };
+            let lsn = self.lsn_of(at);
             let seen = self.core.leaf_of(&self.shared, key, &guard)?;
             let Some(leaf) = seen.leaf() else {
                 return Err(Error::Internal("a read did not end in a leaf".into()));
@@ -79,6 +77,14 @@ impl Tree {
         }
     }
 
+    fn lsn_of(&self, at: At<'_>) -> Lsn {
+        match at {
+            At::Latest => self.shared.registry.visible(),
+            At::Applied => Lsn::MAX,
+            At::Snapshot(snapshot) => snapshot.lsn(),
+        }
+    }
+
     /// A reader of the latest state that came too late tries again at what is visible by now; a snapshot never finds
     /// a gap.
     fn explain_gap(&self, leaf: &Leaf, at: At<'_>, lsn: Lsn) -> Result<()> {
@@ -90,14 +96,6 @@ impl Tree {
                 leaf.base_lsn()
             ))),
         }
-    }
-
-    /// The values of several keys.
-    ///
-    /// # Errors
-    /// As [`Tree::get`], at the first key that fails.
-    pub fn get_many(&self, keys: &[&[u8]], at: At<'_>) -> Result<Vec<Option<Value>>> {
-        keys.iter().map(|key| self.get(key, at)).collect()
     }
 
     /// Walks the records of a range, from either end.

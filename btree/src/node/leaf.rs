@@ -29,11 +29,18 @@ use super::arena;
 use super::block::{BODY_BYTES, Block};
 use super::content::{Content, Piece, record_cost};
 use super::delta::DeltaArea;
+use super::prefetch::prefetch;
 use super::search::{self, Head};
 use super::view::ViewRecord;
 use crate::account::{Account, Class, Share};
 use crate::version::Previous;
 use crate::version::cell::EpochCell;
+
+/// What [`Leaf::prefetch`] asks for: the header up to its delta area, and about as many heads as a leaf of short records
+/// has; of a long value no more than its beginning.
+const SEARCHED_HEADER_BYTES: usize = 128;
+const SEARCHED_TAIL_BYTES: usize = 256;
+const RECORD_BYTES: usize = 256;
 
 /// A counted reference to a leaf. References that readers can follow are dropped only after a grace period.
 #[derive(Clone)]
@@ -259,6 +266,23 @@ impl Leaf {
         let base = near(self.tail());
         let changes = self.header().delta.visible(Lsn::MAX).fold(0, |sum, entry| sum ^ near(entry.all()));
         std::hint::black_box(base ^ changes);
+    }
+
+    /// Asks for what a search reads first: the beginning of the header, and prefix and heads behind it.
+    pub(crate) fn prefetch(&self) {
+        prefetch(self.address(), SEARCHED_HEADER_BYTES);
+        prefetch(self.address() + BODY_BYTES, SEARCHED_TAIL_BYTES);
+    }
+
+    /// Asks for the record that `key` would be.
+    pub(crate) fn prefetch_record(&self, key: &[u8]) {
+        if let Ok(suffix) = search::strip(key, self.prefix()) {
+            let at = search::earliest(self.heads(), suffix);
+            if at < self.len() {
+                let (suffix, value) = self.record(at);
+                prefetch(suffix.as_ptr().addr(), suffix.len() + value.len().min(RECORD_BYTES));
+            }
+        }
     }
 
     /// The LSN of the newest change.

@@ -48,6 +48,12 @@ fn partition(heads: &[Head], before: impl Fn(u32) -> bool) -> usize {
     passed + usize::from(rest.first().is_some_and(holds))
 }
 
+/// Where `suffix` would be found at the earliest, by heads alone.
+pub(crate) fn earliest(heads: &[Head], suffix: &[u8]) -> usize {
+    let head = head_of(suffix);
+    partition(heads, |other| other < head)
+}
+
 /// Where `suffix` stands among sorted suffixes whose heads are given: found at, or would be inserted at.
 /// `compare(i)` orders the i-th suffix against the sought one.
 pub(crate) fn find(
@@ -56,7 +62,7 @@ pub(crate) fn find(
     compare: impl Fn(usize) -> Ordering,
 ) -> Result<usize, usize> {
     let head = head_of(suffix);
-    let mut low = partition(heads, |other| other < head);
+    let mut low = earliest(heads, suffix);
     let same = |at: usize| heads.get(at).is_some_and(|other| u32::from_ne_bytes(*other) == head);
     if !same(low) {
         return Err(low);

@@ -24,6 +24,7 @@ use logwood_base::sync::atomic::{AtomicPtr, Ordering};
 use super::Cold;
 use super::inner::Inner;
 use super::leaf::Leaf;
+use super::prefetch::prefetch;
 
 const LEAF: usize = 1;
 const INNER: usize = 2;
@@ -113,6 +114,17 @@ impl<'g> Seen<'g> {
         match &*self.node {
             Node::Leaf(leaf) => Some(leaf),
             _ => None,
+        }
+    }
+}
+
+impl Seen<'_> {
+    /// Asks for the memory in which a search of the node begins.
+    pub(crate) fn prefetch(&self) {
+        match &*self.node {
+            Node::Leaf(leaf) => leaf.prefetch(),
+            Node::Inner(inner) => prefetch(Arc::as_ptr(inner).addr(), size_of::<Inner>()),
+            Node::Cold(_) => {}
         }
     }
 }

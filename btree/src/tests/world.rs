@@ -11,7 +11,8 @@ use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
 use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn, Result};
 
 use crate::{
-    Change, ChangeKind, Checkpoint, CheckpointReport, Forest, ForestOptions, Identity, Opened, Snapshot, Tree,
+    At, Change, ChangeKind, Checkpoint, CheckpointReport, Forest, ForestOptions, Identity, Opened, Snapshot,
+    Tree,
 };
 
 /// The keyspace that most tests use.
@@ -116,8 +117,18 @@ pub(super) fn digest_of<'m>(records: impl Iterator<Item = (&'m Vec<u8>, &'m Vec<
     digest
 }
 
-/// Requires that a tree at a snapshot is exactly the model: forwards, backwards, by sums.
+/// Requires that a tree at a snapshot is exactly the model: by keys, forwards, backwards, by sums.
 pub(super) fn require(tree: &Tree, snapshot: &Snapshot, model: &Model) {
+    // First, while pages may still be on disk: what is there and what is not, far apart from one key to the next.
+    let mut sought: Vec<Vec<u8>> =
+        model.keys().flat_map(|key| [key.clone(), [key, &[7][..]].concat()]).collect();
+    fastrand::Rng::with_seed(model.len() as u64).shuffle(&mut sought);
+    let keys: Vec<&[u8]> = sought.iter().map(|key| &key[..]).collect();
+    let found = tree.get_many(&keys, At::Snapshot(snapshot)).unwrap();
+    assert_eq!(found.len(), keys.len());
+    for (key, value) in sought.iter().zip(&found) {
+        assert_eq!(value.as_deref(), model.get(key).map(|value| &value[..]), "{}", key.escape_ascii());
+    }
     assert_eq!(&scan(tree, snapshot), model);
     let mut cursor = tree.cursor(everything(), snapshot);
     let mut back = model.iter().rev();
