@@ -12,7 +12,6 @@ mod memory;
 mod reads;
 mod replay;
 mod restore;
-mod transactions;
 mod watched;
 
 use std::path::PathBuf;
@@ -36,7 +35,7 @@ const ROWS: &[Row] = &[
     ("buffered", durable::buffered),
     ("durable-batches", durable::batches),
     ("point-reads", reads::point_reads),
-    ("transactions", transactions::transactions),
+    ("many-reads", reads::many_reads),
     ("replay", replay::replay),
     ("memory", memory::memory),
     ("restore", restore::restore),

@@ -56,11 +56,10 @@ fn run(transactions: u64, threads: u64, hot: bool, transact: &(dyn Fn(&mut Work)
     transactions as f64 / elapsed
 }
 
-/// 1 and 8 threads, without conflicts and with one transaction in ten on one key; beside fjall's optimistic
+/// 1 and 8 threads, without conflicts and with one transaction in ten on one key; `--records` says how many; beside fjall's optimistic
 /// transactions and redb's single writer.
 pub fn transactions(setting: &Setting) {
-    // A million where five million records are asked for, as by default.
-    let transactions = setting.records / 5;
+    let transactions = setting.records_or(1_000_000);
     let dir = tempfile::tempdir_in(&setting.dir).expect("makes a directory");
     let db = Database::open(dir.path().join("logwood"), Options::default()).expect("opens");
     let keyspace = db.ensure_keyspace("default").expect("makes a keyspace");
