@@ -77,7 +77,20 @@ impl Keyspace {
         self.shared.tree.get_with(key, At::Latest, read)
     }
 
-    /// The values of several keys, all of one moment; faster than one by one.
+    /// The values of several keys, all of one moment, in the order of the keys. Faster than one by one where the tree is
+    /// larger than the processor's caches: the lookups wait for memory together.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let ks = db.ensure_keyspace("capitals")?;
+    /// ks.put(b"NO", b"Oslo")?;
+    /// ks.put(b"IT", b"Rome")?;
+    /// let found = ks.get_many(&[b"IT", b"XX", b"NO"])?;
+    /// assert_eq!(found.iter().map(|value| value.as_deref()).collect::<Vec<_>>(), [Some(&b"Rome"[..]), None, Some(b"Oslo")]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::get`].
