@@ -61,7 +61,10 @@ mod fragments;
 mod keyspace;
 mod log_only;
 mod options;
+#[cfg(not(logwood_planted))]
 mod planted;
+#[cfg(logwood_planted)]
+pub mod planted;
 mod poison;
 mod publish;
 mod range;

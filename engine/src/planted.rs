@@ -1,4 +1,7 @@
 //! Bugs that tests plant, to prove that the tests find them. Outside of tests none of this is compiled in.
+//!
+//! Under `--cfg logwood_planted` it is public, so that the simulator, which links the engine as anybody does, can be shown
+//! to find bugs in it (`sim/tests/planted.rs`).
 
 /// A mistake that the engine can be made to make, in this thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -6,7 +9,8 @@
     any(not(test), not(feature = "archive")),
     allow(dead_code, reason = "asked for by name; planted in tests only")
 )]
-pub(crate) enum Bug {
+#[cfg_attr(not(logwood_planted), allow(unreachable_pub, reason = "public for the simulator alone"))]
+pub enum Bug {
     /// Commits are visible as soon as they are applied.
     PublishBeforeDurable,
     /// A checkpoint is written of entries that a power cut may still take.
@@ -68,15 +72,18 @@ pub(crate) enum Bug {
 }
 
 /// Whether this thread is to make the mistake.
-#[cfg(not(test))]
+#[cfg(not(any(test, logwood_planted)))]
 pub(crate) const fn planted(_: Bug) -> bool {
     false
 }
 
-#[cfg(test)]
-pub(crate) use test::{planted, with};
+#[cfg(any(test, logwood_planted))]
+pub(crate) use test::planted;
+#[cfg(any(test, logwood_planted))]
+#[cfg_attr(not(logwood_planted), allow(unreachable_pub, reason = "public for the simulator alone"))]
+pub use test::with;
 
-#[cfg(test)]
+#[cfg(any(test, logwood_planted))]
 mod test {
     use std::cell::Cell;
 
@@ -91,7 +98,8 @@ mod test {
     }
 
     /// Runs `work` with the mistake planted.
-    pub(crate) fn with<R>(bug: Bug, work: impl FnOnce() -> R) -> R {
+    #[cfg_attr(not(logwood_planted), allow(unreachable_pub, reason = "public for the simulator alone"))]
+    pub fn with<R>(bug: Bug, work: impl FnOnce() -> R) -> R {
         struct Uproot;
         impl Drop for Uproot {
             fn drop(&mut self) {

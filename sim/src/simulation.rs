@@ -1,7 +1,7 @@
 //! The shipped engine, run by one seed on one thread, with everything going wrong that a machine can do to it.
 //!
-//! One seed draws a workload (puts, deletes, batches large and small, ranges, keyspaces, snapshots, checkpoints,
-//! compaction, verification, reopening), what the machine does meanwhile (power cuts, process kills whose writes land
+//! One seed draws a workload (puts, deletes, batches large and small, ranges, transactions, conditions, keyspaces,
+//! snapshots, a follower of the changes, backups, checkpoints, compaction, verification, reopening), what the machine does meanwhile (power cuts, process kills whose writes land
 //! late, failed syncs and reads, full disks, bits that rot at rest), and in which order background work is stepped.
 //! Disk, clock, randomness and threads are the simulated ones of `logwood-base`; nothing else differs from what an
 //! embedder runs.
@@ -13,6 +13,9 @@
 //! | [`world`] | the disk, the clock, the tasks, the database, and its lives |
 //! | [`lives`] | opening, dying, and what is checked then |
 //! | [`workload`] | what the client does |
+//! | [`transactions`] | transactions and conditional writes, with somebody who meddles |
+//! | [`follower`] | a view of the database, kept elsewhere from its changes |
+//! | [`copies`] | backups |
 //! | [`weather`] | what the machine does |
 //! | [`damage`] | bits that rot at rest, in copies of the disk |
 //!
@@ -23,15 +26,20 @@
 //! 2. While it is open, readers see exactly what `visible_lsn` says; snapshots never change; counts and digests agree.
 //! 3. No error without a cause: `Io` and `Poisoned` only after a fault, `DiskFull` only on a full disk, from which it
 //!    recovers by itself, damage never, but where a bit was flipped.
-//! 4. A bit flipped at rest is named by verification or by opening, or it is harmless: never a wrong answer.
+//! 4. A transaction is refused when another commit has changed what it read, and only then. A follower of durable commits
+//!    gets each of them once and in order over all lives, and none is taken back. A backup is the earlier one or the new one.
+//! 5. A bit flipped at rest is named by verification or by opening, or it is harmless: never a wrong answer.
 //!
 //! The same seed gives the same trace, byte for byte. `cargo run --release -p logwood-sim --example simulate --
 //! --seed N` replays one.
 
+pub mod copies;
 pub mod damage;
+pub mod follower;
 pub mod lives;
 pub mod oracle;
 pub mod trace;
+pub mod transactions;
 pub mod weather;
 pub mod workload;
 pub mod world;

@@ -36,6 +36,13 @@ fn every_seed_keeps_every_promise() {
         "bits flipped",
         "flips named",
         "snapshots read",
+        "transactions",
+        "conflicts",
+        "conditional puts",
+        "commits followed up to",
+        "backups",
+        "backups cut off",
+        "backups opened",
         "keyspaces dropped",
         "reopened after a failure",
     ];

@@ -88,6 +88,10 @@ impl World {
         ));
         self.trace.count("lives");
         self.oracle.recovered(found, visible, death)?;
+        self.check_followed(visible)?;
+        if self.rng.u8(..3) == 0 {
+            self.check_backup()?;
+        }
         if self.rng.u8(..3) == 0 {
             self.verify()?;
         }

@@ -78,6 +78,20 @@ impl Oracle {
         &found.unwrap_or(&self.versions[0]).state
     }
 
+    /// That state, and those of all commits behind it.
+    #[must_use]
+    pub fn since(&self, lsn: Lsn) -> Vec<State> {
+        let first = self.versions.iter().rposition(|version| version.lsn <= lsn).unwrap_or(0);
+        self.versions[first..].iter().map(|version| version.state.clone()).collect()
+    }
+
+    /// The newest commit that is known to have its place.
+    #[must_use]
+    pub fn newest_lsn(&self) -> Lsn {
+        let mut known = self.versions.iter().map(|version| version.lsn).filter(|lsn| *lsn != Lsn::MAX);
+        known.next_back().unwrap_or(Lsn::ZERO)
+    }
+
     /// Holds what a recovery found against the promises; it is then the new beginning.
     ///
     /// # Errors

@@ -18,8 +18,11 @@ impl World {
             return self.create_keyspace();
         }
         match self.rng.u8(..100) {
-            0..=39 => self.commit_batch(1),
-            40..=54 => {
+            0..=29 => self.commit_batch(1),
+            30..=34 => self.transact(),
+            35..=36 => self.put_if(),
+            37..=40 => self.follow(),
+            41..=54 => {
                 let operations = self.rng.usize(2..30);
                 self.commit_batch(operations)
             }
@@ -31,7 +34,8 @@ impl World {
             77..=80 => self.check_held(),
             81..=85 => self.checkpoint(),
             86 => self.compact(),
-            87..=88 => self.verify(),
+            87 => self.verify(),
+            88 => self.back_up(),
             89..=91 => self.wait_for_all(),
             92..=95 => {
                 let ms = self.rng.u64(1..200);
@@ -46,7 +50,7 @@ impl World {
         }
     }
 
-    fn key(&mut self) -> Vec<u8> {
+    pub(super) fn key(&mut self) -> Vec<u8> {
         // Skewed: some keys are written again and again, long ones share prefixes.
         let number = if self.rng.bool() { self.rng.u16(..20) } else { self.rng.u16(..600) };
         match number % 7 {
@@ -56,7 +60,7 @@ impl World {
         }
     }
 
-    fn value(&mut self, bytes: usize) -> Arc<[u8]> {
+    pub(super) fn value(&mut self, bytes: usize) -> Arc<[u8]> {
         let mut value = vec![0; bytes];
         if self.rng.bool() {
             self.rng.fill(&mut value);
@@ -66,7 +70,7 @@ impl World {
         Arc::from(value)
     }
 
-    fn value_bytes(&mut self) -> usize {
+    pub(super) fn value_bytes(&mut self) -> usize {
         match self.rng.u8(..20) {
             0 => 0,
             1 => self.rng.usize(2_000..9_000),
@@ -74,7 +78,7 @@ impl World {
         }
     }
 
-    fn any_keyspace(&mut self) -> (String, Keyspace) {
+    pub(super) fn any_keyspace(&mut self) -> (String, Keyspace) {
         let at = self.rng.usize(..self.keyspaces.len());
         let (name, keyspace) = self.keyspaces.iter().nth(at).expect("below the length");
         (name.clone(), keyspace.clone())

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use logwood::{Database, Environment, Error, Keyspace, Options, Snapshot, Ticket};
+use logwood::{Changes, Database, Environment, Error, Keyspace, Options, Snapshot, Ticket};
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::environment::{Clock, ManualClock, ManualSpawner, SeededRandom};
 
+use super::copies::Copies;
+use super::follower::{self, View};
 use super::oracle::{Death, Oracle, State};
 use super::trace::Trace;
 
@@ -53,6 +55,12 @@ pub struct World {
     pub held: Vec<Held>,
     /// Tickets not waited for.
     pub promised: Vec<Promised>,
+    /// The follower, while it follows.
+    pub changes: Option<Changes>,
+    /// What it has kept elsewhere.
+    pub view: View,
+    /// The backups.
+    pub copies: Copies,
     /// What was promised.
     pub oracle: Oracle,
     /// What happened.
@@ -85,6 +93,7 @@ impl World {
             .cache_bytes([64 << 10, 256 << 10, 4 << 20][rng.usize(..3)])
             .recovery_log_bytes_max(256 << 10)
             .log_recent_bytes_max(16 << 10)
+            .follower(follower::NAME, 0)
             .log_pool_segments(rng.usize(..3))
             .background(rng.u8(..8) > 0);
         Self {
@@ -96,6 +105,9 @@ impl World {
             keyspaces: BTreeMap::new(),
             held: Vec::new(),
             promised: Vec::new(),
+            changes: None,
+            view: View::default(),
+            copies: Copies::default(),
             oracle: Oracle::new(),
             trace: Trace::default(),
             faulty: false,
@@ -193,6 +205,7 @@ impl World {
     pub(crate) fn forget_handles(&mut self) {
         self.held.clear();
         self.promised.clear();
+        self.changes = None;
         self.keyspaces.clear();
     }
 
