@@ -9,7 +9,9 @@
 //! | [`write`] | point changes of one leaf: append, or rebuild |
 //! | [`split`] | new leaves and inner nodes in the place of old ones |
 //! | [`merge`] | a small leaf joins its neighbour |
+//! | [`detach`] | a range delete: its ends change, what stands between them leaves the tree whole |
 
+mod detach;
 mod merge;
 mod split;
 mod write;
@@ -22,15 +24,7 @@ use logwood_base::{Error, KeyspaceId, Lsn, Result};
 use smallvec::SmallVec;
 
 use crate::descent::TreeCore;
-use crate::node::view::View;
 use crate::shared::{Prepared, Shared, Writer};
-use crate::version::Seek;
-
-/// A key of its own.
-type Key = Vec<u8>;
-
-/// Keys that a range delete takes at a time.
-const RANGE_DELETE_STEP: usize = 1024;
 
 /// One change of one tree.
 #[derive(Clone, Copy, Debug)]
@@ -157,14 +151,10 @@ fn preload(shared: &Shared, core: &TreeCore, change: &Change<'_>, guard: &Guard)
         ChangeKind::Put { key, .. } | ChangeKind::Delete { key } => {
             core.leaf_of(shared, key, guard).map(drop)
         }
+        // What stands between the leaves at its ends is detached as it is.
         ChangeKind::DeleteRange { from, to } => {
-            let mut next = from.to_vec();
-            while to.is_none_or(|to| *next < *to) {
-                let way = core.way(shared, Seek::From(&next), guard)?;
-                let Some(high) = way.high() else { break };
-                next = high;
-            }
-            Ok(())
+            let first = core.leaf_of(shared, from, guard).map(drop);
+            to.map_or(Ok(()), |to| core.leaf_of(shared, to, guard).map(drop)).and(first)
         }
     }
 }
@@ -199,38 +189,5 @@ impl Applier<'_> {
             self.write(run[0].core, run)?;
         }
         Ok(())
-    }
-
-    /// Deletes every key that the tree holds in a range.
-    fn delete_range(&mut self, core: &TreeCore, from: &[u8], to: Option<&[u8]>) -> Result<()> {
-        let mut next = from.to_vec();
-        loop {
-            let (keys, behind) = self.keys_of(core, &next, to)?;
-            let points: Vec<Point<'_>> = keys.iter().map(|key| Point { core, key, value: None }).collect();
-            self.write(core, &points)?;
-            match behind {
-                Some(behind) => next = behind,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Some of the keys in `from..to`, in order, and where to go on.
-    fn keys_of(&self, core: &TreeCore, from: &[u8], to: Option<&[u8]>) -> Result<(Vec<Key>, Option<Key>)> {
-        let mut keys = Vec::new();
-        let mut next = from.to_vec();
-        while to.is_none_or(|to| *next < *to) {
-            let way = core.way(self.shared, Seek::From(&next), self.guard)?;
-            let Some(leaf) = way.node.leaf() else { break };
-            let view = View::new(leaf, Lsn::MAX);
-            let end = to.map_or_else(|| view.end(), |to| view.place_of(to));
-            keys.extend(view.records(view.place_of(&next), end).map(|record| record.key()));
-            let Some(high) = way.high() else { break };
-            if keys.len() >= RANGE_DELETE_STEP {
-                return Ok((keys, to.is_none_or(|to| *high < *to).then_some(high)));
-            }
-            next = high;
-        }
-        Ok((keys, None))
     }
 }

@@ -22,7 +22,7 @@ use crate::forest::Forest;
 use crate::format::child::ChildEntry;
 use crate::format::inner::InnerReader;
 use crate::load::{contradiction, read_leaf, undecodable};
-use crate::store::{Manifest, Page, PageKind, PageRef, Store, StoreOptions};
+use crate::store::{Detached, Manifest, Page, PageKind, PageRef, Store, StoreOptions};
 use crate::verify::{Damage, FilesProgress, FilesReport, KeyRange, verify_files};
 
 /// What a verification read and found.
@@ -112,6 +112,9 @@ fn walk(
         };
         walk.report.trees.extend(digest.map(|digest| (tree.keyspace, digest)));
     }
+    for Detached { keyspace, root } in &manifest.detached {
+        walk.detached(*keyspace, &root.child)?;
+    }
     walk.compare_space(&manifest);
     Ok(walk.report)
 }
@@ -157,6 +160,35 @@ impl Walk<'_> {
                 self.report.damages += 1;
                 (self.on_damage)(Damage::of_page(*corruption, keyspace, range.clone()));
                 Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Reads the pages of a subtree that no tree reaches: their room is taken as long as they stand there.
+    fn detached(&mut self, keyspace: KeyspaceId, entry: &ChildEntry) -> Result<()> {
+        entry.pages().for_each(|page| self.reached(page));
+        let store = self.store;
+        let found = store.read_from_device(&entry.page).and_then(|page| {
+            if page.kind() == PageKind::Leaf {
+                read_leaf(store, &page, entry)?.overflow.iter().for_each(|page| self.reached(page));
+                return Ok(Vec::new());
+            }
+            let decoding = |error: CodecError| undecodable(store, &entry.page, error);
+            let mut children = Vec::new();
+            let mut iter = InnerReader::new(page.body()).map_err(decoding)?.iter();
+            while let Some((_, child)) = iter.next().map_err(decoding)? {
+                children.push(child);
+            }
+            Ok(children)
+        });
+        match found {
+            Ok(children) => children.iter().try_for_each(|child| self.detached(keyspace, child)),
+            Err(Error::Corruption(corruption)) => {
+                self.report.damages += 1;
+                let affects = format!("keyspace {keyspace}, records that were deleted");
+                (self.on_damage)(Damage::at(corruption.affecting(affects)));
+                Ok(())
             }
             Err(other) => Err(other),
         }

@@ -79,7 +79,7 @@ impl Shared {
         // Twice for the second chance, and once for the inner nodes of each level.
         for _ in 0..6 {
             while self.move_hand(&mut writer, &needs, &guard) {
-                if writer.hand.0 > KeyspaceId(0) && self.tree_from(writer.hand.0).is_none() {
+                if writer.hand.0 > KeyspaceId(0) && self.tree_from(&writer, writer.hand.0).is_none() {
                     break;
                 }
             }
@@ -90,22 +90,26 @@ impl Shared {
     /// Looks at the leaves of one inner node and moves the hand behind it. Answers false when there are no trees.
     fn move_hand(&self, writer: &mut Writer, needs: &Needs, guard: &Guard) -> bool {
         let (keyspace, key) = std::mem::take(&mut writer.hand);
-        let Some(core) = self.tree_from(keyspace) else {
+        let Some((number, core)) = self.tree_from(writer, keyspace) else {
             // Behind the last tree: once more from the first.
             return keyspace > KeyspaceId(0);
         };
-        let key = if core.id == keyspace { key } else { Vec::new() };
+        let key = if number == keyspace { key } else { Vec::new() };
         let high = self.visit(&core, &key, needs, guard);
         writer.hand = match high {
-            Some(high) => (core.id, high),
-            None => (KeyspaceId(core.id.0.saturating_add(1)), Vec::new()),
+            Some(high) => (number, high),
+            None => (KeyspaceId(number.0.saturating_add(1)), Vec::new()),
         };
         true
     }
 
-    /// The tree of this keyspace, or of the next one that has any.
-    fn tree_from(&self, keyspace: KeyspaceId) -> Option<Arc<TreeCore>> {
-        self.trees.read().range(keyspace..).next().map(|(_, core)| Arc::clone(core))
+    /// The tree of this keyspace, or of the next one that has any; behind them, those that were dropped or detached and
+    /// are read on.
+    fn tree_from(&self, writer: &Writer, keyspace: KeyspaceId) -> Option<(KeyspaceId, Arc<TreeCore>)> {
+        let found = self.trees.read().range(keyspace..).next().map(|(id, core)| (*id, Arc::clone(core)));
+        found.or_else(|| {
+            writer.left.range(keyspace..).find_map(|(number, core)| Some((*number, core.upgrade()?)))
+        })
     }
 
     /// Evicts below one inner node; answers where the next one begins.

@@ -5,7 +5,7 @@
 //! 2. *Walk*: all trees that exist at C, in key order, bottom-up. Clean subtrees are taken over by their address. The
 //!    content of a changed leaf as of C is written, then its parent's page, and so on up. The writer's lock is held
 //!    for one child at a time, never while a page is encoded or written.
-//! 3. *Drop*: the pages of trees that were dropped up to C are found.
+//! 3. *Detach*: where the pages are of trees that were dropped up to C, and of subtrees that were detached.
 //! 4. *Commit*: segments are sealed, pages that C does not reach are retired, the manifest is written.
 //! 5. *Attach*: leaves and inner nodes learn their new addresses. Those that did not change since C are clean.
 //!
@@ -19,6 +19,7 @@
 //! nothing are retired by the next commit, or go with their abandoned segment.
 
 mod attach;
+mod detaching;
 mod retire;
 mod walk;
 mod write;
@@ -96,8 +97,8 @@ pub struct CheckpointJob {
     /// The nodes being written, from the root down to a parent of leaves.
     stack: Vec<Frame>,
     finished: Vec<TreeEntry>,
-    /// Trees dropped up to C, and the pages found in them.
-    dropped: retire::DroppedTrees,
+    /// Trees dropped and subtrees detached up to C, and what was found of them.
+    detaching: detaching::Detaching,
     written: Written,
     /// Pages of leaves that changed since C, but had a page that says what they were at C.
     kept_beside_changes: HashSet<PageAddr>,
@@ -108,7 +109,7 @@ pub struct CheckpointJob {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Walk,
-    Drop,
+    Detach,
     Commit,
     Attach,
     Over,
@@ -189,7 +190,7 @@ impl Forest {
             trees,
             stack: Vec::new(),
             finished: Vec::new(),
-            dropped: retire::DroppedTrees::new(dropped),
+            detaching: detaching::Detaching::new(dropped),
             written: Written::default(),
             kept_beside_changes: HashSet::new(),
             phase: Phase::Walk,
@@ -207,7 +208,7 @@ impl CheckpointJob {
     pub fn step(&mut self) -> Result<Progress> {
         let result = match self.phase {
             Phase::Walk => self.walk_some(),
-            Phase::Drop => self.drop_some(),
+            Phase::Detach => self.detach_some(),
             Phase::Commit => self.commit(),
             Phase::Attach => {
                 self.attach_some();
@@ -234,17 +235,10 @@ impl CheckpointJob {
         matches!(self.phase, Phase::Attach)
     }
 
-    fn drop_some(&mut self) -> Result<()> {
-        if self.dropped.step(&self.shared)? {
-            self.phase = Phase::Commit;
-        }
-        Ok(())
-    }
-
     /// Makes it durable.
     fn commit(&mut self) -> Result<()> {
         self.shared.store.seal_all()?;
-        let unreached = self.retire();
+        let (unreached, detached) = self.retire();
         self.finished.sort_by_key(|tree| tree.keyspace);
         self.report.generation = self.shared.store.commit(Commit {
             checkpoint_lsn: self.lsn(),
@@ -252,10 +246,11 @@ impl CheckpointJob {
             log_durable_end: self.log_durable_end,
             engine_state: &self.engine_state,
             trees: std::mem::take(&mut self.finished),
+            detached,
             unreached: &unreached,
             still_reached: &[],
         })?;
-        self.report.bytes = self.written.pages.iter().map(|page| u64::from(page.bytes)).sum();
+        self.report.bytes += self.written.pages.iter().map(|page| u64::from(page.bytes)).sum::<u64>();
         self.shared.writer.lock().walk = None;
         self.phase = Phase::Attach;
         Ok(())

@@ -50,13 +50,22 @@ impl Forest {
         Ok(true)
     }
 
-    /// Packs everything: marks what is worth moving and has `checkpoint` write it, until little is left. Memory stays
+    /// Packs everything: gives back what was dropped or detached, marks what is worth moving and has `checkpoint` write it,
+    /// until little is left. Memory stays
     /// bounded by writing a checkpoint whenever a quarter of the cache is dirty. The last call of `checkpoint` lets
     /// the files go.
     ///
     /// # Errors
     /// As [`Forest::clean_step`], and what `checkpoint` answers.
     pub fn compact(&self, checkpoint: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        // What was dropped and detached goes first: the segments that only it fills need no moving.
+        if !self.shared.writer.lock().dropped.is_empty() {
+            checkpoint()?;
+        }
+        if self.give_back_step()? {
+            while self.give_back_step()? {}
+            checkpoint()?;
+        }
         for _ in 0..COMPACT_ROUNDS {
             let mut moved = false;
             // No more than there are now: what a checkpoint in between writes may be worth moving again at once, when

@@ -211,8 +211,9 @@ impl Cursor {
             let way = self.core.way(&self.shared, Seek::From(&self.range.low), guard)?;
             let leaf = way.node.leaf().ok_or_else(lost)?;
             leaf.touch();
-            let version = version_at(leaf, lsn, Seek::From(&self.range.low), guard).ok_or_else(lost)?;
-            let view = View::new(version.leaf, lsn);
+            let seek = Seek::From(&self.range.low);
+            let version = version_at(&self.shared, leaf, lsn, seek, guard)?.ok_or_else(lost)?;
+            let view = View::new(&version.leaf, lsn);
             // An older version may reach beyond the leaf that serves now: only then do the fences matter.
             let fence = if version.leaf.is(leaf) { None } else { least(way.high(), version.high) };
             let end = match (&self.range.high, &fence) {
@@ -247,9 +248,10 @@ impl Cursor {
             let way = self.core.way(&self.shared, seek, guard)?;
             let leaf = way.node.leaf().ok_or_else(lost)?;
             leaf.touch();
-            let Version { leaf, low, .. } = version_at(leaf, lsn, seek, guard).ok_or_else(lost)?;
+            let version = version_at(&self.shared, leaf, lsn, seek, guard)?.ok_or_else(lost)?;
+            let Version { leaf, low, .. } = version;
             let low = greatest(way.low(), low);
-            let view = View::new(leaf, lsn);
+            let view = View::new(&leaf, lsn);
             let start = match &low {
                 Some(low) => view.place_of(low.max(&self.range.low)),
                 None => view.place_of(&self.range.low),
@@ -279,19 +281,17 @@ fn lost() -> Error {
     Error::Internal("a cursor did not find the version that its snapshot holds".into())
 }
 
-fn least(a: Option<Vec<u8>>, b: Option<&[u8]>) -> Option<Vec<u8>> {
+fn least(a: Option<Vec<u8>>, b: Option<Vec<u8>>) -> Option<Vec<u8>> {
     match (a, b) {
-        (Some(a), Some(b)) if *a > *b => Some(b.to_vec()),
-        (None, Some(b)) => Some(b.to_vec()),
-        (a, _) => a,
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }
 
-fn greatest(a: Option<Vec<u8>>, b: Option<&[u8]>) -> Option<Vec<u8>> {
+fn greatest(a: Option<Vec<u8>>, b: Option<Vec<u8>>) -> Option<Vec<u8>> {
     match (a, b) {
-        (Some(a), Some(b)) if *a < *b => Some(b.to_vec()),
-        (None, Some(b)) => Some(b.to_vec()),
-        (a, _) => a,
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
     }
 }
 

@@ -8,6 +8,7 @@ use logwood_base::sync::atomic::{self, AtomicU64};
 use logwood_base::{KeyspaceId, Lsn, Result};
 use smallvec::SmallVec;
 
+use crate::cursor::KeyRange;
 use crate::node::inner::Inner;
 use crate::node::slot::{Node, Seen, Slot};
 use crate::shared::Shared;
@@ -24,6 +25,8 @@ pub(crate) struct TreeCore {
     dropped: AtomicU64,
     /// Keeps the files of a dropped tree for as long as somebody holds the tree.
     pin: OnceLock<Pin>,
+    /// The keys that it may hold: all, unless it was detached from another one.
+    pub(crate) range: KeyRange,
 }
 
 /// The inner nodes above a leaf, from the root down, with the number of the child that the way goes through.
@@ -73,7 +76,21 @@ fn child_of(inner: &Inner, seek: Seek<'_>) -> usize {
 impl TreeCore {
     /// A tree over `root`.
     pub(crate) fn new(id: KeyspaceId, root: Node, created: Lsn) -> Self {
-        Self { id, root: Slot::new(root), created, dropped: AtomicU64::new(u64::MAX), pin: OnceLock::new() }
+        Self {
+            id,
+            root: Slot::new(root),
+            created,
+            dropped: AtomicU64::new(u64::MAX),
+            pin: OnceLock::new(),
+            range: KeyRange { low: Vec::new(), high: None },
+        }
+    }
+
+    /// Subtrees over `range` that the entry at `lsn` has detached. It exists for readers of older versions only.
+    pub(crate) fn detached(id: KeyspaceId, root: Node, range: KeyRange, lsn: Lsn, pin: Pin) -> Self {
+        let core = Self { range, ..Self::new(id, root, lsn) };
+        core.drop_at(lsn, pin);
+        core
     }
 
     /// Notes that the tree is gone from `lsn` on.

@@ -95,6 +95,8 @@ pub struct ForestStatistics {
     pub version_bytes: usize,
     /// Unlinked nodes that wait until no reader can stand on them.
     pub retired_bytes: usize,
+    /// Subtrees on disk that were dropped, or detached by range deletes, and whose pages wait to be given back.
+    pub detached: usize,
     /// Snapshots that are alive.
     pub snapshots: usize,
     /// The oldest of them.
@@ -185,7 +187,7 @@ impl Forest {
             .map(|entry| (entry.keyspace, Arc::new(open_tree(entry, &account))))
             .collect();
         let lsn = manifest.checkpoint_lsn;
-        let writer = Writer::at(lsn);
+        let writer = Writer::at(lsn, manifest.detached.clone());
         let ever_cold = AtomicBool::new(manifest.trees.iter().any(|tree| tree.root.is_some()));
         Self {
             shared: Arc::new(Shared {
@@ -195,6 +197,7 @@ impl Forest {
                 store,
                 trees: RwLock::new(trees),
                 writer: Mutex::new(writer),
+                giving_back: Mutex::new(()),
                 ever_cold,
             }),
         }
@@ -217,8 +220,8 @@ impl Forest {
         Ok(Tree::new(core, &self.shared))
     }
 
-    /// Drops a tree, as the effect of the entry at `lsn`. Handles that are held go on reading it; its pages are given
-    /// back by the next checkpoint at `lsn` or above.
+    /// Drops a tree, as the effect of the entry at `lsn`. Handles that are held go on reading it. The next checkpoint at
+    /// `lsn` or above notes where its pages are, and [`Forest::give_back_step`] gives them back.
     ///
     /// # Errors
     /// `NotFound`.
@@ -227,7 +230,7 @@ impl Forest {
         let removed = self.shared.trees.write().remove(&keyspace);
         let core = removed.ok_or_else(|| Error::NotFound { what: "keyspace", name: keyspace.to_string() })?;
         core.drop_at(lsn, self.shared.store.pin());
-        writer.dropped.push(core);
+        writer.detach(core);
         Ok(())
     }
 
@@ -332,6 +335,7 @@ impl Forest {
             inner_bytes: account.inner_bytes(),
             version_bytes: account.bytes(Class::Kept),
             retired_bytes: account.bytes(Class::Retired),
+            detached: self.shared.writer.lock().detached.len(),
             snapshots,
             oldest_snapshot,
             cold_reads: account.cold_reads.load(Ordering::Relaxed),

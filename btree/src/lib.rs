@@ -53,6 +53,7 @@ pub mod cursor;
 mod descent;
 pub mod forest;
 pub mod format;
+mod give_back;
 mod load;
 pub mod manifest;
 mod node;

@@ -17,6 +17,10 @@ pub(crate) enum Bug {
     RetiredWhileReached,
     /// A split leaf forgets what it was before.
     SplitForgetsThePast,
+    /// The leaf that takes over a range which was deleted does not know what was detached.
+    DetachedIsForgotten,
+    /// A checkpoint of before a range delete takes the pages above detached leaves for reached.
+    DetachedInnersCountAsReached,
     /// Not a mistake of ours: pages whose checksums are right say that each leaf but the first and the last one holds 2^63
     /// records more than it does.
     HugeCounts,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crossbeam_epoch::Guard;
 use logwood_base::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +15,15 @@ use crate::descent::TreeCore;
 use crate::forest::ForestOptions;
 use crate::node::Image;
 use crate::node::leaf::Leaf;
-use crate::store::{PageRef, Store};
+use crate::store::{Detached, PageRef, Store};
 use crate::version;
 use crate::version::registry::Registry;
 
 /// Versions looked through in one go when snapshots went away.
 const TIDY_STEP: usize = 512;
+
+/// Where the numbers begin under which the eviction finds trees that were dropped or detached: no keyspace is as high.
+pub(crate) const LEFT_FROM: KeyspaceId = KeyspaceId(1 << 63);
 
 /// The inside of a [`Forest`](crate::Forest).
 pub(crate) struct Shared {
@@ -30,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) trees: RwLock<BTreeMap<KeyspaceId, Arc<TreeCore>>>,
     pub(crate) writer: Mutex<Writer>,
+    /// Held by whoever gives pages back. Locked before the writer.
+    pub(crate) giving_back: Mutex<()>,
     /// Whether any node was ever on disk only: until then nothing need be loaded before a change.
     pub(crate) ever_cold: AtomicBool,
 }
@@ -49,8 +54,12 @@ pub(crate) struct Writer {
     pub(crate) walk: Option<WalkPosition>,
     /// Pages that trees reach no more, or will not from some LSN on.
     pub(crate) garbage: Vec<Garbage>,
-    /// Dropped trees that the newest manifest still holds.
+    /// Dropped and detached trees that no checkpoint has found the pages of.
     pub(crate) dropped: Vec<Arc<TreeCore>>,
+    /// Dropped and detached trees that somebody holds, for the eviction: under numbers of their own.
+    pub(crate) left: BTreeMap<KeyspaceId, Weak<TreeCore>>,
+    /// Subtrees on disk that no tree reaches, and whose pages were not given back yet. The manifest names them.
+    pub(crate) detached: Vec<Detached>,
     /// New leaves with versions behind them, in LSN order, until their LSN is visible.
     fresh: VecDeque<(Lsn, Leaf)>,
     /// Leaves with versions behind them that snapshots hold.
@@ -112,9 +121,9 @@ impl WalkPosition {
 }
 
 impl Writer {
-    /// A writer that goes on behind `lsn`, which the newest manifest holds.
-    pub(crate) fn at(lsn: Lsn) -> Self {
-        Self { applied: lsn, checkpoint: lsn, ..Self::default() }
+    /// A writer that goes on behind `lsn`, which the newest manifest holds, with what that has still to give back.
+    pub(crate) fn at(lsn: Lsn, detached: Vec<Detached>) -> Self {
+        Self { applied: lsn, checkpoint: lsn, detached, ..Self::default() }
     }
 
     /// Notes that no state from `from` on reaches the pages of `image`, whose node stood at `place`.
@@ -130,6 +139,14 @@ impl Writer {
         if !pages.is_empty() {
             self.garbage.push(Garbage { pages, from, after_job: self.job, taken_up_by: 0 });
         }
+    }
+
+    /// A tree, or a part of one, that nobody reaches any more but through older versions and handles.
+    pub(crate) fn detach(&mut self, core: Arc<TreeCore>) {
+        self.left.retain(|_, core| core.strong_count() > 0);
+        let last = self.left.last_key_value().map_or(LEFT_FROM, |(last, _)| KeyspaceId(last.0 + 1));
+        self.left.insert(last, Arc::downgrade(&core));
+        self.dropped.push(core);
     }
 
     /// A leaf with versions behind it was made at `lsn`.

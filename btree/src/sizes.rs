@@ -9,6 +9,7 @@
 //! inside the node is then stretched to what the parent says: so ranks ascend with keys, whatever was estimated. Inside
 //! a leaf they are exact: a tree that is one leaf is measured exactly.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use crossbeam_epoch::Guard;
@@ -105,7 +106,8 @@ impl<'s> Measuring<'s> {
     fn rank(&self, seek: Seek<'_>) -> Result<u64> {
         let way = self.core.way(self.shared, seek, self.guard)?;
         let leaf = way.node.leaf().ok_or_else(lost)?;
-        let view = View::new(self.visible(leaf, seek), self.at);
+        let leaf = self.visible(leaf, seek)?;
+        let view = View::new(&leaf, self.at);
         let place = match seek {
             Seek::From(key) | Seek::Below(Some(key)) => view.place_of(key),
             Seek::Below(None) => view.end(),
@@ -136,7 +138,8 @@ impl<'s> Measuring<'s> {
                 }
                 let Some(inner) = seen.inner() else {
                     let leaf = seen.leaf().ok_or_else(lost)?;
-                    let view = View::new(self.visible(leaf, Seek::From(&low)), self.at);
+                    let leaf = self.visible(leaf, Seek::From(&low))?;
+                    let view = View::new(&leaf, self.at);
                     let records = view.records(View::start(), view.end()).count() as u64;
                     let nth = stretch(left, total.unwrap_or(records), records);
                     let nth = usize::try_from(nth).unwrap_or(usize::MAX);
@@ -173,11 +176,9 @@ impl<'s> Measuring<'s> {
     }
 
     /// The version of a leaf that readers see.
-    fn visible<'l>(&self, leaf: &'l Leaf, seek: Seek<'_>) -> &'l Leaf
-    where
-        's: 'l,
-    {
-        version_at(leaf, self.at, seek, self.guard).map_or(leaf, |version| version.leaf)
+    fn visible<'l>(&self, leaf: &'l Leaf, seek: Seek<'_>) -> Result<Cow<'l, Leaf>> {
+        let version = version_at(self.shared, leaf, self.at, seek, self.guard)?;
+        Ok(version.map_or(Cow::Borrowed(leaf), |version| version.leaf))
     }
 
     /// About how many records stand below each child of a node on the way.

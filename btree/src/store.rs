@@ -40,7 +40,7 @@ use logwood_base::limits::{self, BLOCK_BYTES, PAGE_SEGMENT_BYTES_MAX};
 use logwood_base::sync::{Mutex, RwLock, atomic::AtomicUsize};
 use logwood_base::{DatabaseId, Disk, Error, Generation, LogId, Lsn, Result, SegmentNo};
 
-pub use crate::format::manifest::{ContentHash, Manifest, Root, SegmentEntry, TreeEntry};
+pub use crate::format::manifest::{ContentHash, Detached, Manifest, Root, SegmentEntry, TreeEntry};
 pub use crate::format::page::{Compression, Page, PageKind, PageRef};
 pub use crate::format::segment::{Label, PageLabel, Stream};
 pub use crate::manifest::{ManifestSummary, Opened};

@@ -15,7 +15,7 @@ use crate::node::leaf::Leaf;
 use crate::node::slot::{Node, Slot};
 use crate::node::view::{View, ViewRecord};
 use crate::shared::Shared;
-use crate::version::{Seek, version_at};
+use crate::version::{Found, Seek, stand_at};
 
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +42,7 @@ pub(crate) fn hash_of(record: &ViewRecord<'_>) -> u128 {
     hasher.finish()
 }
 
+#[derive(Clone, Copy)]
 struct Summing<'s> {
     shared: &'s Shared,
     core: &'s TreeCore,
@@ -57,15 +58,20 @@ pub(crate) fn sum(shared: &Shared, core: &TreeCore, range: &KeyRange, at: Lsn, w
         return Ok(Digest::EMPTY);
     }
     let guard = crossbeam_epoch::pin();
-    let summing = Summing { shared, core, range, at, want, guard: &guard };
-    loop {
-        if let Some(digest) = summing.child(&core.root, &[], None)? {
-            return Ok(digest);
-        }
-    }
+    Summing { shared, core, range, at, want, guard: &guard }.tree()
 }
 
 impl Summing<'_> {
+    /// The sums of all that stands in the range.
+    fn tree(&self) -> Result<Digest> {
+        let KeyRange { low, high } = &self.core.range;
+        loop {
+            if let Some(digest) = self.child(&self.core.root, low, high.as_deref())? {
+                return Ok(digest);
+            }
+        }
+    }
+
     /// The sums of what stands below `slot` and inside the range. `None`: the slot moved on while its page was read.
     fn child(&self, slot: &Slot, low: &[u8], high: Option<&[u8]>) -> Result<Option<Digest>> {
         let whole = *self.range.low <= *low
@@ -138,22 +144,30 @@ impl Summing<'_> {
             (None, b) => b,
         };
         while end.is_none_or(|end| *from < *end) {
-            let version = version_at(leaf, self.at, Seek::From(&from), self.guard)
+            let stand = stand_at(leaf, self.at, Seek::From(&from), self.guard)
                 .ok_or_else(|| Error::Internal("no version serves a registered snapshot".into()))?;
-            let to = match (version.high, end) {
+            let to = match (stand.high.as_deref(), end) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
-            let view = View::new(version.leaf, self.at);
-            let until = to.map_or_else(|| view.end(), |to| view.place_of(to));
-            for record in view.records(view.place_of(&from), until) {
-                match self.want {
-                    Want::Count => total.count += 1,
-                    Want::Digest => total.add_hash(hash_of(&record)),
+            match stand.found {
+                Found::Leaf(leaf) => {
+                    let view = View::new(&leaf, self.at);
+                    let until = to.map_or_else(|| view.end(), |to| view.place_of(to));
+                    for record in view.records(view.place_of(&from), until) {
+                        match self.want {
+                            Want::Count => total.count += 1,
+                            Want::Digest => total.add_hash(hash_of(&record)),
+                        }
+                    }
+                }
+                Found::Tree(core) => {
+                    let range = KeyRange { low: from.clone(), high: to.map(<[u8]>::to_vec) };
+                    total = total.plus(Summing { core: &core, range: &range, ..*self }.tree()?);
                 }
             }
-            match version.high {
-                Some(high) if end.is_none_or(|end| *high < *end) => from = high.to_vec(),
+            match stand.high {
+                Some(high) if end.is_none_or(|end| *high < *end) => from = high,
                 _ => break,
             }
         }

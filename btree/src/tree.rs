@@ -70,7 +70,7 @@ impl Tree {
             if leaf.base_lsn() <= lsn {
                 return Ok(look(leaf.get(key, lsn)));
             }
-            if let Some(version) = version_at(leaf, lsn, Seek::From(key), &guard) {
+            if let Some(version) = version_at(&self.shared, leaf, lsn, Seek::From(key), &guard)? {
                 return Ok(look(version.leaf.get(key, lsn)));
             }
             self.explain_gap(leaf, at, lsn)?;

@@ -2,7 +2,8 @@
 //!
 //! A leaf that is rebuilt, split or merged at LSN L leaves its old form behind for readers below L. The new leaf names
 //! it as [`Previous`]: one part per old leaf that its key range touches, each valid below the LSN at which that old
-//! leaf was superseded. After a split both halves name the same old leaf; after a merge one leaf names two.
+//! leaf was superseded. After a split both halves name the same old leaf; after a merge one leaf names two. The leaf that
+//! takes over the range of subtrees which a range delete has detached names them all in one part: a tree of its own.
 //!
 //! A version that serves the LSNs from its base up to `valid_below` is *needed* while a registered snapshot or the
 //! visible LSN lies in that range, or the range ends above the visible LSN. What is not needed is unlinked: at most
@@ -15,16 +16,21 @@ pub(crate) mod cell;
 mod prune;
 pub(crate) mod registry;
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use crossbeam_epoch::Guard;
-use logwood_base::Lsn;
 use logwood_base::sync::atomic::{AtomicU64, Ordering};
+use logwood_base::{Error, Lsn, Result};
 
 #[cfg(test)]
 pub(crate) use prune::LOOKS;
 pub(crate) use prune::prune;
 use registry::Needs;
 
+use crate::descent::TreeCore;
 use crate::node::leaf::Leaf;
+use crate::shared::Shared;
 
 /// The versions before a leaf, by key.
 pub(crate) struct Previous {
@@ -35,14 +41,41 @@ pub(crate) struct Previous {
     settled: AtomicU64,
 }
 
-/// One older leaf.
+/// One older leaf, or several in a tree.
 #[derive(Clone)]
 pub(crate) struct Part {
     /// The first key that the part answers for.
     pub(crate) low: Box<[u8]>,
-    pub(crate) leaf: Leaf,
+    pub(crate) older: Older,
     /// Readers below this LSN, and not below the leaf's base, use it.
     pub(crate) valid_below: Lsn,
+}
+
+/// What served a key range before.
+#[derive(Clone)]
+pub(crate) enum Older {
+    Leaf(Leaf),
+    /// Subtrees that were detached whole. Nothing changes in them any more, but pages come and go.
+    Tree(Arc<TreeCore>),
+}
+
+impl Older {
+    /// The first LSN that it serves. Of a tree that is different for each leaf.
+    fn base_lsn(&self) -> Lsn {
+        match self {
+            Self::Leaf(leaf) => leaf.base_lsn(),
+            Self::Tree(_) => Lsn::ZERO,
+        }
+    }
+
+    /// Whether both are the same.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Leaf(a), Self::Leaf(b)) => a.is(b),
+            (Self::Tree(a), Self::Tree(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
 }
 
 /// Which record of a leaf is sought.
@@ -55,10 +88,27 @@ pub(crate) enum Seek<'k> {
 }
 
 /// The version of a leaf that serves an LSN, with the key range that it answers for.
-pub(crate) struct Version<'g> {
-    pub(crate) leaf: &'g Leaf,
-    pub(crate) low: Option<&'g [u8]>,
-    pub(crate) high: Option<&'g [u8]>,
+pub(crate) struct Version<'l> {
+    pub(crate) leaf: Cow<'l, Leaf>,
+    /// `None`: from wherever the leaf in the tree does.
+    pub(crate) low: Option<Vec<u8>>,
+    /// `None`: to wherever the leaf in the tree does.
+    pub(crate) high: Option<Vec<u8>>,
+}
+
+/// What serves an LSN, as far as it can be told without reading pages.
+pub(crate) struct Stand<'l> {
+    pub(crate) found: Found<'l>,
+    /// As in [`Version`].
+    pub(crate) low: Option<Vec<u8>>,
+    /// As in [`Version`].
+    pub(crate) high: Option<Vec<u8>>,
+}
+
+/// A leaf, or a tree in which the leaf is to be sought.
+pub(crate) enum Found<'l> {
+    Leaf(Cow<'l, Leaf>),
+    Tree(Arc<TreeCore>),
 }
 
 impl Previous {
@@ -97,29 +147,73 @@ impl Previous {
     }
 }
 
-/// The version of `leaf` that serves `at` for what is sought, or `None` where it has been let go.
-pub(crate) fn version_at<'g>(
-    leaf: &'g Leaf,
+/// The greater of two beginnings of ranges.
+fn later(a: Option<Vec<u8>>, b: Option<&[u8]>) -> Option<Vec<u8>> {
+    match (a, b) {
+        (Some(a), Some(b)) if *a < *b => Some(b.to_vec()),
+        (None, Some(b)) => Some(b.to_vec()),
+        (a, _) => a,
+    }
+}
+
+/// The lesser of two ends of ranges.
+fn sooner(a: Option<Vec<u8>>, b: Option<&[u8]>) -> Option<Vec<u8>> {
+    match (a, b) {
+        (Some(a), Some(b)) if *a > *b => Some(b.to_vec()),
+        (None, Some(b)) => Some(b.to_vec()),
+        (a, _) => a,
+    }
+}
+
+/// What serves `at` for what is sought below `leaf`, or `None` where it has been let go.
+pub(crate) fn stand_at<'l>(leaf: &'l Leaf, at: Lsn, seek: Seek<'_>, guard: &Guard) -> Option<Stand<'l>> {
+    let mut leaf = Cow::Borrowed(leaf);
+    let (mut low, mut high) = (None, None);
+    while leaf.base_lsn() > at {
+        let older = {
+            let previous = leaf.header().prev.load(guard)?;
+            let number = previous.part_of(seek);
+            let part = &previous.parts[number];
+            if part.valid_below <= at {
+                return None;
+            }
+            // The first part reaches down to wherever its leaf does; the fences around it say where that is.
+            if number > 0 {
+                low = later(low, Some(&part.low));
+            }
+            high = sooner(high, previous.parts.get(number + 1).map(|next| &*next.low));
+            part.older.clone()
+        };
+        leaf = match older {
+            Older::Leaf(older) => Cow::Owned(older),
+            Older::Tree(core) => return Some(Stand { found: Found::Tree(core), low, high }),
+        };
+    }
+    Some(Stand { found: Found::Leaf(leaf), low, high })
+}
+
+/// The version that serves `at` for what is sought below `leaf`, or `None` where it has been let go.
+///
+/// # Errors
+/// `Corruption`, `Io` of a page of a detached tree.
+pub(crate) fn version_at<'l>(
+    shared: &Shared,
+    leaf: &'l Leaf,
     at: Lsn,
     seek: Seek<'_>,
-    guard: &'g Guard,
-) -> Option<Version<'g>> {
-    let mut version = Version { leaf, low: None, high: None };
-    while version.leaf.base_lsn() > at {
-        let previous = version.leaf.header().prev.load(guard)?;
-        let number = previous.part_of(seek);
-        let part = &previous.parts[number];
-        if part.valid_below <= at {
-            return None;
+    guard: &Guard,
+) -> Result<Option<Version<'l>>> {
+    let Some(Stand { found, low, high }) = stand_at(leaf, at, seek, guard) else { return Ok(None) };
+    match found {
+        Found::Leaf(leaf) => Ok(Some(Version { leaf, low, high })),
+        Found::Tree(core) => {
+            let way = core.way(shared, seek, guard)?;
+            let lost = || Error::Internal("a way did not end in a leaf".into());
+            let leaf = way.node.leaf().ok_or_else(lost)?;
+            let Some(version) = version_at(shared, leaf, at, seek, guard)? else { return Ok(None) };
+            let low = later(later(low, way.low().as_deref()), version.low.as_deref());
+            let high = sooner(sooner(high, way.high().as_deref()), version.high.as_deref());
+            Ok(Some(Version { leaf: Cow::Owned(version.leaf.into_owned()), low, high }))
         }
-        // The first part reaches down to wherever its leaf does; the fences around it say where that is.
-        if number > 0 {
-            version.low = Some(version.low.map_or(&*part.low, |low| low.max(&*part.low)));
-        }
-        if let Some(next) = previous.parts.get(number + 1) {
-            version.high = Some(version.high.map_or(&*next.low, |high| high.min(&*next.low)));
-        }
-        version.leaf = &part.leaf;
     }
-    Some(version)
 }

@@ -121,6 +121,7 @@ fn verification_of_large_segments_holds_little() {
         log_durable_end: LogPosition::ZERO,
         engine_state: b"",
         trees: vec![tree],
+        detached: Vec::new(),
         unreached: &[],
         still_reached: &[],
     };

@@ -1,8 +1,9 @@
 //! Giving space back while the database is in use, closing it, and packing it.
 //!
 //! Cleaning moves the live pages off the emptiest page segments: they are written anew with the next checkpoint, and
-//! the segments go when the manifest that no longer names them is durable. The background task works in steps and
-//! waits while there is nothing worth moving.
+//! the segments go when the manifest that no longer names them is durable. Before that, the pages of dropped keyspaces and
+//! deleted ranges are given back: a segment that only they fill goes without being cleaned. The background task works in
+//! steps and waits while there is nothing to give back and nothing worth moving.
 
 use std::time::Duration;
 
@@ -83,7 +84,11 @@ impl Task for Cleaning {
         if core.check_writable().is_err() {
             return Step::Wait(None);
         }
-        match core.forest.clean_step() {
+        match core
+            .forest
+            .give_back_step()
+            .and_then(|done| if done { Ok(true) } else { core.forest.clean_step() })
+        {
             Ok(true) => Step::Again,
             Ok(false) => Step::Wait(Some(LOOK)),
             Err(Error::DiskFull { .. }) => Step::Wait(Some(LOOK)),

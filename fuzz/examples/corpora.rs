@@ -81,6 +81,7 @@ fn archived() -> Seeds {
         next_segment: SegmentNo(1),
         engine_state: b"state".to_vec(),
         trees: vec![TreeEntry { keyspace: KeyspaceId(1), root: None }],
+        detached: Vec::new(),
         segments: Vec::new(),
     };
     let snapshot = SnapshotObject {

@@ -119,6 +119,7 @@ fn manifest_naming(bytes: &[u8]) -> Manifest {
         next_segment: NUMBER.next(),
         engine_state: Vec::new(),
         trees: vec![TreeEntry { keyspace: KeyspaceId(4), root: Some(Root { level: 0, child }) }],
+        detached: Vec::new(),
         segments: vec![segment],
     }
 }

@@ -6,7 +6,7 @@ use logwood_btree::format::child::{ChildEntry, DeltaRef};
 use logwood_btree::format::delta::DeltaBuilder;
 use logwood_btree::format::inner::InnerBuilder;
 use logwood_btree::format::leaf::{LeafBuilder, LeafValue};
-use logwood_btree::format::manifest::{Manifest, Root, SegmentEntry, TreeEntry};
+use logwood_btree::format::manifest::{Detached, Manifest, Root, SegmentEntry, TreeEntry};
 use logwood_btree::format::overflow::OverflowRef;
 use logwood_btree::format::page::{Compression, PageKind, PageRef, checksum_at, seal};
 use logwood_btree::format::segment::{IndexBuilder, Label, SegmentHeader, Stream};
@@ -128,6 +128,7 @@ pub fn manifest(trees: u64, segments: u64) -> Manifest {
         root: (n % 3 != 2)
             .then(|| Root { level: n as u8 % 5, child: child(if n % 5 == 0 { n % 4 } else { 0 }) }),
     };
+    let detached = |n| Detached { keyspace: KeyspaceId(n), root: Root { level: n as u8 % 4, child: child(n % 4) } };
     let segment = |n| SegmentEntry {
         number: SegmentNo(3 + n * 130),
         bytes: 4096 * (1 + n as u32),
@@ -145,6 +146,7 @@ pub fn manifest(trees: u64, segments: u64) -> Manifest {
         next_segment: SegmentNo(1 << 20),
         engine_state: b"names of keyspaces".to_vec(),
         trees: (0..trees).map(tree).collect(),
+        detached: (0..trees / 8).map(detached).collect(),
         segments: (0..segments).map(segment).collect(),
     }
 }

@@ -20,7 +20,7 @@ struct Taken {
 
 /// Ends the process when a panic unwinds through it: between taking the children out of a node that readers still
 /// stand on and putting in the node that owns them, unwinding would free them under the readers.
-struct NoUnwinding;
+pub(super) struct NoUnwinding;
 
 impl Drop for NoUnwinding {
     fn drop(&mut self) {
@@ -86,7 +86,13 @@ impl Applier<'_> {
     }
 
     /// As many inner nodes as the children need.
-    fn build_inners(&self, level: u8, children: Vec<Node>, keys: &Keys, at_end: bool) -> (Vec<Node>, Keys) {
+    pub(super) fn build_inners(
+        &self,
+        level: u8,
+        children: Vec<Node>,
+        keys: &Keys,
+        at_end: bool,
+    ) -> (Vec<Node>, Keys) {
         let mut children = children.into_iter();
         let mut inners = Vec::new();
         let mut between = Keys::default();
@@ -104,7 +110,7 @@ impl Applier<'_> {
     }
 
     /// Puts one node, or a new level over several, at the root.
-    fn replace_root(&self, core: &TreeCore, mut nodes: Vec<Node>, separators: &Keys) {
+    pub(super) fn replace_root(&self, core: &TreeCore, mut nodes: Vec<Node>, separators: &Keys) {
         let mut keys = separators.clone();
         while nodes.len() > 1 {
             let below = match &nodes[0] {

@@ -15,7 +15,7 @@ use crate::node::slot::{Node, Seen};
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::shared::Place;
-use crate::version::{Part, Previous, Seek};
+use crate::version::{Older, Part, Previous, Seek};
 
 /// Points whose leaves are looked at together.
 const WARM_POINTS: usize = 16;
@@ -65,13 +65,18 @@ impl Applier<'_> {
     }
 
     /// Notes a change in a leaf and in the nodes above it.
-    fn make_dirty(&mut self, way: &Way<'_>, leaf: &Leaf, place: Place<'_>) {
+    pub(super) fn make_dirty(&mut self, way: &Way<'_>, leaf: &Leaf, place: Place<'_>) {
+        self.make_steps_dirty(way, place);
+        self.make_leaf_dirty(leaf, place);
+    }
+
+    /// Notes a change below the nodes of a way.
+    pub(super) fn make_steps_dirty(&mut self, way: &Way<'_>, place: Place<'_>) {
         for (inner, _) in &way.steps {
             if let Some(image) = inner.make_dirty(self.lsn) {
                 self.writer.discard(&image, self.lsn, place);
             }
         }
-        self.make_leaf_dirty(leaf, place);
     }
 
     /// Notes a change in a leaf.
@@ -133,7 +138,7 @@ impl Applier<'_> {
             return Vec::new();
         }
         if leaf.base_lsn() < self.lsn {
-            return vec![Part { low: low.into(), leaf: leaf.clone(), valid_below: self.lsn }];
+            return vec![Part { low: low.into(), older: Older::Leaf(leaf.clone()), valid_below: self.lsn }];
         }
         // Made by this very entry: nobody ever sees it. Its own past is the past.
         let Some(previous) = leaf.header().prev.load(self.guard) else { return Vec::new() };

@@ -47,7 +47,7 @@ impl CheckpointJob {
                 }
                 return;
             }
-            Phase::Walk | Phase::Drop | Phase::Commit => {}
+            Phase::Walk | Phase::Detach | Phase::Commit => {}
         }
         let shared = std::sync::Arc::clone(&self.shared);
         let mut writer = shared.writer.lock();
@@ -58,6 +58,7 @@ impl CheckpointJob {
             make_dirty_again(&mut writer, &node, dirty_before);
         }
         writer.discard_pages(std::mem::take(&mut self.written.pages), Lsn::ZERO);
+        writer.discard_pages(self.detaching.take().written, Lsn::ZERO);
         for abandoned in shared.store.abandoned() {
             // Its pages stand for nothing: no commit reached them.
             for garbage in &mut writer.garbage {

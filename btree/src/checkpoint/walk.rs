@@ -2,6 +2,10 @@
 //!
 //! Each [`Frame`] is an inner page in the making: a level and a key range, fixed when the walk enters it. Its children
 //! are taken as the tree has them when the walk comes to their keys. The topmost frame stands above the root.
+//!
+//! What a range delete has detached since C is still a part of the state at C: the walk finds it as the past of the leaf
+//! that took its keys over. It takes up the leaves alone; the pages above them are not reached by this checkpoint, and are
+//! discarded when the walk comes by.
 
 use std::sync::Arc;
 
@@ -9,15 +13,17 @@ use crossbeam_epoch::Guard;
 use logwood_base::{Error, KeyspaceId, Lsn, Result};
 
 use super::{CheckpointJob, Phase, STEP_CHILDREN, VisitedInner};
-use crate::descent::{TreeCore, Way};
+use crate::descent::TreeCore;
 use crate::format::child::ChildEntry;
 use crate::node::Image;
 use crate::node::inner::Inner;
 use crate::node::leaf::Leaf;
 use crate::node::slot::Node;
-use crate::shared::WalkPosition;
+#[cfg(test)]
+use crate::planted::{Bug, planted};
+use crate::shared::{WalkPosition, Writer};
 use crate::store::TreeEntry;
-use crate::version::{Seek, version_at};
+use crate::version::{Found, Seek, stand_at};
 
 /// An inner page in the making.
 pub(super) struct Frame {
@@ -61,6 +67,18 @@ pub(super) struct LeafAtC {
     exact: bool,
 }
 
+/// Where a leaf is looked at.
+struct Place<'k> {
+    /// Where what is asked for begins …
+    key: &'k [u8],
+    /// … and ends.
+    high: Option<Vec<u8>>,
+    /// Whether that is all of the leaf's range.
+    whole: bool,
+    /// Whether the leaf serves the newest state.
+    in_tree: bool,
+}
+
 impl Frame {
     fn new(level: u8, low: Vec<u8>, high: Option<Vec<u8>>, node: Option<(Arc<Inner>, Lsn)>) -> Self {
         let exact = node.is_some();
@@ -88,7 +106,7 @@ impl CheckpointJob {
             if self.stack.is_empty() && !self.begin_tree() {
                 let end = WalkPosition { keyspace: KeyspaceId(u64::MAX), next: None };
                 self.shared.writer.lock().walk = Some(end);
-                self.phase = Phase::Drop;
+                self.phase = Phase::Detach;
                 return Ok(());
             }
             self.walk_one()?;
@@ -150,7 +168,7 @@ impl CheckpointJob {
     fn child(&self, core: &TreeCore, frame: &Frame, key: &[u8]) -> Result<Child> {
         let guard = crossbeam_epoch::pin();
         let mut writer = self.shared.writer.lock();
-        let child = self.look_at(core, frame, key, &guard)?;
+        let child = self.look_at(&mut writer, core, frame, key, &guard)?;
         if let Child::Kept { high, .. } = &child {
             // Under the same lock: whoever makes it dirty from here on knows that its page was taken up.
             writer.walk = Some(WalkPosition { keyspace: core.id, next: high.clone() });
@@ -158,7 +176,14 @@ impl CheckpointJob {
         Ok(child)
     }
 
-    fn look_at(&self, core: &TreeCore, frame: &Frame, key: &[u8], guard: &Guard) -> Result<Child> {
+    fn look_at(
+        &self,
+        writer: &mut Writer,
+        core: &TreeCore,
+        frame: &Frame,
+        key: &[u8],
+        guard: &Guard,
+    ) -> Result<Child> {
         let way = core.way_to_level(&self.shared, key, frame.level - 1, guard)?;
         let end = way.high();
         let starts_here = way.low().unwrap_or_default() == key;
@@ -185,7 +210,10 @@ impl CheckpointJob {
             }
             Node::Cold(_) => Err(Error::Internal("a page that is not in memory changed its range".into())),
             Node::Inner(inner) => Ok(self.inner_child(inner, key, high, whole)),
-            Node::Leaf(leaf) => self.leaf_child(leaf, &way, key, high, whole, guard),
+            Node::Leaf(leaf) => {
+                debug_assert!(way.reaches(key), "the way leads to the key");
+                self.leaf_child(writer, leaf, Place { key, high, whole, in_tree: true }, guard)
+            }
         }
     }
 
@@ -201,33 +229,78 @@ impl CheckpointJob {
         Child::Enter(Frame::new(inner.level(), key.to_vec(), high, node))
     }
 
-    fn leaf_child(
-        &self,
-        leaf: &Leaf,
-        way: &Way<'_>,
-        key: &[u8],
-        high: Option<Vec<u8>>,
-        whole: bool,
-        guard: &Guard,
-    ) -> Result<Child> {
+    fn leaf_child(&self, writer: &mut Writer, leaf: &Leaf, place: Place<'_>, guard: &Guard) -> Result<Child> {
         let at = self.lsn();
+        let Place { key, high, whole, in_tree } = place;
         if whole && let Some(image) = leaf.image() {
             let first = leaf.first_change_above(image.entry.lsn);
             if leaf.is_clean() || image.entry.lsn <= at && first.is_none_or(|first| first > at) {
-                return Ok(Child::Kept { image, exact: leaf.is_clean(), high });
+                return Ok(Child::Kept { image, exact: in_tree && leaf.is_clean(), high });
             }
         }
-        debug_assert!(way.reaches(key), "the way leads to the key");
-        let version = version_at(leaf, at, Seek::From(key), guard)
+        let stand = stand_at(leaf, at, Seek::From(key), guard)
             .ok_or_else(|| Error::Internal("the version of a checkpoint was let go".into()))?;
-        let is_now = version.leaf.is(leaf);
-        Ok(Child::Write(LeafAtC {
-            leaf: version.leaf.clone(),
-            low: key.to_vec(),
-            high: nearer(version.high.map(<[u8]>::to_vec), high.as_ref()),
-            whole: whole && is_now,
-            exact: whole && is_now && leaf.newest_lsn() <= at,
-        }))
+        let high = nearer(stand.high, high.as_ref());
+        match stand.found {
+            Found::Tree(core) => self.detached_child(writer, &core, key, high, guard),
+            Found::Leaf(version) => {
+                let is_now = in_tree && version.is(leaf);
+                Ok(Child::Write(LeafAtC {
+                    low: key.to_vec(),
+                    high,
+                    whole: whole && is_now,
+                    exact: whole && is_now && leaf.newest_lsn() <= at,
+                    leaf: version.into_owned(),
+                }))
+            }
+        }
+    }
+
+    /// Looks at a leaf that was detached since C, whose keys up to `high` are asked for.
+    fn detached_child(
+        &self,
+        writer: &mut Writer,
+        core: &TreeCore,
+        key: &[u8],
+        high: Option<Vec<u8>>,
+        guard: &Guard,
+    ) -> Result<Child> {
+        let mut way = core.way_to_level(&self.shared, key, 0, guard)?;
+        #[cfg(test)]
+        let reached = planted(Bug::DetachedInnersCountAsReached);
+        #[cfg(not(test))]
+        let reached = false;
+        for (inner, _) in way.steps.iter().filter(|_| !reached) {
+            if let Some(image) = inner.make_dirty(Lsn::ZERO) {
+                writer.discard_pages(image.pages().copied().collect(), Lsn::ZERO);
+            }
+        }
+        let end = way.high().or_else(|| core.range.high.clone());
+        let starts_here = way.low().unwrap_or_else(|| core.range.low.clone()) == key;
+        let ends_here = match (&end, &high) {
+            (None, high) => high.is_none(),
+            (Some(_), None) => true,
+            (Some(end), Some(high)) => end <= high,
+        };
+        let whole = starts_here && ends_here;
+        let high = nearer(end, high.as_ref());
+        if !whole && matches!(&*way.node, Node::Cold(_)) {
+            // Its keys were parted since: a page of each part is written.
+            way = core.way(&self.shared, Seek::From(key), guard)?;
+        }
+        match &*way.node {
+            Node::Cold(cold) => {
+                let image = Image { entry: cold.entry.clone(), overflow: Vec::new() };
+                Ok(Child::Kept { image, exact: false, high })
+            }
+            Node::Leaf(leaf) => {
+                if let Some(image) = if whole { None } else { leaf.make_dirty() } {
+                    writer.discard_pages(image.pages().copied().collect(), Lsn::ZERO);
+                }
+                self.leaf_child(writer, leaf, Place { key, high, whole, in_tree: false }, guard)
+            }
+            Node::Inner(_) => Err(Error::Internal("a way did not end in a leaf".into())),
+        }
     }
 
     /// Writes the page of the lowest frame and hands its entry up.

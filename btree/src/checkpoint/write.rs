@@ -13,6 +13,7 @@ use crate::node::Image;
 use crate::node::view::View;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
+use crate::shared::Shared;
 use crate::store::{Label, PageKind, PageRef, Root, Stream};
 use crate::sums::hash_of;
 
@@ -137,21 +138,10 @@ impl CheckpointJob {
         low: &[u8],
         children: &[(Vec<u8>, ChildEntry)],
     ) -> Result<ChildEntry> {
-        let mut builder = InnerBuilder::new(level);
-        let mut sums = Digest::EMPTY;
-        let mut lsn = Lsn::ZERO;
-        let mut unresolved = false;
-        for (at, (key, entry)) in children.iter().enumerate() {
-            builder.push(if at == 0 { low } else { key }, entry.clone());
-            sums = sums.plus(entry.digest);
-            let newest = entry.deltas.last().map_or(entry.lsn, |delta| delta.last_lsn);
-            lsn = lsn.max(newest);
-            unresolved |= entry.unresolved;
-        }
-        let label = Label { kind: PageKind::Inner, level, keyspace, low_key: low };
-        let page = self.append(Stream::Base, &label, &builder.finish())?;
+        let entry = write_inner_page(&self.shared, keyspace, level, low, children)?;
+        self.written.pages.push(entry.page);
         self.report.inners += 1;
-        Ok(ChildEntry { unresolved, ..ChildEntry::of_image(page, lsn, sums) })
+        Ok(entry)
     }
 
     /// Makes one root of what the topmost frame gathered. `None` for a tree without records.
@@ -165,4 +155,28 @@ impl CheckpointJob {
         }
         Ok(entries.pop().map(|(_, child)| Root { level: level - 1, child }))
     }
+}
+
+/// Writes an inner page over children.
+pub(super) fn write_inner_page(
+    shared: &Shared,
+    keyspace: KeyspaceId,
+    level: u8,
+    low: &[u8],
+    children: &[(Vec<u8>, ChildEntry)],
+) -> Result<ChildEntry> {
+    let mut builder = InnerBuilder::new(level);
+    let mut sums = Digest::EMPTY;
+    let mut lsn = Lsn::ZERO;
+    let mut unresolved = false;
+    for (at, (key, entry)) in children.iter().enumerate() {
+        builder.push(if at == 0 { low } else { key }, entry.clone());
+        sums = sums.plus(entry.digest);
+        let newest = entry.deltas.last().map_or(entry.lsn, |delta| delta.last_lsn);
+        lsn = lsn.max(newest);
+        unresolved |= entry.unresolved;
+    }
+    let label = Label { kind: PageKind::Inner, level, keyspace, low_key: low };
+    let page = shared.store.append(Stream::Base, &label, &builder.finish())?;
+    Ok(ChildEntry { unresolved, ..ChildEntry::of_image(page, lsn, sums) })
 }

@@ -1,5 +1,5 @@
-//! Pins the bytes: what these files say was written by version 1, and every later version must read it and, as long
-//! as it writes version 1, write it. A golden file is never generated anew.
+//! Pins the bytes: what these files say was written by version 1 (manifests with detached subtrees: 2), and every later
+//! version must read it and, as long as it writes that version, write it. A golden file is never generated anew.
 
 use logwood_base::SegmentNo;
 use logwood_base::limits::BLOCK_BYTES;
@@ -58,6 +58,14 @@ fn bytes_of_a_manifest() {
     let manifest = samples::manifest();
     assert_golden("manifest", include_str!("golden/manifest.hex"), &manifest.encode());
     assert_eq!(manifest::Manifest::decode(&manifest.encode(), manifest.generation).unwrap(), manifest);
+}
+
+#[test]
+fn bytes_of_a_manifest_with_detached_subtrees() {
+    let manifest = samples::manifest_with_detached();
+    let bytes = manifest.encode();
+    assert_golden("manifest_detached", include_str!("golden/manifest_detached.hex"), &bytes);
+    assert_eq!(manifest::Manifest::decode(&bytes, manifest.generation).unwrap(), manifest);
 }
 
 /// The compressor may choose other bytes in another version; what it chose here must be read for ever.

@@ -255,12 +255,12 @@ fn a_newer_format_is_told_from_damage() {
     assert_eq!(SegmentHeader::decode(&header), Err(HeaderFault::Newer(FormatVersion(2))));
 
     let mut manifest = samples::manifest().encode();
-    manifest[8] = 2;
+    manifest[8] = 3;
     let crc = logwood_base::checksum::checksum(logwood_base::checksum::Seed::new(), &manifest[..28]);
     manifest[28..32].copy_from_slice(&crc.to_le_bytes());
     // A newer body is none of our business.
     manifest.truncate(40);
-    assert_eq!(Manifest::decode(&manifest, Generation(77)), Err(HeaderFault::Newer(FormatVersion(2))));
+    assert_eq!(Manifest::decode(&manifest, Generation(77)), Err(HeaderFault::Newer(FormatVersion(3))));
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //! | offset | bytes | name | meaning |
 //! |---|---|---|---|
 //! | 0 | 8 | magic | `lwmanif1` |
-//! | 8 | 2 | read version | needed to read the file: 1 |
-//! | 10 | 2 | write version | that wrote it: 1 |
+//! | 8 | 2 | read version | needed to read the file: 1, with detached subtrees 2 |
+//! | 10 | 2 | write version | that wrote it: 2; in those of version 1, 1 |
 //! | 12 | 4 | body bytes | |
 //! | 16 | 8 | generation | that of the file's name |
 //! | 24 | 4 | body crc32 | seeded with the generation |
@@ -29,14 +29,19 @@
 //! | varint | segments | then, per page segment, ascending by number: |
 //! | varint | number − that of the one before | |
 //! | varint | blocks | length of the file in units of 4 KiB |
-//! | varint | live bytes | of pages that these trees reach; at least 1 |
+//! | varint | live bytes | of pages that these trees, or the detached subtrees, reach; at least 1 |
 //! | 1 | stream | |
 //! | 32 | content hash | SHA-256 of the file |
+//! | varint | detached | from read version 2 on, at least 1; then, per subtree: |
+//! | varint | keyspace | whose it was |
+//! | 1 | level | 0 for a leaf |
+//! | … | root | [`super::child`] |
 //!
 //! # Validity
 //! 1. A copy is valid when head and body verify, nothing is left over, and the generation is that of its name.
 //! 2. A read version above ours, in a head that verifies, is a newer format and not damage.
-//! 3. Which copy of which generation is opened: [`crate::manifest`].
+//! 3. A manifest without detached subtrees is written as version 1 says.
+//! 4. Which copy of which generation is opened: [`crate::manifest`].
 
 use logwood_base::checksum::{Seed, checksum};
 use logwood_base::codec::{CodecError, Reader, Writer};
@@ -51,7 +56,9 @@ use super::inner::LEVEL_MAX;
 use super::segment::{HeaderFault, Stream};
 
 /// The greatest version that this program reads, and the one that it writes.
-pub const VERSION: FormatVersion = FormatVersion(1);
+pub const VERSION: FormatVersion = FormatVersion(2);
+/// What is needed to read a manifest without detached subtrees.
+const VERSION_PLAIN: FormatVersion = FormatVersion(1);
 /// Most bytes of the engine's own state.
 pub const ENGINE_STATE_BYTES_MAX: usize = 4 << 20;
 /// Most bytes of one copy, judged before the file is read.
@@ -62,6 +69,8 @@ pub const HEAD_BYTES: usize = 32;
 const MAGIC: &[u8; 8] = b"lwmanif1";
 /// Shortest description of a segment: bounds the room made for a list of them.
 const SEGMENT_ENTRY_BYTES_MIN: usize = 36;
+/// Shortest description of a detached subtree: bounds the room made for a list of them.
+const DETACHED_BYTES_MIN: usize = 28;
 
 /// SHA-256 of a page segment's bytes.
 pub type ContentHash = [u8; 32];
@@ -84,6 +93,15 @@ pub struct TreeEntry {
     pub root: Option<Root>,
 }
 
+/// A subtree that no tree reaches any more, and whose pages were not given back yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Detached {
+    /// Whose it was.
+    pub keyspace: KeyspaceId,
+    /// Its topmost page.
+    pub root: Root,
+}
+
 /// A page segment as a manifest names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SegmentEntry {
@@ -91,7 +109,7 @@ pub struct SegmentEntry {
     pub number: SegmentNo,
     /// Length of the file.
     pub bytes: u32,
-    /// Stored bytes of the pages that the manifest's trees reach.
+    /// Stored bytes of the pages that the manifest's trees and detached subtrees reach.
     pub live_bytes: u32,
     /// Which pages it gathers.
     pub stream: Stream,
@@ -120,6 +138,8 @@ pub struct Manifest {
     pub engine_state: Vec<u8>,
     /// Ascending by keyspace.
     pub trees: Vec<TreeEntry>,
+    /// In any order.
+    pub detached: Vec<Detached>,
     /// Ascending by number.
     pub segments: Vec<SegmentEntry>,
 }
@@ -165,10 +185,19 @@ impl Manifest {
             body.put_bytes(&segment.hash);
             before = segment.number;
         }
+        let version = if self.detached.is_empty() { VERSION_PLAIN } else { VERSION };
+        if version > VERSION_PLAIN {
+            body.put_varint(self.detached.len() as u64);
+            for Detached { keyspace, root } in &self.detached {
+                body.put_varint(keyspace.get());
+                body.put_u8(root.level);
+                root.child.put(&mut body);
+            }
+        }
         let mut out = Vec::with_capacity(HEAD_BYTES + body.len());
         out.put_bytes(MAGIC);
-        out.put_u16(VERSION.0);
-        out.put_u16(VERSION.0);
+        out.put_u16(version.0);
+        out.put_u16(version.0);
         out.put_u32(u32::try_from(body.len()).expect("bounded by MANIFEST_BYTES_MAX"));
         out.put_u64(self.generation.get());
         out.put_u32(checksum(Seed::new().u64(self.generation.get()), &body));
@@ -212,7 +241,7 @@ impl Manifest {
         if head.u32("manifest body checksum")? != checksum(Seed::new().u64(generation.get()), body) {
             return Err(error.into());
         }
-        Ok(decode_body(body, generation)?)
+        Ok(decode_body(body, generation, read_version)?)
     }
 
     /// The segment that holds `addr`, when this manifest names it.
@@ -222,14 +251,15 @@ impl Manifest {
         Some(&self.segments[at])
     }
 
-    /// The pages that the manifest itself refers to: the roots.
+    /// The pages that the manifest itself refers to: the roots, of detached subtrees too.
     pub fn root_pages(&self) -> impl Iterator<Item = PageAddr> {
         let roots = self.trees.iter().filter_map(|tree| tree.root.as_ref());
+        let roots = roots.chain(self.detached.iter().map(|detached| &detached.root));
         roots.flat_map(|root| root.child.pages().map(|page| page.addr))
     }
 }
 
-fn decode_body(body: &[u8], generation: Generation) -> Result<Manifest, CodecError> {
+fn decode_body(body: &[u8], generation: Generation, version: FormatVersion) -> Result<Manifest, CodecError> {
     let mut reader = Reader::new(body);
     let database = DatabaseId(reader.u128("database id")?);
     let log = LogId(reader.u128("log id")?);
@@ -245,6 +275,7 @@ fn decode_body(body: &[u8], generation: Generation) -> Result<Manifest, CodecErr
     let engine_state = reader.length_prefixed(ENGINE_STATE_BYTES_MAX, "engine state")?.to_vec();
     let trees = take_trees(&mut reader)?;
     let segments = take_segments(&mut reader)?;
+    let detached = if version > VERSION_PLAIN { take_detached(&mut reader)? } else { Vec::new() };
     reader.finish("manifest")?;
     let error = reader.error("next segment");
     if segments.last().is_some_and(|last| last.number >= next_segment) {
@@ -260,8 +291,28 @@ fn decode_body(body: &[u8], generation: Generation) -> Result<Manifest, CodecErr
         next_segment,
         engine_state,
         trees,
+        detached,
         segments,
     })
+}
+
+fn take_detached(reader: &mut Reader<'_>) -> Result<Vec<Detached>, CodecError> {
+    let error = reader.error("number of detached subtrees");
+    let count = reader.varint("number of detached subtrees")?;
+    if count == 0 || count > (reader.remaining() / DETACHED_BYTES_MIN) as u64 {
+        return Err(error);
+    }
+    let mut detached = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let keyspace = KeyspaceId(reader.varint("keyspace")?);
+        let error = reader.error("root level");
+        let level = reader.u8("root level")?;
+        if level > LEVEL_MAX {
+            return Err(error);
+        }
+        detached.push(Detached { keyspace, root: Root { level, child: ChildEntry::take(reader)? } });
+    }
+    Ok(detached)
 }
 
 fn take_trees(reader: &mut Reader<'_>) -> Result<Vec<TreeEntry>, CodecError> {

@@ -9,7 +9,7 @@ use super::child::{ChildEntry, DeltaRef};
 use super::delta::DeltaBuilder;
 use super::inner::InnerBuilder;
 use super::leaf::{LeafBuilder, LeafValue};
-use super::manifest::{Manifest, Root, SegmentEntry, TreeEntry};
+use super::manifest::{Detached, Manifest, Root, SegmentEntry, TreeEntry};
 use super::overflow::OverflowRef;
 use super::page::{Compression, PageKind, PageRef, checksum_at, seal};
 use super::segment::{IndexBuilder, Label, SegmentHeader, Stream};
@@ -105,6 +105,15 @@ pub(super) fn segment() -> Vec<u8> {
     image.to_vec()
 }
 
+/// With what version 2 has added.
+pub(super) fn manifest_with_detached() -> Manifest {
+    let detached = |keyspace, level, deltas| Detached {
+        keyspace: KeyspaceId(keyspace),
+        root: Root { level, child: child(deltas) },
+    };
+    Manifest { detached: vec![detached(4, 1, 0), detached(300, 0, 2)], ..manifest() }
+}
+
 pub(super) fn manifest() -> Manifest {
     let segment = |number: u64, stream| SegmentEntry {
         number: SegmentNo(number),
@@ -127,6 +136,7 @@ pub(super) fn manifest() -> Manifest {
             TreeEntry { keyspace: KeyspaceId(4), root: Some(Root { level: 2, child: child(0) }) },
             TreeEntry { keyspace: KeyspaceId(200), root: Some(Root { level: 0, child: child(3) }) },
         ],
+        detached: Vec::new(),
         segments: vec![segment(3, Stream::Base), segment(8, Stream::Delta), segment(299, Stream::Overflow)],
     }
 }

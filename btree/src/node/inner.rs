@@ -16,8 +16,8 @@ use super::search::{self, Head};
 use super::slot::{Node, Slot};
 use crate::account::{Account, InnerShare};
 
-/// Most children of one inner node.
-pub(crate) const CHILDREN_MAX: usize = 512;
+/// Most children of one inner node. Few in tests, so that their trees are high.
+pub(crate) const CHILDREN_MAX: usize = if cfg!(test) { 24 } else { 512 };
 
 /// Most bytes of separators of one inner node with more than a few children.
 pub(crate) const SEPARATOR_BYTES_MAX: usize = 32 << 10;

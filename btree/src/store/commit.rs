@@ -8,7 +8,7 @@ use logwood_base::{Error, Generation, LogPosition, Lsn, Result, SegmentNo};
 
 #[cfg(test)]
 use super::planted::{Bug, planted};
-use super::{Manifest, OlderGeneration, PageRef, SegmentEntry, State, Store, TreeEntry};
+use super::{Detached, Manifest, OlderGeneration, PageRef, SegmentEntry, State, Store, TreeEntry};
 use crate::format::manifest::ENGINE_STATE_BYTES_MAX;
 use crate::manifest;
 
@@ -25,6 +25,8 @@ pub struct Commit<'a> {
     pub engine_state: &'a [u8],
     /// Ascending by keyspace.
     pub trees: Vec<TreeEntry>,
+    /// What no tree reaches any more and was not given back yet.
+    pub detached: Vec<Detached>,
     /// Pages that were appended and not retired, but that these trees do not reach: written by eviction after C.
     pub unreached: &'a [PageRef],
     /// Pages that were retired, but that these trees still reach: replaced by changes after C.
@@ -167,6 +169,7 @@ impl State {
             next_segment: self.next_segment,
             engine_state: commit.engine_state.to_vec(),
             trees: commit.trees,
+            detached: commit.detached,
             segments,
         };
         let astray = manifest.root_pages().find(|addr| manifest.segment(addr.segment).is_none());

@@ -90,6 +90,7 @@ impl Store {
             next_segment: SegmentNo(1),
             engine_state: beginning.engine_state.to_vec(),
             trees: Vec::new(),
+            detached: Vec::new(),
             segments: Vec::new(),
         };
         manifest::write(&*disk, &manifests, &first)?;

@@ -8,7 +8,7 @@ use logwood_base::disk::simulated::SimulatedDisk;
 
 use super::world::{KEYSPACE, Model, at, checkpoint, commit, create, open, require, small};
 use crate::planted::{self, Bug};
-use crate::{Forest, Progress};
+use crate::{Change, ChangeKind, Forest, Progress};
 
 /// Puts every third key of a range, so that leaves are rebuilt and split.
 fn write_part(forest: &Forest, model: &mut Model, lsn: u64, numbers: Range<u64>) {
@@ -70,6 +70,39 @@ fn script() {
         checkpoint(&forest).unwrap();
         require_sound(&forest);
     }
+    range_delete(&forest, &mut model, lsn + 1);
+}
+
+/// A range is deleted while a checkpoint of before walks, and under a snapshot.
+fn range_delete(forest: &Forest, model: &mut Model, lsn: u64) {
+    let tree = forest.tree(KEYSPACE).unwrap();
+    let more: Model = (0..1500).map(|n| (format!("more{n:04}").into_bytes(), vec![b'm'; 20])).collect();
+    let changes: Vec<_> = more.iter().map(|(key, value)| (&key[..], Some(&value[..]))).collect();
+    commit(forest, lsn, &changes);
+    model.extend(more);
+    checkpoint(forest).unwrap();
+    // Only the way to the first leaf changes: the walk finds the rest of the tree as it was written.
+    let lsn = lsn + 1;
+    commit(forest, lsn, &[(b"key0001", Some(b"so that there is something to write"))]);
+    model.insert(b"key0001".to_vec(), b"so that there is something to write".to_vec());
+    let c = forest.snapshot();
+    let at_c = model.clone();
+    let mut job = forest.begin_checkpoint(&at(c.lsn())).unwrap();
+    let (from, to) = (&b"key0100"[..], &b"more1400"[..]);
+    let kind = ChangeKind::DeleteRange { from, to: Some(to) };
+    forest.apply(Lsn(lsn + 1), &[Change { keyspace: KEYSPACE, kind }]).unwrap();
+    forest.publish(Lsn(lsn + 1));
+    model.retain(|key, _| !(from <= &key[..] && &key[..] < to));
+    while job.step().unwrap() == Progress::More {}
+    require(&tree, &c, &at_c);
+    require(&tree, &forest.snapshot(), model);
+    require_sound(forest);
+    drop((job, c));
+    for _ in 0..3 {
+        checkpoint(forest).unwrap();
+        while forest.give_back_step().unwrap() {}
+        require_sound(forest);
+    }
 }
 
 fn require_sound(forest: &Forest) {
@@ -115,4 +148,14 @@ fn pages_retired_while_they_are_reached_are_found() {
 #[test]
 fn a_split_that_forgets_the_past_is_found() {
     is_found(Bug::SplitForgetsThePast);
+}
+
+#[test]
+fn a_range_delete_that_forgets_what_it_detached_is_found() {
+    is_found(Bug::DetachedIsForgotten);
+}
+
+#[test]
+fn pages_above_detached_leaves_that_count_as_reached_are_found() {
+    is_found(Bug::DetachedInnersCountAsReached);
 }

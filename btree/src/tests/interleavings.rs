@@ -18,7 +18,7 @@ use crate::node::slot::{Node, Slot};
 use crate::node::view::ViewRecord;
 use crate::store::PageRef;
 use crate::version::registry::Registry;
-use crate::version::{Part, Previous, Seek, prune, version_at};
+use crate::version::{Found, Older, Part, Previous, Seek, prune, stand_at};
 
 const RUNS: usize = 3000;
 
@@ -107,9 +107,11 @@ fn a_snapshot_finds_its_version_however_pruning_runs_beside_it() {
                         let at = registry.register();
                         let guard = crossbeam_epoch::pin();
                         let seen = slot.load(&guard);
-                        let version = version_at(seen.leaf().unwrap(), at, Seek::From(b"key"), &guard);
-                        let version = version.expect("a registered snapshot finds its version");
-                        assert_eq!(version.leaf.get(b"key", at), Some(&at.0.to_be_bytes()[..]));
+                        let leaf = seen.leaf().unwrap();
+                        let stand = stand_at(leaf, at, Seek::From(b"key"), &guard);
+                        let stand = stand.expect("a registered snapshot finds its version");
+                        let Found::Leaf(version) = stand.found else { panic!("nothing was detached") };
+                        assert_eq!(version.get(b"key", at), Some(&at.0.to_be_bytes()[..]));
                         drop(guard);
                         registry.release(at);
                     }
@@ -118,7 +120,7 @@ fn a_snapshot_finds_its_version_however_pruning_runs_beside_it() {
             for lsn in 2..5u64 {
                 let guard = crossbeam_epoch::pin();
                 let old = slot.load(&guard).leaf().unwrap().clone();
-                let part = Part { low: [].into(), leaf: old, valid_below: Lsn(lsn) };
+                let part = Part { low: [].into(), older: Older::Leaf(old), valid_below: Lsn(lsn) };
                 let new = leaf(lsn, Previous::new(vec![part]));
                 slot.replace(Node::Leaf(new.clone()), &guard);
                 registry.publish(Lsn(lsn));

@@ -17,6 +17,10 @@ enum Op {
     /// Puts and deletes of one entry.
     Batch(Vec<(Vec<u8>, Option<Vec<u8>>)>),
     DeleteRange(Vec<u8>, Option<Vec<u8>>),
+    /// Two range deletes and puts around them in one entry, which stays unpublished until the next one.
+    DeleteRanges(Vec<u8>, Vec<u8>),
+    /// Pages of what was detached are given back.
+    GiveBack,
     /// An entry that is applied and stays unpublished until the next one.
     Unpublished(Vec<u8>, Vec<u8>),
     TakeSnapshot,
@@ -58,7 +62,9 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         10 => batch(1..4).prop_map(Op::Batch),
         4 => batch(4..60).prop_map(Op::Batch),
-        1 => (key(), prop::option::of(key())).prop_map(|(from, to)| Op::DeleteRange(from, to)),
+        2 => (key(), prop::option::of(key())).prop_map(|(from, to)| Op::DeleteRange(from, to)),
+        1 => (key(), key()).prop_map(|(from, to)| Op::DeleteRanges(from, to)),
+        2 => Just(Op::GiveBack),
         1 => (key(), value()).prop_map(|(key, value)| Op::Unpublished(key, value)),
         2 => Just(Op::TakeSnapshot),
         2 => any::<prop::sample::Index>().prop_map(Op::DropSnapshot),
@@ -132,6 +138,19 @@ impl Run {
                 self.applied.insert(b"k2".to_vec(), b"behind".to_vec());
                 self.visible = self.applied.clone();
             }
+            Op::DeleteRanges(from, middle) => {
+                self.lsn += 1;
+                let delete =
+                    |from, to| Change { keyspace: KEYSPACE, kind: ChangeKind::DeleteRange { from, to } };
+                let around = change(middle, Some(b"in the middle"));
+                let changes = [delete(from, Some(&middle[..])), around, delete(middle, Some(b"kz")), around];
+                self.forest.apply(Lsn(self.lsn), &changes).unwrap();
+                let (low, high): (&[u8], &[u8]) = (middle, b"kz");
+                self.applied
+                    .retain(|key, _| !(from <= key && key < middle || low <= &key[..] && &key[..] < high));
+                self.applied.insert(middle.clone(), b"in the middle".to_vec());
+            }
+            Op::GiveBack => drop(self.forest.give_back_step().unwrap()),
             Op::Unpublished(key, value) => {
                 self.lsn += 1;
                 self.forest.apply(Lsn(self.lsn), &[change(key, Some(value))]).unwrap();
@@ -250,6 +269,11 @@ impl Run {
         self.forest.shared.tidy_if_idle();
         checkpoint(&self.forest).unwrap();
         check_space(&self.forest);
+        while self.forest.give_back_step().unwrap() {}
+        commit(&self.forest, self.lsn + 2, &[]);
+        checkpoint(&self.forest).unwrap();
+        check_space(&self.forest);
+        assert_eq!(self.forest.statistics().detached, 0);
         self.forest.shared.evict_everything();
         require(&self.tree, &self.forest.snapshot(), &self.applied);
         self.durable = (self.forest.visible_lsn(), self.applied.clone(), true);

@@ -11,7 +11,7 @@ use crossbeam_epoch::Guard;
 use logwood_base::Lsn;
 
 use super::registry::Needs;
-use super::{Part, Previous};
+use super::{Older, Part, Previous};
 use crate::account::Class;
 use crate::node::leaf::Leaf;
 
@@ -75,21 +75,25 @@ impl Pruning<'_> {
         valid_below: Lsn,
         kept: &mut Vec<Part>,
     ) -> bool {
-        if self.needs.any_in(part.leaf.base_lsn(), valid_below) {
+        if self.needs.any_in(part.older.base_lsn(), valid_below) {
             // Two halves of a leaf that were joined again are one part.
-            let continues = |last: &Part| last.leaf.is(&part.leaf) && last.valid_below == valid_below;
+            let continues = |last: &Part| last.older.is(&part.older) && last.valid_below == valid_below;
             if kept.last().is_some_and(continues) {
                 return false;
             }
-            part.leaf.header().share.move_to(Class::Kept);
-            kept.push(Part { low: low.into(), leaf: part.leaf.clone(), valid_below });
-            if self.pruned.insert(part.leaf.address()) {
-                self.versions_before(&part.leaf);
+            kept.push(Part { low: low.into(), older: part.older.clone(), valid_below });
+            if let Older::Leaf(leaf) = &part.older {
+                leaf.header().share.move_to(Class::Kept);
+                if self.pruned.insert(leaf.address()) {
+                    self.versions_before(leaf);
+                }
             }
             return true;
         }
-        part.leaf.header().share.move_to(Class::Retired);
-        if let Some(previous) = part.leaf.header().prev.load(self.guard) {
+        // Nobody reads below the LSN at which a tree was detached: so nobody reads any older version in it.
+        let Older::Leaf(leaf) = &part.older else { return false };
+        leaf.header().share.move_to(Class::Retired);
+        if let Some(previous) = leaf.header().prev.load(self.guard) {
             for (number, older) in previous.parts().iter().enumerate() {
                 let older_high = previous.parts().get(number + 1).map(|next| &*next.low);
                 let from = if number == 0 { low } else { low.max(&*older.low) };

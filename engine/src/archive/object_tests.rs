@@ -52,6 +52,7 @@ fn snapshot() -> SnapshotObject {
         trees: [1, 2]
             .map(|n| logwood_btree::store::TreeEntry { keyspace: KeyspaceId(n), root: None })
             .to_vec(),
+        detached: Vec::new(),
         segments: Vec::new(),
     };
     let digest = Some(Digest { count: 2, sum: 0x1234 });

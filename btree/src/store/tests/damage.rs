@@ -197,7 +197,7 @@ fn a_newer_format_is_refused_without_touching_anything() {
     let newest = open(&disk.snapshot()).unwrap().1.manifest.generation;
     for path in crate::manifest::copy_paths(&Path::new(DIR).join("manifest"), newest) {
         let mut bytes = disk.read_file(&path).unwrap();
-        bytes[8] = 2;
+        bytes[8] = 3;
         let seed = logwood_base::checksum::Seed::new();
         let crc = logwood_base::checksum::checksum(seed, &bytes[..28]);
         bytes[28..32].copy_from_slice(&crc.to_le_bytes());

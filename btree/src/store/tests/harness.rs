@@ -116,6 +116,7 @@ impl Forest {
             log_durable_end: LogPosition::new(SegmentNo(1), 64),
             engine_state: &self.lsn.to_le_bytes(),
             trees: trees.collect(),
+            detached: Vec::new(),
             unreached: &[],
             still_reached: &[],
         })

@@ -157,6 +157,7 @@ fn commit_as(store: &Store, forest: &Forest, unreached: &[PageRef], still_reache
             log_durable_end: LogPosition::ZERO,
             engine_state: b"",
             trees: trees.collect(),
+            detached: Vec::new(),
             unreached,
             still_reached,
         })

@@ -96,6 +96,7 @@ impl Plan {
                 next_segment: SegmentNo(1),
                 engine_state: EngineState::new().encode(),
                 trees: Vec::new(),
+                detached: Vec::new(),
                 segments: Vec::new(),
             };
             return Ok(Base { snapshot: None, trees, term: Term::NONE });

@@ -1,0 +1,72 @@
+//! Giving back the pages of subtrees that no tree reaches any more.
+//!
+//! A dropped tree and what a range delete has detached stand in the manifest as *detached subtrees*, by the address of their
+//! topmost page (`checkpoint/detaching.rs`). This walks them, from the end of the list: a page is read, its children take its
+//! place in the list, and the page is garbage. The next checkpoint writes what is left of the list and retires the garbage,
+//! both in one manifest. So the walk may stop anywhere:
+//!
+//! - a crash goes back to the list of the newest manifest, in which nothing that was walked since is retired;
+//! - a page that cannot be read is tried again later; one that is damaged is given up with all that hangs below it, which
+//!   then stays counted as alive.
+//!
+//! Leaves must be read too: only they know the pages of their long values.
+
+use logwood_base::{Lsn, Result};
+
+use crate::forest::Forest;
+use crate::format::inner::InnerReader;
+use crate::load::{read_leaf, undecodable};
+use crate::shared::Shared;
+use crate::store::{Detached, PageKind, PageRef, Root};
+
+/// Pages that one step reads.
+const STEP_PAGES: usize = 16;
+
+impl Forest {
+    /// Gives back some pages of what was dropped or detached, up to 16 for each call. Answers whether there was anything to
+    /// do. The space is free when two more checkpoints are durable.
+    ///
+    /// # Errors
+    /// `Io` of a page; it is tried again by the next call.
+    pub fn give_back_step(&self) -> Result<bool> {
+        let shared = &self.shared;
+        let _one_at_a_time = shared.giving_back.lock();
+        for read in 0..STEP_PAGES {
+            let Some(next) = shared.writer.lock().detached.last().cloned() else { return Ok(read > 0) };
+            let (pages, children) = look_at(shared, &next)?;
+            let mut writer = shared.writer.lock();
+            // A checkpoint may have found more meanwhile: it stands behind.
+            if let Some(at) = writer.detached.iter().rposition(|detached| *detached == next) {
+                writer.detached.remove(at);
+            }
+            writer.detached.extend(children);
+            writer.discard_pages(pages, Lsn::ZERO);
+        }
+        Ok(true)
+    }
+}
+
+/// The pages of one node, and its children.
+fn look_at(shared: &Shared, node: &Detached) -> Result<(Vec<PageRef>, Vec<Detached>)> {
+    let Detached { keyspace, root: Root { level, child: entry } } = node;
+    let mut pages: Vec<PageRef> = entry.pages().copied().collect();
+    let mut children = Vec::new();
+    let walked = shared.store.read(&entry.page).and_then(|page| {
+        if page.kind() == PageKind::Leaf {
+            pages.extend(read_leaf(&shared.store, &page, entry)?.overflow);
+            return Ok(());
+        }
+        let decoding = |error| undecodable(&shared.store, &entry.page, error);
+        let mut iter = InnerReader::new(page.body()).map_err(decoding)?.iter();
+        while let Some((_, child)) = iter.next().map_err(decoding)? {
+            let root = Root { level: level.saturating_sub(1), child };
+            children.push(Detached { keyspace: *keyspace, root });
+        }
+        Ok(())
+    });
+    match walked {
+        Err(error) if error.corruption().is_none() => Err(error),
+        // Nobody misses the records: what is lost is the room of the pages below.
+        _ => Ok((pages, children)),
+    }
+}
