@@ -13,6 +13,7 @@ mod lock;
 mod log_only;
 mod model;
 mod mutants;
+mod space;
 mod transactions;
 mod typed;
 pub(crate) mod world;

@@ -7,8 +7,8 @@
 //! | 0–3 | put a short value; 4 a long one |
 //! | 5 | delete a key; 6 a range; 7 a batch over keyspaces, or a transaction with or without a conflict |
 //! | 8 | create a keyspace, or drop it |
-//! | 9 | take a snapshot, or let one go |
-//! | 10, 11 | checkpoint, compact |
+//! | 9 | take a snapshot, or let one go; follow the changes where the last argument mod 8 is 7 |
+//! | 10, 11 | checkpoint, or back up where the first argument mod 4 is 3; compact |
 //! | 12 | let time pass and background work go on |
 //! | 13 | close and open |
 //! | 14 | kill the process, its writes landing before or after the next one opens |
@@ -24,21 +24,26 @@
 //! 2. A writer reads its own write; a snapshot stays what it was.
 //! 3. A call fails only when a fault was armed.
 //! 4. After a flipped bit, what is read is right or a named error; and when all of it is right, nothing was lost.
-//! 5. Verifying finds nothing where nothing was flipped, and changes nothing.
+//! 5. A follower of durable changes, whose view outlives every process, gets each commit once and in order.
+//! 6. A backup that was finished opens as the state of its moment.
+//! 7. Verifying finds nothing where nothing was flipped, and changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use logwood::{Database, Durability, Error, Keyspace, Options, Snapshot, inspect};
+use logwood::{ChangesOptions, Database, Durability, Error, Keyspace, Options, Snapshot, inspect};
 use logwood_base::digest::Digest;
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
 use logwood_base::{Clock, Environment};
+use logwood_sim::simulation::follower::View;
 
 const DIR: &str = "db";
+const BACKUP: &str = "backup";
+const FOLLOWER: &str = "view";
 /// Steps beyond these are not run: libfuzzer likes many short scripts better than a long one.
 const STEPS_MAX: usize = 150;
 
@@ -84,6 +89,8 @@ struct World {
     durable: usize,
     /// The newest state that a kill must leave.
     acknowledged: usize,
+    /// What a follower keeps, where no crash reaches.
+    view: View,
     /// Whether anything may have gone wrong by order since the last start.
     armed: bool,
     /// Makes values unlike one another.
@@ -103,6 +110,7 @@ impl World {
             history: vec![State::new()],
             durable: 0,
             acknowledged: 0,
+            view: View::default(),
             armed: false,
             counter: 0,
         }
@@ -127,6 +135,7 @@ impl World {
             .recovery_log_bytes_max(192 << 10)
             .log_recent_bytes_max(16 << 10)
             .log_pool_segments(1)
+            .follower(FOLLOWER, 0)
     }
 
     fn db(&self) -> &Database {
@@ -285,6 +294,7 @@ impl World {
             7 if c % 4 == 3 => self.transact(a, b, c),
             7 => self.batch(a, b, c),
             8 => self.create_or_drop(a, c),
+            9 if c % 8 == 7 => self.follow(),
             9 => {
                 if c.is_multiple_of(2) || self.snapshots.is_empty() {
                     self.snapshots.push((self.db().snapshot(), self.now().clone()));
@@ -294,6 +304,7 @@ impl World {
                 }
                 Ok(())
             }
+            10 if a % 4 == 3 => self.back_up(),
             10 => {
                 self.db().checkpoint()?;
                 self.durable = self.acknowledged;
@@ -410,6 +421,50 @@ impl World {
                 self.committed(next, durable, outcome)
             }
         }
+    }
+
+    /// Takes the commits that the follower does not have yet.
+    fn follow(&mut self) -> Result<(), Error> {
+        let options = ChangesOptions::new().name(FOLLOWER).hold_until_released(true).durable_only(true);
+        let mut changes = match self.db().changes_with(self.view.lsn().next(), &options) {
+            Err(error @ (Error::TooOld { .. } | Error::Replaced(_))) => {
+                panic!("the follower cannot go on: {error}")
+            }
+            other => other?,
+        };
+        while let Some(mut set) = changes.next(Duration::ZERO)? {
+            assert!(set.lsn() > self.view.lsn(), "a commit twice");
+            let mut next = self.view.clone();
+            next.take(&mut set)?;
+            self.view = next;
+        }
+        changes.release(self.view.lsn());
+        let found = self.view.state().iter().map(|(name, records)| {
+            (name.clone(), records.iter().map(|(key, value)| (key.clone(), value.to_vec())).collect())
+        });
+        let found: State = found.collect();
+        let last = self.history.len() - 1;
+        assert!(found == *self.now(), "the view is another:{}", self.differences(&found, last));
+        Ok(())
+    }
+
+    /// Brings the backup up to date, and opens it on a copy of the disk.
+    fn back_up(&mut self) -> Result<(), Error> {
+        self.db().backup(BACKUP)?;
+        self.durable = self.acknowledged;
+        let copy = self.disk.snapshot();
+        copy.cancel_stop();
+        copy.clear_faults();
+        let environment = Environment {
+            disk: Arc::new(copy),
+            spawner: Arc::new(ManualSpawner::new()),
+            ..self.environment()
+        };
+        let db = Database::open(BACKUP, self.options().environment(environment).create(false));
+        let found = db.and_then(|db| read_all(&db)).unwrap_or_else(|error| panic!("the backup: {error}"));
+        let last = self.history.len() - 1;
+        assert!(found == *self.now(), "the backup is another:{}", self.differences(&found, last));
+        Ok(())
     }
 
     fn batch(&mut self, a: u8, b: u8, c: u8) -> Result<(), Error> {

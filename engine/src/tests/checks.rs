@@ -23,6 +23,17 @@ impl World {
                     .eq(records.iter().rev().map(|(key, value)| (key.as_slice(), value.as_slice())))
             );
             assert_eq!(handle.count_all()?, records.len() as u64);
+            let keys: Vec<&[u8]> = records.keys().rev().map(Vec::as_slice).collect();
+            let many = handle.get_many(&keys)?;
+            assert!(
+                many.iter()
+                    .map(|value| value.as_deref())
+                    .eq(records.values().rev().map(|value| Some(&value[..])))
+            );
+            let cuts = handle.split_keys::<&[u8]>(.., 5)?;
+            assert!(cuts.len() < 5 && cuts.is_sorted_by(|a, b| a < b), "{cuts:?}");
+            let about = handle.approximate_size::<&[u8]>(..)?.records;
+            assert!(about <= 3 * records.len() as u64 + 100, "{about} for {}", records.len());
             let mut digest = crate::Digest::EMPTY;
             records.iter().for_each(|(key, value)| digest.add(key, value));
             assert_eq!(handle.digest::<&[u8]>(..)?, digest);

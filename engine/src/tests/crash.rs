@@ -2,6 +2,20 @@
 //!
 //! After each: one state between what was acknowledged and what was begun is there; all files verify; writes go on;
 //! and opening once more finds the same.
+//!
+//! Which call is cut off, filled up and failed where:
+//!
+//! | call | power cut and kill at every changing call | failing syncs, writes and reads; full disk | random lives |
+//! |---|---|---|---|
+//! | put, delete, batch, range delete | here | `faults.rs` | `model.rs`, `sim`, `fuzz` |
+//! | transaction, in fragments too; conflict; conditional write | here | `faults.rs` | `model.rs`, `sim`, `fuzz` |
+//! | create and drop a keyspace | here | `faults.rs` | `model.rs`, `sim`, `fuzz` |
+//! | changes, with a hold until released | `changes/crashes.rs` | `changes.rs` | `changes.rs`, `sim`, `fuzz` |
+//! | first and incremental backup, and the opening that finishes one | here, `backup.rs` | `backup.rs` | `model.rs`, `sim`, `fuzz` |
+//! | checkpoint, compact, cleaning | here | `faults.rs` | `model.rs`, `sim`, `fuzz` |
+//! | sizes, split keys, many keys at once: reads that must agree with the rest | here, after each step | `faults.rs` | `btree/src/tests/` |
+//! | held snapshots | here | `faults.rs` | `model.rs`, `sim`, `fuzz`, `space.rs` |
+//! | the archiver and restores | `archive/tests/crashes.rs`, `archive/restore/tests/crashes.rs` | there | there |
 
 use super::world::{Step, World, scale};
 use crate::Error;
@@ -56,8 +70,16 @@ pub(super) fn script() -> Vec<Step> {
         batch(10, true),
         // Larger than an entry: a transaction in fragments.
         transact(64, false, true),
+        Step::TakeSnapshot,
         Step::Background { steps: 20 },
         put(2, 8, true),
+        // The second one adds what is new.
+        Step::Backup,
+        Step::DeleteRange { keyspace: 2, from: 0, to: 95 },
+        Step::Drop { keyspace: 1 },
+        Step::Checkpoint,
+        Step::DropSnapshot,
+        put(0, 8, true),
     ]
 }
 

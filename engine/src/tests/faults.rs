@@ -186,6 +186,51 @@ pub(super) fn the_kth_failed_read_surfaces_and_a_failed_iterator_stays_failed() 
     assert!(surfaced > 0, "the trees read from the disk");
 }
 
+/// A call that reads, and whether it did so without an error.
+type Call = (&'static str, fn(&crate::Database, &crate::Keyspace) -> crate::Result<()>);
+
+#[test]
+fn every_call_that_reads_answers_a_failed_read_and_works_when_the_disk_does() {
+    let keys: [&[u8]; 3] = [b"key-001", b"key-050", b"key-090"];
+    let calls: &[Call] = &[
+        ("get_many", |_, ks| ks.get_many(&[b"key-001", b"key-050", b"key-090"]).map(drop)),
+        ("count", |_, ks| ks.count("key-010".."key-050").map(drop)),
+        ("digest", |_, ks| ks.digest("key-010".."key-050").map(drop)),
+        ("approximate_size", |_, ks| ks.approximate_size::<&[u8]>(..).map(drop)),
+        ("split_keys", |_, ks| ks.split_keys::<&[u8]>(.., 3).map(drop)),
+        ("first", |_, ks| ks.first().map(drop)),
+        ("last", |_, ks| ks.last().map(drop)),
+        ("put_if", |_, ks| ks.put_if(b"key-001", b"new", crate::Condition::Absent).map(drop)),
+        ("transact", |db, ks| {
+            db.transact(crate::TransactOptions::new(), |transaction| {
+                transaction.get(ks, b"key-001").map(drop)
+            })
+        }),
+        ("snapshot", |db, ks| db.snapshot().get(ks, b"key-001").map(drop)),
+    ];
+    let mut world = filled(1);
+    for key in 0..96 {
+        world.step(&put(key, 63)).unwrap();
+    }
+    for (name, call) in calls {
+        // Everything is cold after opening.
+        world.step(&Step::Checkpoint).unwrap();
+        world.step(&Step::Reopen).unwrap();
+        world.db = None;
+        let db = crate::Database::open(super::world::DIR, world.options.clone()).unwrap();
+        let ks = db.keyspace("ks0").unwrap();
+        world.disk.set_fault(Fault::new(Operation::READS, Outcome::Io).on("pages/"));
+        let failed = call(&db, &ks);
+        assert!(matches!(failed, Err(Error::Io { .. })), "{name}: {failed:?}");
+        world.disk.clear_faults();
+        call(&db, &ks).unwrap_or_else(|error| panic!("{name}, once more: {error}"));
+        assert!(db.statistics().poisoned.is_none(), "{name}: a failed read stops nothing");
+        assert!(ks.get_many(&keys).unwrap().iter().all(Option::is_some));
+        drop(ks);
+        world.db = Some(db);
+    }
+}
+
 #[test]
 pub(super) fn a_failed_read_in_recovery_is_an_error_and_the_next_open_succeeds() {
     for k in 1..30 {

@@ -22,7 +22,23 @@ pub struct View {
 }
 
 impl View {
-    fn take(&mut self, set: &mut ChangeSet<'_>) -> Result<()> {
+    /// What it shows.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The last commit that is in it.
+    #[must_use]
+    pub const fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// Takes a commit in, all of it.
+    ///
+    /// # Errors
+    /// As [`ChangeSet::next`]; the view is then to be thrown away.
+    pub fn take(&mut self, set: &mut ChangeSet<'_>) -> Result<()> {
         self.lsn = set.lsn();
         while let Some(change) = set.next()? {
             match change {
