@@ -57,6 +57,12 @@ impl AlignedBuffer {
         }
     }
 
+    /// Memory that it holds, in bytes, used or not.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.storage.capacity()
+    }
+
     /// Keeps the first `length` bytes.
     pub fn truncate(&mut self, length: usize) {
         self.storage.truncate(self.start + length);

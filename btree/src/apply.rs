@@ -10,9 +10,11 @@
 //! | [`split`] | new leaves and inner nodes in the place of old ones |
 //! | [`merge`] | a small leaf joins its neighbour |
 //! | [`detach`] | a range delete: its ends change, what stands between them leaves the tree whole |
+//! | [`order`] | changes in the order of trees and keys |
 
 mod detach;
 mod merge;
+mod order;
 mod split;
 mod write;
 
@@ -58,6 +60,9 @@ pub enum ChangeKind<'a> {
         to: Option<&'a [u8]>,
     },
 }
+
+/// Puts and deletes of one entry, mostly few.
+type Points<'a> = SmallVec<[Point<'a>; 2]>;
 
 /// A put or a delete, with its tree looked up.
 #[derive(Clone, Copy)]
@@ -162,7 +167,7 @@ fn preload(shared: &Shared, core: &TreeCore, change: &Change<'_>, guard: &Guard)
 impl Applier<'_> {
     /// Applies puts and deletes: sorted, the last one of each key.
     fn points(&mut self, changes: &[Change<'_>], trees: &[Arc<TreeCore>]) -> Result<()> {
-        let mut points: SmallVec<[Point<'_>; 2]> = SmallVec::with_capacity(changes.len());
+        let mut points = Points::with_capacity(changes.len());
         for change in changes {
             let core = tree_of(trees, change.keyspace)?;
             let (key, value) = match change.kind {
@@ -172,10 +177,8 @@ impl Applier<'_> {
             };
             points.push(Point { core, key, value });
         }
-        if points.len() > 1 {
-            points.sort_by(|a, b| (a.core.id, a.key).cmp(&(b.core.id, b.key)));
-        }
-        // Sorting is stable: of equal keys the last one stands last, and stays.
+        order::sort(&mut points);
+        // Of equal keys the last one stands last, and stays.
         let mut kept = 0;
         for at in 0..points.len() {
             let next = points.get(at + 1);

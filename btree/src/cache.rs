@@ -27,11 +27,20 @@ use crate::version;
 use crate::version::registry::Needs;
 use std::sync::Arc;
 
-/// Inner nodes that the hand looks at in one go: bounds how long a writer or reader is held up.
+/// Inner nodes that the hand looks at in one go: bounds how long a writer or reader is held up. More of them when memory
+/// is beyond its bound by this part of the cache: a checkpoint has made much of it clean.
 const VISITS: usize = 8;
+const VISITS_FAR: usize = 64;
+const FAR_SHARE: usize = 16;
 /// Calls that are skipped after the hand found nothing while most of memory is dirty: only a checkpoint helps then,
 /// and looking for the few clean leaves would slow every writer down.
 const PAUSE: u32 = 64;
+/// Unlinked nodes that are left to the collector's own pace, which is to wake for every hundred calls, however large
+/// nodes are. Beyond it it is asked to go on, so often: it takes some nodes each time, and needs three for those of now.
+const RETIRED_BYTES: usize = 1 << 20;
+const COLLECTIONS: usize = 16;
+/// Room that is made ahead of one entry is not more than this part of the cache.
+const ROOM_SHARE: usize = 8;
 
 impl Shared {
     /// Evicts a little if memory is over its bound and no writer is at work; else the writer will.
@@ -39,16 +48,36 @@ impl Shared {
         if self.cached_bytes() > self.options.cache_bytes
             && let Some(mut writer) = self.writer.try_lock()
         {
-            self.evict(&mut writer, guard);
+            self.evict(&mut writer, self.options.cache_bytes, guard);
         }
     }
 
-    /// Evicts until memory is inside its bound, or the hand has come a good way.
-    pub(crate) fn evict(&self, writer: &mut Writer, guard: &Guard) {
+    /// Evicts ahead of loading, for so many leaves: once they are in memory, none goes before they are changed.
+    pub(crate) fn make_room(&self, writer: &mut Writer, leaves: usize) {
+        if leaves > 1 && self.has_cold() {
+            let room = (leaves * self.options.leaf_bytes).min(self.options.cache_bytes / ROOM_SHARE);
+            self.evict(writer, self.options.cache_bytes - room, &crossbeam_epoch::pin());
+            self.collect();
+        }
+    }
+
+    /// Has unlinked nodes freed, when there are many and no reader stands on them. The caller is not pinned, or nothing
+    /// of this moment goes.
+    pub(crate) fn collect(&self) {
+        for _ in 0..COLLECTIONS {
+            if self.account.bytes(Class::Retired) <= RETIRED_BYTES {
+                break;
+            }
+            crossbeam_epoch::pin().flush();
+        }
+    }
+
+    /// Evicts until no more than `bound` bytes are cached, or the hand has come a good way.
+    pub(crate) fn evict(&self, writer: &mut Writer, bound: usize, guard: &Guard) {
         if writer.prepared.is_some() {
             return;
         }
-        if self.cached_bytes() <= self.options.cache_bytes || self.account.bytes(Class::Clean) == 0 {
+        if self.cached_bytes() <= bound || self.account.bytes(Class::Clean) == 0 {
             return;
         }
         if writer.eviction_pause > 0 {
@@ -57,8 +86,9 @@ impl Shared {
         }
         let before = self.account.evictions.load(Ordering::Relaxed);
         let needs = self.registry.needs();
-        for _ in 0..VISITS {
-            if !self.move_hand(writer, &needs, guard) || self.cached_bytes() <= self.options.cache_bytes {
+        let far = self.cached_bytes() > bound + self.options.cache_bytes / FAR_SHARE;
+        for _ in 0..if far { VISITS_FAR } else { VISITS } {
+            if !self.move_hand(writer, &needs, guard) || self.cached_bytes() <= bound {
                 break;
             }
         }

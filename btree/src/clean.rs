@@ -4,6 +4,9 @@
 //! loaded, and counts as dirty although its records did not change. The next checkpoint writes it elsewhere; then
 //! nothing reaches the victim, and its file goes with the manifest that no longer names it.
 //!
+//! In the background this goes in steps, each a few pages. What is marked is dirty and stays in memory until the next
+//! checkpoint, so that no more than a part of the cache is marked between two of them.
+//!
 //! What never happens: a page is moved by itself, or judged by anything but its address in the tree. So cleaning is
 //! as safe as checkpoints are, and stopping in the middle loses nothing.
 
@@ -25,29 +28,71 @@ const LIVE_PERCENT_MAX: u32 = 60;
 const COMPACT_LIVE_PERCENT_MAX: u32 = 90;
 /// Rounds of marking and checkpoints of one `compact`: each leaves less to do, and two or three do it.
 const COMPACT_ROUNDS: usize = 8;
+/// Pages that one step looks at.
+const STEP_PAGES: usize = 64;
+/// Between two checkpoints no more than this part of the cache is marked.
+const MARKED_SHARE: usize = 4;
+
+/// What a step of cleaning came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cleaned {
+    /// There may be more to mark.
+    More,
+    /// Enough is marked: the next checkpoint moves it, and then there may be more.
+    Enough,
+    /// Nothing is worth moving.
+    Nothing,
+}
 
 impl Forest {
-    /// Marks the live pages of the emptiest segment for the next checkpoint. Answers whether there was one.
+    /// Marks some live pages of the emptiest segment for the next checkpoint, or goes on with those of the one before.
+    /// Between two checkpoints a quarter of the cache is marked at most.
     ///
     /// # Errors
     /// `Corruption`, `Io` of a page that had to be read. Nothing is lost: the page stays where it is.
-    pub fn clean_step(&self) -> Result<bool> {
-        self.clean_below(LIVE_PERCENT_MAX)
+    pub fn clean_step(&self) -> Result<Cleaned> {
+        let mut writer = self.shared.writer.lock();
+        if writer.marked_bytes > self.shared.options.cache_bytes / MARKED_SHARE {
+            return Ok(Cleaned::Enough);
+        }
+        let marking = writer.marking.take();
+        drop(writer);
+        let (victim, mut pages) = match marking {
+            Some(marking) => marking,
+            None => match self.victim(LIVE_PERCENT_MAX) {
+                Some(victim) => (victim, self.shared.store.pages_of(victim)?),
+                None => return Ok(Cleaned::Nothing),
+            },
+        };
+        let rest = pages.split_off(pages.len().min(STEP_PAGES));
+        // A page that fails is passed over: the next look at this segment finds it again.
+        let marked = self.mark_pages(&pages);
+        let mut writer = self.shared.writer.lock();
+        if rest.is_empty() {
+            writer.marked.insert(victim);
+        } else {
+            writer.marking = Some((victim, rest));
+        }
+        marked.map(|()| Cleaned::More)
     }
 
-    /// As [`Forest::clean_step`], for segments with no more than `live_percent_max` percent of their bytes alive.
+    /// Marks all live pages of the emptiest segment with no more than `live_percent_max` percent of its bytes alive.
+    /// Answers whether there was one.
     ///
     /// # Errors
     /// As [`Forest::clean_step`].
     pub fn clean_below(&self, live_percent_max: u32) -> Result<bool> {
-        let marked = self.shared.writer.lock().marked.clone();
-        let victims = self.shared.store.victims(marked.len() + 1, live_percent_max);
-        let Some(victim) = victims.into_iter().find(|victim| !marked.contains(victim)) else {
-            return Ok(false);
-        };
-        self.mark_segment(victim)?;
+        let Some(victim) = self.victim(live_percent_max) else { return Ok(false) };
+        self.mark_pages(&self.shared.store.pages_of(victim)?)?;
         self.shared.writer.lock().marked.insert(victim);
         Ok(true)
+    }
+
+    /// The emptiest segment that is not marked.
+    fn victim(&self, live_percent_max: u32) -> Option<SegmentNo> {
+        let marked = self.shared.writer.lock().marked.clone();
+        let victims = self.shared.store.victims(marked.len() + 1, live_percent_max);
+        victims.into_iter().find(|victim| !marked.contains(victim))
     }
 
     /// Packs everything: gives back what was dropped or detached, marks what is worth moving and has `checkpoint` write it,
@@ -88,11 +133,11 @@ impl Forest {
         checkpoint()
     }
 
-    fn mark_segment(&self, victim: SegmentNo) -> Result<()> {
-        for label in self.shared.store.pages_of(victim)? {
+    fn mark_pages(&self, pages: &[PageLabel]) -> Result<()> {
+        for label in pages {
             let guard = crossbeam_epoch::pin();
             let Some(core) = self.shared.tree(label.keyspace) else { continue };
-            self.shared.mark_page(&core, &label, &guard)?;
+            self.shared.mark_page(&core, label, &guard)?;
         }
         Ok(())
     }
@@ -138,6 +183,7 @@ fn mark(writer: &mut Writer, way: &Way<'_>, label: &PageLabel) {
                 writer.discard(&image, Lsn::ZERO, place);
             }
             leaf.drop_image();
+            writer.marked_bytes += leaf.header().share.bytes();
         }
         Node::Inner(inner) if inner.image().as_ref().is_some_and(names) => {
             if let Some(image) = inner.make_dirty(applied) {

@@ -22,9 +22,9 @@ use crate::store::{Beginning, Compression, Identity, Store, StoreOptions, StoreS
 use crate::tree::Tree;
 use crate::version::registry::Registry;
 
-/// Unlinked nodes that are left to the collector's own pace; beyond it, every entry makes it go on. It would only wake
-/// for every hundred entries, however large they are.
-const RETIRED_BYTES: usize = 1 << 20;
+/// Page segments that are being written stay in memory. They take this part of the cache's size, or a megabyte.
+const OPEN_SHARE: usize = 8;
+const OPEN_BYTES_MIN: usize = 1 << 20;
 
 /// How a forest behaves.
 #[derive(Clone, Debug)]
@@ -53,10 +53,12 @@ impl Default for ForestOptions {
 
 impl ForestOptions {
     fn store(&self) -> StoreOptions {
+        let options = StoreOptions::default();
         StoreOptions {
             segment_bytes: self.page_segment_bytes,
             compression: self.compression,
-            ..StoreOptions::default()
+            open_bytes_max: (self.cache_bytes / OPEN_SHARE).clamp(OPEN_BYTES_MIN, options.open_bytes_max),
+            ..options
         }
     }
 }
@@ -256,10 +258,9 @@ impl Forest {
         let mut writer = self.shared.writer.lock();
         let guard = crossbeam_epoch::pin();
         apply::apply(&self.shared, &mut writer, lsn, changes, &guard)?;
-        self.shared.evict(&mut writer, &guard);
-        if self.shared.account.bytes(Class::Retired) > RETIRED_BYTES {
-            guard.flush();
-        }
+        self.shared.evict(&mut writer, self.shared.options.cache_bytes, &guard);
+        drop(guard);
+        self.shared.collect();
         Ok(())
     }
 
@@ -272,6 +273,7 @@ impl Forest {
     pub fn prepare(&self, changes: &[Change<'_>]) -> Result<()> {
         let mut writer = self.shared.writer.lock();
         writer.prepared = None;
+        self.shared.make_room(&mut writer, changes.len());
         apply::prepare(&self.shared, changes)?;
         writer.prepared = Some(Prepared::of(changes));
         Ok(())
@@ -313,6 +315,12 @@ impl Forest {
     #[must_use]
     pub fn dirty_bytes(&self) -> usize {
         self.shared.account.bytes(Class::Dirty)
+    }
+
+    /// Bytes of older versions of leaves, kept for snapshots, a checkpoint's among them, and for what is not published.
+    #[must_use]
+    pub fn version_bytes(&self) -> usize {
+        self.shared.account.bytes(Class::Kept)
     }
 
     /// The first LSN that the newest checkpoint does not hold, if anything was applied since.

@@ -74,6 +74,7 @@ mod version;
 pub use apply::{Change, ChangeKind};
 pub use audit::{VerifyReport, verify_directory};
 pub use checkpoint::{Checkpoint, CheckpointJob, CheckpointReport, Progress};
+pub use clean::Cleaned;
 pub use cursor::Cursor;
 pub use forest::{Forest, ForestOptions, ForestStatistics, Opened};
 pub use manifest::ManifestSummary;

@@ -68,11 +68,17 @@ impl Shared {
         let page = self.store.read(&entry.page)?;
         match page.kind() {
             PageKind::Leaf if level == 0 => {
-                let loaded = read_leaf(&self.store, &page, entry)?;
-                let records = loaded.records.iter().map(|(key, value)| ViewRecord::whole(key, value));
                 let newest = entry.deltas.last().map_or(entry.lsn, |delta| delta.last_lsn);
-                let leaf = Leaf::build(&Content::of_records(records), newest, None, &self.account);
-                leaf.set_image(Image { entry: entry.clone(), overflow: loaded.overflow }, true);
+                let (leaf, overflow) = match self.build_plain(&page, entry)? {
+                    Some(leaf) => (leaf, Vec::new()),
+                    None => {
+                        let loaded = read_leaf(&self.store, &page, entry)?;
+                        let records = loaded.records.iter().map(|(key, value)| ViewRecord::whole(key, value));
+                        let content = Content::of_records(records);
+                        (Leaf::build(&content, newest, None, &self.account), loaded.overflow)
+                    }
+                };
+                leaf.set_image(Image { entry: entry.clone(), overflow }, true);
                 Ok(Node::Leaf(leaf))
             }
             PageKind::Inner if level > 0 => {
@@ -84,6 +90,30 @@ impl Shared {
             }
             kind => Err(self.contradiction(entry, "page kind of level", level, kind as u8)),
         }
+    }
+
+    /// Builds a leaf whose records all stand in its page, straight from there; `None` when some do not.
+    fn build_plain(&self, page: &Page, entry: &ChildEntry) -> Result<Option<Leaf>> {
+        let decoding = |error: CodecError| undecodable(&self.store, &entry.page, error);
+        if !entry.deltas.is_empty() {
+            return Ok(None);
+        }
+        let reader = LeafReader::new(page.body()).map_err(decoding)?;
+        let mut iter = reader.iter();
+        let mut keys = Vec::with_capacity(page.body().len());
+        let mut records = Vec::with_capacity(reader.len());
+        while let Some((key, value)) = iter.next().map_err(decoding)? {
+            let LeafValue::Inline(value) = value else { return Ok(None) };
+            let from = keys.len();
+            keys.extend_from_slice(key);
+            records.push((from..keys.len(), value));
+        }
+        if records.len() as u64 != entry.digest.count {
+            let (expected, found) = (entry.digest.count, records.len());
+            return Err(contradiction(&self.store, &entry.page, "record count", expected, found));
+        }
+        let records = records.into_iter().map(|(key, value)| ViewRecord::whole(&keys[key], value));
+        Ok(Some(Leaf::build(&Content::of_records(records), entry.lsn, None, &self.account)))
     }
 
     fn read_inner(&self, page: &Page, entry: &ChildEntry) -> Result<Arc<Inner>> {

@@ -15,7 +15,7 @@ use crate::descent::TreeCore;
 use crate::forest::ForestOptions;
 use crate::node::Image;
 use crate::node::leaf::Leaf;
-use crate::store::{Detached, PageRef, Store};
+use crate::store::{Detached, PageLabel, PageRef, Store};
 use crate::version;
 use crate::version::registry::Registry;
 
@@ -74,6 +74,10 @@ pub(crate) struct Writer {
     pub(crate) prepared: Option<Prepared>,
     /// Segments whose pages wait to be moved by the next checkpoint.
     pub(crate) marked: BTreeSet<SegmentNo>,
+    /// Bytes of the nodes that were marked since the last checkpoint.
+    pub(crate) marked_bytes: usize,
+    /// The segment that is being marked, and its pages that were not looked at yet.
+    pub(crate) marking: Option<(SegmentNo, Vec<PageLabel>)>,
 }
 
 /// Which changes were prepared: where they stand, and how many.

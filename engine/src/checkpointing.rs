@@ -5,12 +5,13 @@
 //! Writers go on meanwhile.
 //!
 //! How fast: *pressure* is the log that opening would have to replay, as a share of `recovery_log_bytes_max`, or the
-//! changed pages, as a share of twice `dirty_bytes_max`, whichever is greater.
+//! changed pages and the old ones that only the running checkpoint still needs, as a share of twice `dirty_bytes_max`,
+//! whichever is greater.
 //!
 //! | pressure | what happens |
 //! |---|---|
 //! | from 0.5 | the background task works on a checkpoint, with pauses that shrink as pressure grows |
-//! | from 0.7 | every writer does a part of it before its commit, a greater one as pressure grows |
+//! | from 0.7 | every writer does parts of it before its commit, by the bytes it commits, more as pressure grows |
 //! | from 1.0 | a writer goes on with it until pressure is below 1 again |
 //!
 //! So writers are slowed smoothly, and a process without background threads works the same way.
@@ -28,14 +29,18 @@ use logwood_btree::{Checkpoint, CheckpointJob, Progress, Snapshot};
 
 use crate::core::Core;
 use crate::planted::{Bug, planted};
+use crate::statistics::logged_bytes;
 
 /// Pressure at which the background task begins, and at which writers help, in thousandths.
 const BEGIN: u64 = 500;
 const HELP: u64 = 700;
 const FULL: u64 = 1000;
 
-/// Commits between two parts that a writer does, just above [`HELP`].
-const COMMITS_PER_PART: u64 = 32;
+/// Bytes of commits between two parts that a writer does, just above [`HELP`] and just below [`FULL`].
+const BYTES_PER_PART: (u64, u64) = (8 << 10, 256);
+
+/// Parts that a writer does before one commit while pressure is below [`FULL`].
+const PARTS_MAX: u64 = 256;
 
 /// The state of checkpoints of one database.
 #[derive(Debug)]
@@ -43,8 +48,12 @@ pub(crate) struct Checkpointer {
     work: Mutex<Work>,
     /// Bytes of log behind the newest manifest's `replay_from`, about.
     replay_bytes: AtomicU64,
-    /// Commits since a writer last helped.
+    /// Bytes committed since a writer last helped.
     unhelped: AtomicU64,
+    /// Bytes of versions that were kept when the running checkpoint began: what is kept beyond them goes with it.
+    kept_before: AtomicU64,
+    /// Whether a checkpoint is wanted although pressure is low.
+    asked: AtomicBool,
     /// LSN of the newest checkpoint.
     newest: AtomicU64,
     finished: AtomicU64,
@@ -83,6 +92,8 @@ impl Checkpointer {
             work: Mutex::new(Work { running: None }),
             replay_bytes: AtomicU64::new(replay_bytes),
             unhelped: AtomicU64::new(0),
+            kept_before: AtomicU64::new(u64::MAX),
+            asked: AtomicBool::new(false),
             newest: AtomicU64::new(checkpoint.get()),
             finished: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -115,6 +126,13 @@ impl Checkpointer {
         if let Some(task) = &*self.task.lock() {
             task.wake();
         }
+    }
+
+    /// Has the background task write a checkpoint soon, also of a state that was written before: cleaning has changed
+    /// where pages belong.
+    pub(crate) fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+        self.wake();
     }
 
     /// Stops the background task and gives up the checkpoint that runs, whoever steps it. Afterwards no step is running
@@ -162,21 +180,27 @@ impl Core {
             }
             return Ok(());
         }
-        // From once in 32 commits just above 0.7 to every commit at 1.0.
-        let unhelped = self.checkpointer.unhelped.fetch_add(1, Ordering::Relaxed) + 1;
-        let every = (FULL.saturating_sub(pressure) * COMMITS_PER_PART / (FULL - HELP)).max(1);
-        if unhelped < every && bytes < self.options.log_batch_bytes_max as u64 {
+        let (slow, fast) = BYTES_PER_PART;
+        let bytes = logged_bytes(bytes as usize);
+        let unhelped = self.checkpointer.unhelped.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let every = (FULL.saturating_sub(pressure) * slow / (FULL - HELP)).max(fast);
+        let mut parts = (unhelped / every).min(PARTS_MAX);
+        if parts == 0 && pressure < FULL {
             return Ok(());
         }
         self.checkpointer.unhelped.store(0, Ordering::Relaxed);
         loop {
             let full = self.pressure() >= FULL;
+            if parts == 0 && !full {
+                return Ok(());
+            }
+            parts = parts.saturating_sub(1);
             let work =
                 if full { Some(self.checkpointer.work.lock()) } else { self.checkpointer.work.try_lock() };
             let Some(mut work) = work else { return Ok(()) };
             match self.step_checkpoint(&mut work) {
-                Ok(Outcome::Unfinished) if full => {}
-                Ok(_) => return Ok(()),
+                Ok(Outcome::Unfinished) => {}
+                Ok(Outcome::Finished) => return Ok(()),
                 // There is room in the log still: the disk may have some again before it ends.
                 Err(Error::DiskFull { .. }) if !full => return Ok(()),
                 Err(error) => return Err(error),
@@ -188,8 +212,10 @@ impl Core {
     fn pressure(&self) -> u64 {
         let share = |part: u64, whole: u64| part.saturating_mul(FULL) / whole.max(1);
         let log = share(self.checkpointer.replay_bytes(), self.options.recovery_log_bytes_max);
-        let dirty = share(self.forest.dirty_bytes() as u64, 2 * self.options.dirty_bytes_bound());
-        log.max(dirty)
+        let before = self.checkpointer.kept_before.load(Ordering::Relaxed);
+        let kept = (self.forest.version_bytes() as u64).saturating_sub(before);
+        let changed = self.forest.dirty_bytes() as u64 + kept;
+        log.max(share(changed, 2 * self.options.dirty_bytes_bound()))
     }
 
     /// One bounded piece of work: pins a new LSN, or goes on with the checkpoint that runs.
@@ -199,18 +225,23 @@ impl Core {
             return Err(Error::Closed);
         }
         let stepped = match &mut work.running {
-            None => return self.begin_checkpoint(work, false),
+            None => {
+                let asked = self.checkpointer.asked.swap(false, Ordering::AcqRel);
+                return self.begin_checkpoint(work, asked);
+            }
             Some(running) => running.job.step(),
         };
         match stepped {
             Ok(Progress::More) => Ok(Outcome::Unfinished),
             Ok(Progress::Done(_)) => {
+                self.checkpointer.kept_before.store(u64::MAX, Ordering::Relaxed);
                 if let Some(running) = work.running.take() {
                     self.finish_checkpoint(&running);
                 }
                 Ok(Outcome::Finished)
             }
             Err(error) => {
+                self.checkpointer.kept_before.store(u64::MAX, Ordering::Relaxed);
                 work.running = None;
                 Err(self.checkpoint_failed(error))
             }
@@ -283,6 +314,7 @@ impl Core {
             engine_state: &state,
         });
         let job = job.map_err(|error| self.checkpoint_failed(error))?;
+        self.checkpointer.kept_before.store(self.forest.version_bytes() as u64, Ordering::Relaxed);
         work.running = Some(Running { job, at, bytes_before, pinned });
         Ok(Outcome::Unfinished)
     }
@@ -333,10 +365,11 @@ impl Task for Background {
         let Some(mut work) = core.checkpointer.work.try_lock() else {
             return Step::Wait(Some(Duration::from_millis(1)));
         };
-        if work.running.is_none() && pressure < BEGIN {
+        if work.running.is_none() && pressure < BEGIN && !core.checkpointer.asked.load(Ordering::Acquire) {
             return Step::Wait(None);
         }
         match core.step_checkpoint(&mut work) {
+            // A checkpoint that nobody asked for goes slowly while there is time.
             Ok(Outcome::Unfinished) if pressure < HELP => {
                 // Half pressure: a pause of a millisecond after every step; none where writers begin to help.
                 Step::Wait(Some(Duration::from_micros((HELP - pressure.min(HELP)) * 5)))

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use logwood_base::sync::{Arc, Mutex, Weak};
 use logwood_base::{Error, Result, Step, Task, TaskHandle};
+use logwood_btree::Cleaned;
 
 use crate::core::Core;
 
@@ -84,13 +85,19 @@ impl Task for Cleaning {
         if core.check_writable().is_err() {
             return Step::Wait(None);
         }
-        match core
-            .forest
-            .give_back_step()
-            .and_then(|done| if done { Ok(true) } else { core.forest.clean_step() })
-        {
-            Ok(true) => Step::Again,
-            Ok(false) => Step::Wait(Some(LOOK)),
+        let cleaned = match core.forest.give_back_step() {
+            Ok(true) => Ok(Cleaned::More),
+            Ok(false) => core.forest.clean_step(),
+            Err(error) => Err(error),
+        };
+        match cleaned {
+            Ok(Cleaned::More) => Step::Again,
+            Ok(Cleaned::Enough) => {
+                // Its end wakes this task.
+                core.checkpointer.ask();
+                Step::Wait(Some(LOOK))
+            }
+            Ok(Cleaned::Nothing) => Step::Wait(Some(LOOK)),
             Err(Error::DiskFull { .. }) => Step::Wait(Some(LOOK)),
             Err(error) => {
                 tracing::warn!(%error, "cleaning stopped at a page that cannot be read");

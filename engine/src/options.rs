@@ -100,8 +100,8 @@ options! {
     durability: Durability = Durability::Durable;
     /// Memory for pages. Default: 256 MiB. What live snapshots hold back comes on top.
     cache_bytes: usize = 256 << 20;
-    /// A checkpoint begins when this many bytes of pages have changed since the last one. Default: 0, which means
-    /// half of `cache_bytes`.
+    /// A checkpoint begins when this many bytes of pages have changed since the last one; at twice as many, writers wait
+    /// for it. Default: 0, which means 7/16 of `cache_bytes`: the rest is for what a commit brings in.
     dirty_bytes_max: usize = 0;
     /// Most bytes of log that opening replays; checkpoints are paced by it and writers slowed when it nears.
     /// Default: 256 MiB.
@@ -268,7 +268,7 @@ impl Options {
     /// Changed bytes at which a checkpoint begins.
     pub(crate) fn dirty_bytes_bound(&self) -> u64 {
         match self.dirty_bytes_max {
-            0 => self.cache_bytes as u64 / 2,
+            0 => self.cache_bytes as u64 / 16 * 7,
             bytes => bytes as u64,
         }
     }
@@ -306,6 +306,6 @@ mod tests {
         );
         assert!(Options::new().log_segment_bytes((64 << 10) + 1).check().is_err());
         assert_eq!(Options::new().log_segment_bytes(64 << 10).payload_bytes_max(), 16 << 10);
-        assert_eq!(Options::new().dirty_bytes_bound(), 128 << 20);
+        assert_eq!(Options::new().dirty_bytes_bound(), 112 << 20);
     }
 }

@@ -48,8 +48,9 @@ use crate::transaction::Transactions;
 /// Entries between two calls of the progress callback.
 const PROGRESS_ENTRIES: u64 = 16 << 10;
 
-/// Most bytes of operations that replay applies together.
-const GATHERED_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of operations that replay applies together: the more there are, the more of them fall into each leaf. A
+/// quarter of `dirty_bytes_max` at most.
+const GATHERED_BYTES_MAX: usize = 16 << 20;
 
 /// Tells databases of this process apart.
 static INSTANCES: AtomicU64 = AtomicU64::new(1);

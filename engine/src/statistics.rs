@@ -60,6 +60,11 @@ pub struct Statistics {
     pub commit_bytes: u64,
     /// Keyspaces.
     pub keyspaces: usize,
+    /// Anonymous memory that the database holds, in bytes: of the trees with the room between their leaves, page
+    /// segments that are being written, the log's recent entries and buffers, and what is kept for transactions. Each
+    /// part has an option that bounds it: see `docs/guide/tuning.md`. Comes on top: what the caller holds (batches,
+    /// values, change sets), a checkpoint's lists (about 300 bytes for a page it writes), and the allocator's own.
+    pub memory_bytes: usize,
     /// Bytes of log that opening would replay now, about.
     pub replay_bytes: u64,
     /// Checkpoints finished since it was opened.
@@ -163,6 +168,14 @@ impl Core {
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
+        let (log, trees) = (self.log.statistics(), self.forest.statistics());
+        let transactions = self.transactions.statistics();
+        let memory_bytes = trees.held_bytes
+            + trees.inner_bytes
+            + trees.store.open_bytes as usize
+            + log.recent_bytes
+            + log.buffer_bytes
+            + transactions.history_bytes;
         let statistics = Statistics {
             database: self.database,
             log_id: self.log.id(),
@@ -173,9 +186,10 @@ impl Core {
             replay_bytes: self.checkpointer.replay_bytes(),
             checkpoints: self.checkpointer.finished(),
             recovery: self.counters.recovery,
-            transactions: self.transactions.statistics(),
-            log: self.log.statistics(),
-            trees: self.forest.statistics(),
+            memory_bytes,
+            transactions,
+            log,
+            trees,
             disk: self.environment.disk.describe(),
             #[cfg(feature = "archive")]
             archive: self.archive_status(),
@@ -198,6 +212,7 @@ fn publish_gauges(statistics: &Statistics) {
         metrics::gauge!(name).set(lsn.get() as f64);
     }
     metrics::gauge!("logwood_replay_bytes").set(statistics.replay_bytes as f64);
+    metrics::gauge!("logwood_memory_bytes").set(statistics.memory_bytes as f64);
     metrics::counter!("logwood_transactions_refused_total").absolute(statistics.transactions.refused);
     metrics::counter!("logwood_commits_total").absolute(statistics.commits);
     metrics::counter!("logwood_commit_bytes_total").absolute(statistics.commit_bytes);

@@ -234,6 +234,7 @@ impl Log {
             log_bytes: crate::retention::log_bytes(&state),
             prepared_segments: state.prepared.len(),
             recent_bytes: state.recent_bytes,
+            buffer_bytes: state.buffer_bytes(),
             index_runs: state.groups.values().map(|group| group.log.index.runs().len()).sum(),
             laggard: crate::retention::laggard(&state),
             ..state.figures.clone()

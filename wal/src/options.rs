@@ -214,6 +214,8 @@ pub struct Statistics {
     pub syncs: u64,
     /// Bytes of entries in memory.
     pub recent_bytes: usize,
+    /// Memory of batches that wait to be written, and of buffers kept for the next ones.
+    pub buffer_bytes: usize,
     /// Memory of the index.
     pub index_runs: usize,
     /// Times the log went on in a new segment.

@@ -30,8 +30,9 @@ use crate::image::{Image, Round, room_for};
 use crate::options::{LogOptions, Statistics};
 use crate::segment::{Prepared, Segment};
 
-/// Buffers kept for the next images.
+/// Buffers kept for the next images: so many, and together no larger than so many full batches.
 const SPARE_BUFFERS_MAX: usize = 16;
+const SPARE_BATCHES_MAX: usize = 2;
 
 /// What every handle points to.
 #[derive(Debug)]
@@ -240,9 +241,15 @@ impl State {
 
     /// Keeps a buffer for a later image.
     pub(crate) fn give_back(&mut self, buffer: AlignedBuffer, limit: usize) {
-        if self.spare.len() < SPARE_BUFFERS_MAX && buffer.len() <= 2 * limit {
+        let bytes = capacity_of(&self.spare) + buffer.capacity();
+        if self.spare.len() < SPARE_BUFFERS_MAX && bytes <= SPARE_BATCHES_MAX * limit {
             self.spare.push(buffer);
         }
+    }
+
+    /// Memory of images that wait to be written, and of what is kept for the next ones.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        capacity_of(self.queue.iter().map(|image| &image.bytes)) + capacity_of(&self.spare)
     }
 
     /// A group, or the error that names it.
@@ -254,6 +261,10 @@ impl State {
     pub(crate) fn group_mut(&mut self, id: GroupId) -> Result<&mut GroupState> {
         self.groups.get_mut(&id).ok_or_else(|| no_group(id))
     }
+}
+
+fn capacity_of<'b>(buffers: impl IntoIterator<Item = &'b AlignedBuffer>) -> usize {
+    buffers.into_iter().map(AlignedBuffer::capacity).sum()
 }
 
 fn no_group(id: GroupId) -> Error {

@@ -27,11 +27,13 @@ impl CheckpointJob {
                 writer.job_runs = false;
                 writer.eviction_pause = 0;
                 writer.marked.clear();
+                writer.marked_bytes = 0;
                 self.phase = Phase::Over;
                 break;
             }
         }
-        shared.evict(&mut writer, &crossbeam_epoch::pin());
+        shared.evict(&mut writer, shared.options.cache_bytes, &crossbeam_epoch::pin());
+        shared.collect();
     }
 
     /// Takes everything back: what was dirty is dirty again.

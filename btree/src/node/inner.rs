@@ -11,9 +11,9 @@ use logwood_base::Lsn;
 use logwood_base::sync::Mutex;
 use logwood_base::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::Image;
 use super::search::{self, Head};
 use super::slot::{Node, Slot};
+use super::{Cold, Image};
 use crate::account::{Account, InnerShare};
 
 /// Most children of one inner node. Few in tests, so that their trees are high.
@@ -21,6 +21,9 @@ pub(crate) const CHILDREN_MAX: usize = if cfg!(test) { 24 } else { 512 };
 
 /// Most bytes of separators of one inner node with more than a few children.
 pub(crate) const SEPARATOR_BYTES_MAX: usize = 32 << 10;
+
+/// What is kept of a child's page, whether the child is in memory or not, with the counts in front of it.
+const ENTRY_BYTES: usize = size_of::<Cold>() + 2 * size_of::<usize>();
 
 /// A list of keys in one buffer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,7 +115,8 @@ impl Inner {
             suffixes.extend_from_slice(&separator[cut..]);
             ends.push(suffixes.len() as u32);
         }
-        let bytes = size_of::<Self>() + cut + suffixes.len() + separators.len() * 8 + children.len() * 8;
+        let of_children = children.len() * (size_of::<Slot>() + ENTRY_BYTES);
+        let bytes = size_of::<Self>() + cut + suffixes.len() + separators.len() * 8 + of_children;
         Arc::new(Self {
             level,
             prefix: prefix.into(),
