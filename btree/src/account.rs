@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use logwood_base::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use logwood_base::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::node::arena::Arena;
 
@@ -115,18 +115,33 @@ impl Drop for Share {
 pub(crate) struct InnerShare {
     account: Arc<Account>,
     bytes: usize,
+    retired: AtomicBool,
 }
 
 impl InnerShare {
     /// Counts `bytes`.
     pub(crate) fn new(account: &Arc<Account>, bytes: usize) -> Self {
         account.inner_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Self { account: Arc::clone(account), bytes }
+        Self { account: Arc::clone(account), bytes, retired: AtomicBool::new(false) }
+    }
+
+    /// The node was unlinked: it counts among what waits for readers from here on.
+    pub(crate) fn retire(&self) {
+        if !self.retired.swap(true, Ordering::Relaxed) {
+            self.account.inner_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.account.bytes[Class::Retired as usize].fetch_add(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for InnerShare {
     fn drop(&mut self) {
-        self.account.inner_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        let account = &self.account;
+        let counted = if self.retired.load(Ordering::Relaxed) {
+            &account.bytes[Class::Retired as usize]
+        } else {
+            &account.inner_bytes
+        };
+        counted.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

@@ -92,7 +92,8 @@ impl Shared {
                 break;
             }
         }
-        let mostly_dirty = self.account.bytes(Class::Clean) < self.options.cache_bytes / 8;
+        let mostly_dirty = self.account.bytes(Class::Clean) < self.options.cache_bytes / 8
+            && self.account.bytes(Class::Dirty) > self.options.cache_bytes / 2;
         if mostly_dirty && self.account.evictions.load(Ordering::Relaxed) == before {
             writer.eviction_pause = PAUSE;
         }

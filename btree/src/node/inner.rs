@@ -92,7 +92,7 @@ pub(crate) struct Inner {
     /// The LSN of the first change below since the image; `u64::MAX` when there was none.
     first_dirty: AtomicU64,
     image: Mutex<Option<Image>>,
-    _share: InnerShare,
+    share: InnerShare,
 }
 
 impl Inner {
@@ -126,7 +126,7 @@ impl Inner {
             suffixes: suffixes.into_boxed_slice(),
             first_dirty: AtomicU64::new(dirty.0),
             image: Mutex::new(None),
-            _share: InnerShare::new(account, bytes),
+            share: InnerShare::new(account, bytes),
         })
     }
 
@@ -211,6 +211,11 @@ impl Inner {
     /// The disk form, if there is one. It is the whole truth when nothing below is dirty.
     pub(crate) fn image(&self) -> Option<Image> {
         self.image.lock().clone()
+    }
+
+    /// Notes that no new reader finds it.
+    pub(super) fn retire(&self) {
+        self.share.retire();
     }
 
     /// Attaches a disk form.

@@ -80,6 +80,9 @@ impl Node {
 
     /// Drops the reference when no reader that is pinned now is left.
     pub(crate) fn retire(self, guard: &Guard) {
+        if let Self::Inner(inner) = &self {
+            inner.retire();
+        }
         guard.defer(move || drop(self));
     }
 }
