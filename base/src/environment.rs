@@ -77,6 +77,15 @@ pub trait Spawner: Send + Sync + fmt::Debug {
     /// # Errors
     /// `Io` when the system refuses a thread.
     fn spawn(&self, name: &str, task: Box<dyn Task>) -> crate::Result<TaskHandle>;
+
+    /// As [`Spawner::spawn`], for work that nobody waits for: where the system knows how, its thread gives way to all
+    /// others.
+    ///
+    /// # Errors
+    /// As [`Spawner::spawn`].
+    fn spawn_patient(&self, name: &str, task: Box<dyn Task>) -> crate::Result<TaskHandle> {
+        self.spawn(name, task)
+    }
 }
 
 /// Wakes or stops a task. Dropping the handle stops it.

@@ -4,6 +4,7 @@
 //! a directory of the same disk, and without, in turn. The archived bytes are those of the log objects; the log's are
 //! those of the entries, without the log's own headers and padding, so that the figure is the unfavourable one.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use crate::measure::{Draw, Series, interleave, report};
 
 const THREADS: u64 = 8;
 const ROUND: Duration = Duration::from_secs(6);
+/// The archiver's default.
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// A JSON record of about 300 bytes: field names and few-valued fields repeat, identities and numbers do not.
 fn json(n: u64) -> (String, String) {
@@ -148,5 +151,47 @@ pub fn archive(setting: &Setting) {
         "s",
         "<= 1, of interval + 2 s",
         &[one("longest", &lags), one("interval + 2 s", &bound)],
+    );
+}
+
+/// The row `archive-lag`: how long a commit waits for the archive under a slow steady load, two hundred a second, with the
+/// default interval. Measured from the end of a commit to when the archiver says that it was read back, looked at every
+/// ten milliseconds.
+pub fn lag(setting: &Setting) {
+    let bound = INTERVAL.as_secs_f64() + 2.0;
+    let mut lags = Vec::new();
+    for seed in 0..setting.rounds.min(3) as u64 {
+        let folder = tempfile::tempdir_in(&setting.dir).expect("a directory");
+        let db = Database::open(folder.path().join("db"), Options::new()).expect("a database");
+        let keyspace = db.ensure_keyspace("orders").expect("a keyspace");
+        let url = format!("file://{}", folder.path().join("archive").display());
+        let archiver = db.archive(ArchiveOptions::to(url).interval(INTERVAL)).expect("an archiver");
+        let (started, mut waiting, mut longest) = (Instant::now(), VecDeque::new(), Duration::ZERO);
+        let mut number = seed << 32;
+        while started.elapsed() < 5 * INTERVAL {
+            for _ in 0..2 {
+                let (key, value) = json(number);
+                number += 1;
+                let mut batch = db.batch();
+                batch.put(&keyspace, key.as_bytes(), value.as_bytes()).expect("a put");
+                waiting.push_back((db.commit(batch, Durability::Durable).expect("a commit"), Instant::now()));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            let archived = archiver.status().archived;
+            while waiting.front().is_some_and(|(lsn, _)| *lsn <= archived) {
+                waiting.pop_front();
+            }
+            // What still waits has waited at least so long; what is archived by now was in it before.
+            longest = longest.max(waiting.front().map_or(Duration::ZERO, |(_, since)| since.elapsed()));
+        }
+        lags.push(longest.as_secs_f64());
+    }
+    let series = |name: &str, figures: Vec<f64>| Series { name: name.to_owned(), figures };
+    let bounds = vec![bound; lags.len()];
+    report(
+        "archive: lag under 200 commits/s",
+        "s",
+        "<= 1, of interval + 2 s",
+        &[series("longest", lags), series("interval + 2 s", bounds)],
     );
 }

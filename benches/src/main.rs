@@ -40,6 +40,7 @@ const ROWS: &[Row] = &[
     ("memory", memory::memory),
     ("restore", restore::restore),
     ("archive", archive::archive),
+    ("archive-lag", archive::lag),
 ];
 
 fn main() {

@@ -9,6 +9,9 @@
 //! the records against the parent's. For every inner node: level, fences, and the sums of its children. At the end
 //! the live bytes of each segment against what the manifest says. Damage is named with keyspace and key range, and
 //! the walk goes on with the rest.
+//!
+//! The files' part has seen every leaf already. Where what it [derived](crate::verify::Derived) from a leaf's records
+//! agrees with all that the parent says, the walk does not read that leaf again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +26,7 @@ use crate::format::child::ChildEntry;
 use crate::format::inner::InnerReader;
 use crate::load::{contradiction, read_leaf, undecodable};
 use crate::store::{Detached, Manifest, Page, PageKind, PageRef, Store, StoreOptions};
-use crate::verify::{Damage, FilesProgress, FilesReport, KeyRange, verify_files};
+use crate::verify::{Damage, Derived, FilesProgress, FilesReport, KeyRange, verify_and_derive};
 
 /// What a verification read and found.
 #[derive(Clone, Debug, Default)]
@@ -51,11 +54,12 @@ impl Forest {
         progress: &mut dyn FnMut(FilesProgress),
     ) -> Result<VerifyReport> {
         let mut last = FilesProgress::default();
-        let files = self.shared.store.verify_files(on_damage, &mut |now| {
+        let store = &self.shared.store;
+        let (files, derived) = store.verify_and_derive(Some(Derived::default()), on_damage, &mut |now| {
             last = now;
             progress(now);
         })?;
-        walk(&self.shared.store, files, last, on_damage, progress)
+        walk(store, files, derived.unwrap_or_default(), last, on_damage, progress)
     }
 }
 
@@ -70,13 +74,28 @@ pub fn verify_directory(
     on_damage: &mut dyn FnMut(Damage),
     progress: &mut dyn FnMut(FilesProgress),
 ) -> Result<VerifyReport> {
+    verify_directory_with(disk, dir, Derived::default(), on_damage, progress)
+}
+
+/// As [`verify_directory`], without reading the page segments again that `derived` has seen: for whoever wrote them, and
+/// knows that they are on the disk as he had them in memory.
+///
+/// # Errors
+/// As [`verify_directory`].
+pub fn verify_directory_with(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    derived: Derived,
+    on_damage: &mut dyn FnMut(Damage),
+    progress: &mut dyn FnMut(FilesProgress),
+) -> Result<VerifyReport> {
     let mut last = FilesProgress::default();
-    let files = verify_files(&**disk, dir, on_damage, &mut |now| {
+    let (files, derived) = verify_and_derive(&**disk, dir, Some(derived), on_damage, &mut |now| {
         last = now;
         progress(now);
     })?;
     match Store::open_read_only(Arc::clone(disk), dir, StoreOptions::default(), &|_| Ok(())) {
-        Ok((store, _)) => walk(&store, files, last, on_damage, progress),
+        Ok((store, _)) => walk(&store, files, derived.unwrap_or_default(), last, on_damage, progress),
         Err(Error::Corruption(corruption)) => {
             // The files' part has most likely named it already; better twice than never.
             on_damage(Damage::at(*corruption));
@@ -89,6 +108,7 @@ pub fn verify_directory(
 fn walk(
     store: &Store,
     files: FilesReport,
+    derived: Derived,
     begun: FilesProgress,
     on_damage: &mut dyn FnMut(Damage),
     progress: &mut dyn FnMut(FilesProgress),
@@ -100,8 +120,15 @@ fn walk(
     let live: u64 = manifest.segments.iter().map(|segment| u64::from(segment.live_bytes)).sum();
     let begun = FilesProgress { bytes_total: begun.bytes_total + live, ..begun };
     let report = VerifyReport { damages: files.damages, files, ..VerifyReport::default() };
-    let mut walk =
-        Walk { store, on_damage, on_progress: progress, progress: begun, live: BTreeMap::new(), report };
+    let mut walk = Walk {
+        store,
+        derived,
+        on_damage,
+        on_progress: progress,
+        progress: begun,
+        live: BTreeMap::new(),
+        report,
+    };
     for tree in &manifest.trees {
         let digest = match &tree.root {
             None => Some(Digest::EMPTY),
@@ -121,6 +148,8 @@ fn walk(
 
 struct Walk<'a> {
     store: &'a Store,
+    /// What the files' part has seen of leaves.
+    derived: Derived,
     on_damage: &'a mut dyn FnMut(Damage),
     on_progress: &'a mut dyn FnMut(FilesProgress),
     progress: FilesProgress,
@@ -139,6 +168,11 @@ impl Walk<'_> {
         range: &KeyRange,
     ) -> Result<Option<Digest>> {
         entry.pages().for_each(|page| self.reached(page));
+        if level == 0
+            && let Some(digest) = self.derived.agreed(entry, range)
+        {
+            return Ok(Some(digest));
+        }
         let found = self.store.read_from_device(&entry.page).and_then(|page| match page.kind() {
             PageKind::Leaf if level == 0 => self.leaf(&page, entry, range).map(Some),
             PageKind::Inner if level > 0 => self.inner(&page, keyspace, entry, level, range),

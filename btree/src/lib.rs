@@ -72,7 +72,7 @@ pub mod verify;
 mod version;
 
 pub use apply::{Change, ChangeKind};
-pub use audit::{VerifyReport, verify_directory};
+pub use audit::{VerifyReport, verify_directory, verify_directory_with};
 pub use checkpoint::{Checkpoint, CheckpointJob, CheckpointReport, Progress};
 pub use clean::Cleaned;
 pub use cursor::Cursor;

@@ -11,27 +11,30 @@
 //!
 //! Memory stays bounded: a window of one MiB, one page, and the index of one segment. Nothing is changed. What is
 //! merely left over from a crash (files that no manifest names, copies that were being written) is a note.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `segment` | steps 1 to 3, over a file or over bytes in memory |
+//! | `derived` | remembers what leaves were found to hold, for whoever walks the trees afterwards |
+//! | `stream` | one pass over a file |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use logwood_base::codec::CodecError;
-use logwood_base::{Access, Corruption, Disk, Error, File, Generation, KeyspaceId, Result, SegmentNo};
+use logwood_base::{Access, Corruption, Disk, Error, Generation, KeyspaceId, Result, SegmentNo};
 
-use crate::format::delta::DeltaReader;
-use crate::format::inner::InnerReader;
-use crate::format::leaf::LeafReader;
 use crate::format::manifest::{ContentHash, Manifest, SegmentEntry};
-use crate::format::page::{self, PageKind, PageRef, checksum_at};
-use crate::format::segment::{
-    HEADER_BYTES, HeaderFault, Label, SegmentHeader, TRAILER_BYTES, Trailer, VERSION, read_index,
-};
 use crate::manifest::{self, ManifestFile};
 use crate::store::{Store, manifest_dir, pages_dir, segment_files, segment_path};
 
+mod derived;
+mod segment;
 mod stream;
 
+pub use derived::{Derived, DerivedSegment};
+use segment::SegmentCheck;
+pub use segment::check_page;
 use stream::ByteStream;
 
 /// The keys that damage takes away.
@@ -111,13 +114,23 @@ impl Store {
         on_damage: &mut dyn FnMut(Damage),
         progress: &mut dyn FnMut(FilesProgress),
     ) -> Result<FilesReport> {
+        self.verify_and_derive(None, on_damage, progress).map(|(report, _)| report)
+    }
+
+    /// As [`Store::verify_files`], and remembers what leaves hold.
+    pub(crate) fn verify_and_derive(
+        &self,
+        derived: Option<Derived>,
+        on_damage: &mut dyn FnMut(Damage),
+        progress: &mut dyn FnMut(FilesProgress),
+    ) -> Result<(FilesReport, Option<Derived>)> {
         let manifest = self.manifest();
         let (pages, manifests) = self.dirs();
-        let mut verifier = Verifier::new(self.disk(), pages, on_damage, progress);
+        let mut verifier = Verifier::new(self.disk(), pages, derived, on_damage, progress);
         verifier.generation(manifests, manifest.generation)?;
         verifier.segments([&*manifest])?;
         verifier.report.manifest = Some(manifest);
-        Ok(verifier.report)
+        Ok((verifier.report, verifier.derived))
     }
 }
 
@@ -132,8 +145,19 @@ pub fn verify_files(
     on_damage: &mut dyn FnMut(Damage),
     progress: &mut dyn FnMut(FilesProgress),
 ) -> Result<FilesReport> {
+    verify_and_derive(disk, dir, None, on_damage, progress).map(|(report, _)| report)
+}
+
+/// As [`verify_files`], and remembers what leaves hold. Segments that `derived` knows already are not read again.
+pub(crate) fn verify_and_derive(
+    disk: &dyn Disk,
+    dir: &Path,
+    derived: Option<Derived>,
+    on_damage: &mut dyn FnMut(Damage),
+    progress: &mut dyn FnMut(FilesProgress),
+) -> Result<(FilesReport, Option<Derived>)> {
     let (pages, manifests) = (pages_dir(dir), manifest_dir(dir));
-    let mut verifier = Verifier::new(disk, &pages, on_damage, progress);
+    let mut verifier = Verifier::new(disk, &pages, derived, on_damage, progress);
     let listed = match manifest::list(disk, &manifests) {
         Err(Error::NotFound { .. }) => BTreeMap::new(),
         other => other?,
@@ -154,7 +178,7 @@ pub fn verify_files(
     verifier.segments(&readable)?;
     verifier.surplus(&readable)?;
     verifier.report.manifest = readable.into_iter().next().map(Arc::new);
-    Ok(verifier.report)
+    Ok((verifier.report, verifier.derived))
 }
 
 struct Verifier<'a> {
@@ -164,17 +188,20 @@ struct Verifier<'a> {
     on_progress: &'a mut dyn FnMut(FilesProgress),
     progress: FilesProgress,
     report: FilesReport,
+    /// What leaves hold, for those who ask for it.
+    derived: Option<Derived>,
 }
 
 impl<'a> Verifier<'a> {
     fn new(
         disk: &'a dyn Disk,
         pages: &'a Path,
+        derived: Option<Derived>,
         on_damage: &'a mut dyn FnMut(Damage),
         on_progress: &'a mut dyn FnMut(FilesProgress),
     ) -> Self {
         let (progress, report) = (FilesProgress::default(), FilesReport::default());
-        Self { disk, pages, on_damage, on_progress, progress, report }
+        Self { disk, pages, on_damage, on_progress, progress, report, derived }
     }
 
     fn damage(&mut self, damage: Damage) {
@@ -234,11 +261,19 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
-    /// Verifies one segment. Damage that only the content hash sees is named as such.
+    /// Verifies one segment, if that was not done when its bytes were in memory.
     fn segment(&mut self, entry: &SegmentEntry) -> Result<()> {
         let path = segment_path(self.pages, entry.number);
-        let damages = self.report.damages;
         self.report.files += 1;
+        let known = self.derived.as_ref().and_then(|derived| derived.segment(entry)).map(|known| {
+            self.report.pages += known.pages;
+            known.damage.clone()
+        });
+        if let Some(damage) = known {
+            damage.into_iter().for_each(|damage| self.damage(damage));
+            self.counted(entry, u64::from(entry.bytes));
+            return Ok(());
+        }
         let file = match self.disk.open(&path, Access::Read) {
             Ok(file) => file,
             Err(Error::NotFound { .. }) => {
@@ -250,163 +285,21 @@ impl<'a> Verifier<'a> {
             Err(error) => return Err(error),
         };
         let size = file.size()?;
-        if size != u64::from(entry.bytes) {
-            let expected = format!("{} bytes", entry.bytes);
-            let wrong = Corruption::new(&path, 0, "page segment length", expected, format!("{size} bytes"));
-            self.damage(Damage::at(wrong));
+        let found = SegmentCheck::new(&path, entry).run(&mut ByteStream::new(file, size))?;
+        self.report.pages += found.pages;
+        found.damage.iter().cloned().for_each(|damage| self.damage(damage));
+        if let Some(derived) = &mut self.derived {
+            derived.add(found);
         }
-        let index = self.index(&*file, entry.number, size)?;
-        let mut stream = ByteStream::new(file, size);
-        self.header(&path, stream.take(HEADER_BYTES.min(size as usize))?, entry.number)?;
-        if let Some((trailer, index)) = index {
-            self.pages(&path, &mut stream, entry.number, trailer, &index)?;
-            let zeros_at = trailer.index_offset as u64 + index.len() as u64;
-            stream.skip_to(zeros_at)?;
-            let zeros = stream.take((size - TRAILER_BYTES as u64 - zeros_at) as usize)?;
-            if let Some(at) = zeros.iter().position(|byte| *byte != 0) {
-                let offset = zeros_at + at as u64;
-                let found = format!("{:02x}", zeros[at]);
-                self.damage(Damage::at(Corruption::new(&path, offset, "segment padding", "00", found)));
-            }
-        }
-        let hash = stream.finish()?;
-        if hash != entry.hash && self.report.damages == damages {
-            let (expected, found) = (hex(&entry.hash), hex(&hash));
-            self.damage(Damage::at(Corruption::new(&path, 0, "content hash", expected, found)));
-        }
+        self.counted(entry, size);
+        Ok(())
+    }
+
+    fn counted(&mut self, entry: &SegmentEntry, size: u64) {
         self.report.bytes += size;
         self.progress.bytes_done += u64::from(entry.bytes);
         (self.on_progress)(self.progress);
-        Ok(())
     }
-
-    fn header(&mut self, path: &Path, bytes: &[u8], number: SegmentNo) -> Result<()> {
-        let found = match SegmentHeader::decode(bytes) {
-            Ok(header) if header.number == number => return Ok(()),
-            Ok(header) => format!("the header of segment {}", header.number),
-            Err(HeaderFault::Newer(needed)) => {
-                return Err(Error::UnsupportedFormat { path: path.to_owned(), needed, supported: VERSION });
-            }
-            Err(HeaderFault::Damaged(error)) => error.to_string(),
-        };
-        let expected = format!("the header of segment {number}");
-        self.damage(Damage::at(Corruption::new(path, 0, "segment header", expected, found)));
-        Ok(())
-    }
-
-    /// Trailer and index, when both verify.
-    fn index(&mut self, file: &dyn File, number: SegmentNo, size: u64) -> Result<Option<(Trailer, Vec<u8>)>> {
-        let Some(at) = size.checked_sub(TRAILER_BYTES as u64).filter(|at| *at >= HEADER_BYTES as u64) else {
-            return Ok(None);
-        };
-        let (bytes, _) = file.read_past_cache(at, TRAILER_BYTES)?;
-        let trailer = match Trailer::decode(&bytes, number, size) {
-            Ok(trailer) => trailer,
-            Err(error) => {
-                self.damage(structure(file.path(), at, "segment trailer", error));
-                return Ok(None);
-            }
-        };
-        let at = u64::from(trailer.index_offset);
-        let (bytes, _) = file.read_past_cache(at, trailer.index_bytes as usize)?;
-        match trailer.check_index(number, &bytes) {
-            Ok(()) => Ok(Some((trailer, bytes.to_vec()))),
-            Err(error) => {
-                self.damage(structure(file.path(), at, "segment index", error));
-                Ok(None)
-            }
-        }
-    }
-
-    fn pages(
-        &mut self,
-        path: &Path,
-        stream: &mut ByteStream,
-        number: SegmentNo,
-        trailer: Trailer,
-        index: &[u8],
-    ) -> Result<()> {
-        let mut failure = None;
-        let mut count = 0;
-        let read = read_index(number, index, trailer.index_offset, |page, label| {
-            count += 1;
-            if failure.is_none() {
-                match stream.take(page.bytes as usize) {
-                    Ok(stored) => self.page(path, page, label, stored),
-                    Err(error) => failure = Some(error),
-                }
-            }
-        });
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        let error = read.err().or_else(|| {
-            (count != trailer.count).then_some(CodecError { offset: index.len(), what: "number of pages" })
-        });
-        if let Some(error) = error {
-            self.damage(structure(path, u64::from(trailer.index_offset), "segment index", error));
-        }
-        Ok(())
-    }
-
-    fn page(&mut self, path: &Path, page: &PageRef, label: &Label<'_>, stored: &[u8]) {
-        self.report.pages += 1;
-        let at = u64::from(page.addr.offset);
-        let found = checksum_at(page.addr, stored);
-        let corruption = if found == page.crc {
-            match check_page(label, stored) {
-                Ok(()) => return,
-                Err(error) => Corruption::new(path, at, "page structure", "a well-formed one", error),
-            }
-        } else {
-            let (expected, found) = (format!("{:08x}", page.crc), format!("{found:08x}"));
-            Corruption::new(path, at, "page checksum", expected, found)
-        };
-        let range = KeyRange { low: label.low_key.to_vec(), high: None };
-        self.damage(Damage::of_page(corruption, label.keyspace, range));
-    }
-}
-
-/// Judges a page that verifies: is it what its label says, and does its body hold together?
-///
-/// # Errors
-/// The first rule that is broken.
-pub fn check_page(label: &Label<'_>, stored: &[u8]) -> Result<(), CodecError> {
-    let page = page::open_unproven(stored.to_vec())?;
-    let broken = |what| Err(CodecError { offset: 0, what });
-    if page.kind() != label.kind {
-        return broken("page kind of the index");
-    }
-    let first_key = match page.kind() {
-        PageKind::Leaf => {
-            let leaf = LeafReader::new(page.body())?;
-            leaf.check()?;
-            leaf.iter().next()?.map(|(key, _)| key.to_vec())
-        }
-        PageKind::Delta => {
-            let delta = DeltaReader::new(page.body())?;
-            delta.check()?;
-            delta.iter().next()?.map(|(key, _)| key.to_vec())
-        }
-        PageKind::Inner => {
-            let inner = InnerReader::new(page.body())?;
-            inner.check()?;
-            if inner.level() != label.level {
-                return broken("level of the index");
-            }
-            None
-        }
-        PageKind::Overflow => None,
-    };
-    if first_key.is_some_and(|key| key[..] < *label.low_key) {
-        broken("low key of the index")
-    } else {
-        Ok(())
-    }
-}
-
-fn structure(path: &Path, offset: u64, check: &'static str, error: CodecError) -> Damage {
-    Damage::at(Corruption::new(path, offset, check, "a valid one", error))
 }
 
 fn hex(hash: &ContentHash) -> String {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use logwood::archive::{
     Archive, ArchiveOptions, ArchivedDatabase, Archiver, Client, LineageListing, Listing, Point,
-    RestoreOptions, RestoreProgress, RestoreStep, RetentionOptions, StoreOptions,
+    RestoreOptions, RestoreProgress, RestoreStep, RetentionOptions, RetentionReport, StoreOptions,
     retention as delete_unneeded, store,
 };
 use logwood::{Database, Keyspace, LineageId, Options, Snapshot};
@@ -80,7 +80,7 @@ pub fn archive(arguments: &arguments::Archive, output: &mut Output) -> Result<()
 /// `retention`: deletes what no promised point needs.
 ///
 /// # Errors
-/// Wrong options; what the engine answers.
+/// Wrong options; [`Failure::Reported`] with 2 when there is damage; what the engine answers.
 pub fn retention(arguments: &arguments::Retention, output: &mut Output) -> Result<(), Failure> {
     let keep = time::duration(&arguments.keep).ok_or_else(|| {
         Failure::Usage(format!("--keep {} is no duration; 35d, 12h, 30m and 90s are", arguments.keep))
@@ -94,15 +94,24 @@ pub fn retention(arguments: &arguments::Retention, output: &mut Output) -> Resul
     );
     let options = RetentionOptions { keep, dry_run: arguments.dry_run, deletions_max: usize::MAX };
     let report = delete_unneeded(&client, &environment, &options)?;
+    for damage in &report.damage {
+        crate::exit::complain(&format!("damage: {}", ArchiveDamageLine(damage)));
+    }
+    print_retention(arguments.dry_run, &report, output)?;
+    if report.damage.is_empty() { Ok(()) } else { Err(Failure::Reported(Exit::Damage)) }
+}
+
+fn print_retention(dry_run: bool, report: &RetentionReport, output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
+        let damage: Vec<&String> = report.damage.iter().map(|damage| &damage.key).collect();
         return output.object(&json!({
             "from_ms": report.from_ms, "objects": report.condemned, "bytes": report.bytes, "spared": report.spared,
-            "dry_run": arguments.dry_run,
+            "damage": damage, "dry_run": dry_run,
         }));
     }
     report.condemned.iter().try_for_each(|key| output.text(key))?;
     let (count, bytes, from) = (report.condemned.len(), report.bytes, time::utc(report.from_ms));
-    let done = if arguments.dry_run { "would be deleted" } else { "deleted" };
+    let done = if dry_run { "would be deleted" } else { "deleted" };
     output.text(&format!(
         "{count} objects of {bytes} bytes {done}; every point from {from} on stays restorable"
     ))
@@ -113,7 +122,8 @@ pub fn retention(arguments: &arguments::Retention, output: &mut Output) -> Resul
 /// # Errors
 /// [`Failure::Reported`] with 2 when there is damage; what the engine answers.
 pub fn status(arguments: &ArchiveStatus, output: &mut Output) -> Result<(), Failure> {
-    let listing = open_archive(&arguments.url, &arguments.access)?.list()?;
+    let archive = open_archive(&arguments.url, &arguments.access)?;
+    let listing = if arguments.verify { archive.verify()? } else { archive.list()? };
     for damage in &listing.damage {
         let object = json!({ "damage": damage.key, "why": damage.to_string() });
         output.line(&format!("damage\t{}", ArchiveDamageLine(damage)), &object)?;

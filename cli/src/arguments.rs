@@ -138,17 +138,25 @@ Examples:
   logwood archive db --to file:///backup/db
   logwood archive db --to s3://bucket/db --endpoint http://localhost:9000")]
     Archive(Archive),
-    /// Prove an archive and print every interval that can be restored, and every hole. Changes nothing.
+    /// Print every interval of an archive that can be restored, and every hole. Changes nothing.
     #[command(after_help = "\
+Reads the snapshots, and of each log object the head, in one request of a kilobyte: what is missing,
+cut short, swapped or older is found. --verify reads all of the archived log, and finds rot as well.
+
 Prints, between TABs:
   lineage   id, database, when it began, parent and fork
   interval  first LSN, last LSN, times of both: every point between can be restored
   hole      first LSN, last LSN, object, what is wrong
   snapshot  LSN, time, bytes of pages, what is wrong
-Damage ends with 2; a gap that was left on purpose is none.")]
+Damage ends with 2; a gap that was left on purpose, and what retention let go of, is none.")]
     ArchiveStatus(ArchiveStatus),
     /// Delete from an archive what no point needs that is to stay restorable.
-    #[command(after_help = "Example:\n  logwood retention s3://bucket/db --keep 35d --dry-run")]
+    #[command(after_help = "\
+Example:
+  logwood retention s3://bucket/db --keep 35d --dry-run
+
+Prints the keys of all objects that it deletes, or would delete. An object that cannot be read is named
+on stderr and does not stop the rest; it ends with 2.")]
     Retention(Retention),
     /// Restore a database from an archive into a new directory.
     #[command(after_help = "\
@@ -317,7 +325,7 @@ pub struct Archived {
     /// How it is reached.
     #[command(flatten)]
     pub access: Access,
-    /// Keep what is fetched here, for later commands; by default it is thrown away.
+    /// Keep what is fetched here, at most 4 GiB, for later commands; by default it is thrown away.
     #[arg(long, value_name = "DIR", requires = "archive")]
     pub cache: Option<PathBuf>,
 }
@@ -342,6 +350,9 @@ pub struct ArchiveStatus {
     /// The archive: file:///path or s3://bucket/prefix.
     #[arg(value_name = "URL")]
     pub url: String,
+    /// Read and prove the whole archived log.
+    #[arg(long)]
+    pub verify: bool,
     /// How it is reached.
     #[command(flatten)]
     pub access: Access,
@@ -371,7 +382,7 @@ pub struct Restore {
     /// How the archive is reached.
     #[command(flatten)]
     pub access: Access,
-    /// Believe the hashes, and do not read back what was written.
+    /// Believe the hashes: neither read back what was written, nor sum up its records.
     #[arg(long)]
     pub no_verify: bool,
 }

@@ -51,6 +51,24 @@ pub enum Bug {
     CopyKeepsTerm,
     /// A copy that a full disk keeps from parting from its origin is written to all the same.
     WriteToCopy,
+    /// What a restore writes is not read back from the device.
+    NoReadBack,
+    /// A page segment that was fetched is not compared with its name.
+    SkipPageHash,
+    /// Log objects are taken from where a listing says they are, whatever they follow.
+    TrustListing,
+    /// A snapshot of another history is begun with.
+    ForeignSnapshot,
+    /// The newest log object is left out.
+    ForgetLastObject,
+    /// Entries behind the point are restored, too.
+    RestoreBeyondPoint,
+    /// A restored directory goes on in the history that it came from.
+    KeepLineage,
+    /// Records that were restored are not compared with what the snapshot says of them.
+    SkipDigests,
+    /// A time is taken for the end of what was committed at it.
+    TimeExclusive,
     /// Changes are handed out before they are visible.
     ChangesBeforeVisible,
     /// A reader of changes holds its next entry alone, whatever transactions are open there.

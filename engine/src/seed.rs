@@ -3,8 +3,7 @@
 //! Format, rules and crash stories: `docs/format/seed.md`. The steps, in the order in which they are called:
 //!
 //! 1. [`Seed::begin`] takes the directory's lock and refuses what must not be overwritten.
-//! 2. [`Seed::add_segment`], or [`Seed::write_segment`] for bytes that come in pieces, for each page segment that the
-//!    manifest names.
+//! 2. [`Seed::add_segment`], or [`Seed::add_proven`] for bytes in memory, for each page segment that the manifest names.
 //! 3. [`Seed::write_log`]: the entries from `replay_from` on, as a fresh log.
 //! 4. [`Seed::write_manifest`]: the source's, with the fresh log's identity.
 //! 5. [`Seed::verify`] reads everything back and answers count and digest of each keyspace.
@@ -25,7 +24,8 @@ use logwood_base::disk::{DirLock, Disk, create_dir_all};
 use logwood_base::{Access, Corruption, DatabaseId, Environment, Error, KeyspaceId, LogId, Lsn, Result};
 use logwood_btree::manifest;
 use logwood_btree::store::{Manifest, Store, StoreOptions};
-use logwood_btree::verify_directory;
+use logwood_btree::verify::Derived;
+use logwood_btree::verify_directory_with;
 
 use crate::directory::{LINEAGE_NAME, LINEAGE_NEW_NAME, LOCK_NAME, Layout};
 use crate::planted::{Bug, planted};
@@ -132,11 +132,24 @@ impl Seed {
         &self,
         progress: &mut dyn FnMut(VerifyProgress),
     ) -> Result<Vec<(KeyspaceId, Digest)>> {
+        self.verify_with(Derived::default(), progress)
+    }
+
+    /// As [`Seed::verify`]. Page segments that `derived` has seen were read back when they were added.
+    ///
+    /// # Errors
+    /// As [`Seed::verify`].
+    pub(crate) fn verify_with(
+        &self,
+        derived: Derived,
+        progress: &mut dyn FnMut(VerifyProgress),
+    ) -> Result<Vec<(KeyspaceId, Digest)>> {
         let mut first: Option<Corruption> = None;
         let on_damage = &mut |damage: logwood_btree::verify::Damage| {
             first.get_or_insert(damage.corruption);
         };
-        let report = verify_directory(&self.environment.disk, &self.work.root, on_damage, &mut |now| {
+        let (disk, root) = (&self.environment.disk, &self.work.root);
+        let report = verify_directory_with(disk, root, derived, on_damage, &mut |now| {
             progress(VerifyProgress { bytes_done: now.bytes_done, bytes_total: now.bytes_total });
         })?;
         match first {

@@ -97,20 +97,41 @@ struct ThreadControl {
 }
 
 impl Spawner for ThreadSpawner {
-    fn spawn(&self, name: &str, mut task: Box<dyn Task>) -> Result<TaskHandle> {
-        let signals = Arc::new(Signals::default());
-        let seen = Arc::clone(&signals);
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let mut step = Step::Again;
-                while step != Step::Done && seen.pause(step) {
-                    step = task.step();
-                }
-            })
-            .map_err(|source| Error::io("start of a thread", std::path::Path::new(name), source))?;
-        Ok(TaskHandle::new(Box::new(ThreadControl { signals, thread: Some(thread) })))
+    fn spawn(&self, name: &str, task: Box<dyn Task>) -> Result<TaskHandle> {
+        start(name, task, || ())
     }
+
+    fn spawn_patient(&self, name: &str, task: Box<dyn Task>) -> Result<TaskHandle> {
+        start(name, task, give_way)
+    }
+}
+
+/// How much less of a processor a patient thread gets, on the system's scale of 0 to 19.
+#[cfg(target_os = "linux")]
+const PATIENCE: i32 = 10;
+
+/// Lowers the priority of the calling thread. That it stays as it is does no harm.
+fn give_way() {
+    // Elsewhere this would be the process's priority.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(PATIENCE);
+}
+
+/// Starts a thread that steps a task, after `prepare`.
+fn start(name: &str, mut task: Box<dyn Task>, prepare: fn()) -> Result<TaskHandle> {
+    let signals = Arc::new(Signals::default());
+    let seen = Arc::clone(&signals);
+    let thread = thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            prepare();
+            let mut step = Step::Again;
+            while step != Step::Done && seen.pause(step) {
+                step = task.step();
+            }
+        })
+        .map_err(|source| Error::io("start of a thread", std::path::Path::new(name), source))?;
+    Ok(TaskHandle::new(Box::new(ThreadControl { signals, thread: Some(thread) })))
 }
 
 impl Signals {

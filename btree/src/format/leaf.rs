@@ -27,6 +27,8 @@ use super::records::{Gathered, Records, RecordsIter};
 const MODE_VARIABLE: u8 = 0;
 const MODE_DENSE: u8 = 1;
 
+const DELETION: CodecError = CodecError { offset: 0, what: "deletion in a leaf" };
+
 /// Gathers the records of one leaf and writes its body. Can be used again after [`LeafBuilder::finish`].
 ///
 /// ```
@@ -188,7 +190,7 @@ impl<'a> LeafReader<'a> {
             Form::Variable(records) => match records.get(key)? {
                 None => Ok(None),
                 Some(Some(value)) => Ok(Some(value)),
-                Some(None) => Err(CodecError { offset: 0, what: "deletion in a leaf" }),
+                Some(None) => Err(DELETION),
             },
             Form::Dense(dense) => Ok(dense.get(key, self.count).map(LeafValue::Inline)),
         }
@@ -210,11 +212,29 @@ impl<'a> LeafReader<'a> {
     /// # Errors
     /// At the first rule that is broken.
     pub fn check(&self) -> Result<(), CodecError> {
-        let mut iter = self.iter();
-        while iter.next()?.is_some() {}
+        self.check_each(|_, _| ())
+    }
+
+    /// As [`LeafReader::check`], and hands out each record on the way: none of it is proven before the end.
+    ///
+    /// # Errors
+    /// As [`LeafReader::check`].
+    pub fn check_each(&self, mut visit: impl FnMut(&[u8], &LeafValue<'a>)) -> Result<(), CodecError> {
         match &self.form {
-            Form::Variable(records) => records.check(),
-            Form::Dense(_) => Ok(()),
+            Form::Variable(records) => records.check_each(|key, value| match value {
+                Some(value) => {
+                    visit(key, &value);
+                    Ok(())
+                }
+                None => Err(DELETION),
+            }),
+            Form::Dense(_) => {
+                let mut iter = self.iter();
+                while let Some((key, value)) = iter.next()? {
+                    visit(key, &value);
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -289,7 +309,7 @@ impl<'a> LeafIter<'a> {
             IterForm::Variable(records) => match records.next()? {
                 None => Ok(None),
                 Some((key, Some(value))) => Ok(Some((key, value))),
-                Some((_, None)) => Err(CodecError { offset: 0, what: "deletion in a leaf" }),
+                Some((_, None)) => Err(DELETION),
             },
             IterForm::Dense { dense, next, key, failed } => {
                 let stride = dense.rest_bytes + dense.value_bytes;

@@ -22,6 +22,8 @@
 //!
 //! Compression is tried on a sample first; a page is kept compressed only when that saves at least one eighth.
 
+use std::borrow::Cow;
+
 use logwood_base::checksum::{Seed, checksum};
 use logwood_base::codec::{CodecError, Reader, Writer};
 use logwood_base::limits::PAGE_BYTES_MAX;
@@ -219,12 +221,31 @@ pub fn open(page: &PageRef, stored: Vec<u8>) -> Result<Page, PageFault> {
 /// # Errors
 /// When the envelope makes no sense.
 pub fn open_unproven(stored: Vec<u8>) -> Result<Page, CodecError> {
-    let mut reader = Reader::new(&stored);
+    Ok(match open_envelope(&stored)? {
+        (kind, None) => Page { kind, start: ENVELOPE_BYTES, bytes: stored },
+        (kind, Some(bytes)) => Page { kind, bytes, start: 0 },
+    })
+}
+
+/// As [`open_unproven`], without a copy of a body that is stored plain.
+///
+/// # Errors
+/// When the envelope makes no sense.
+pub fn view_unproven(stored: &[u8]) -> Result<(PageKind, Cow<'_, [u8]>), CodecError> {
+    Ok(match open_envelope(stored)? {
+        (kind, None) => (kind, Cow::Borrowed(&stored[ENVELOPE_BYTES..])),
+        (kind, Some(bytes)) => (kind, Cow::Owned(bytes)),
+    })
+}
+
+/// What a page holds, and its body if it was compressed.
+fn open_envelope(stored: &[u8]) -> Result<(PageKind, Option<Vec<u8>>), CodecError> {
+    let mut reader = Reader::new(stored);
     let error = reader.error("page kind");
     let kind = PageKind::from_byte(reader.u8("page kind")?).ok_or(error)?;
     let error = reader.error("page encoding");
     match reader.u8("page encoding")? {
-        0 => Ok(Page { kind, start: ENVELOPE_BYTES, bytes: stored }),
+        0 => Ok((kind, None)),
         1 => {
             let error = reader.error("page raw length");
             let raw = reader.u32("page raw length")? as usize;
@@ -233,7 +254,7 @@ pub fn open_unproven(stored: Vec<u8>) -> Result<Page, CodecError> {
                 return Err(error);
             }
             let bytes = lz4_flex::block::decompress(packed, raw).map_err(|_| error)?;
-            if bytes.len() == raw { Ok(Page { kind, bytes, start: 0 }) } else { Err(error) }
+            if bytes.len() == raw { Ok((kind, Some(bytes))) } else { Err(error) }
         }
         _ => Err(error),
     }

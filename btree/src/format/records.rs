@@ -236,13 +236,23 @@ impl<'a> Records<'a> {
 
     /// Walks everything, and requires that every restart point is where its record begins.
     pub(super) fn check(&self) -> Result<(), CodecError> {
+        self.check_each(|_, _| Ok(()))
+    }
+
+    /// As [`Records::check`], and hands out each record on the way.
+    pub(super) fn check_each(
+        &self,
+        mut visit: impl FnMut(&[u8], Found<'a>) -> Result<(), CodecError>,
+    ) -> Result<(), CodecError> {
         let mut iter = self.iter();
         for n in 0..self.count {
             let offset = iter.reader.offset();
             if n.is_multiple_of(RESTART_INTERVAL) && self.restart(n / RESTART_INTERVAL)? != offset {
                 return Err(CodecError { offset: self.base + offset, what: "restart offset" });
             }
-            iter.next()?;
+            if let Some((key, value)) = iter.next()? {
+                visit(key, value)?;
+            }
         }
         iter.next().map(|_| ())
     }

@@ -1,10 +1,12 @@
 //! One pass over a file, past the page cache, in bounded memory: every byte is hashed, and pieces are handed out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use logwood_base::{Error, File, Result};
+use logwood_base::{File, Result};
 use sha2::{Digest as _, Sha256};
 
+use super::segment::{SegmentBytes, beyond};
 use crate::format::manifest::ContentHash;
 
 /// How much is read at once.
@@ -28,8 +30,29 @@ impl ByteStream {
         Self { file, size, next: 0, window: Vec::new(), taken: 0, hasher: Sha256::new() }
     }
 
-    /// The next `length` bytes, which must be in the file.
-    pub(super) fn take(&mut self, length: usize) -> Result<&[u8]> {
+    fn fill(&mut self) -> Result<()> {
+        let length = WINDOW_BYTES.min((self.size - self.next) as usize);
+        if length == 0 {
+            return Err(beyond());
+        }
+        let (bytes, _) = self.file.read_past_cache(self.next, length)?;
+        self.hasher.update(&*bytes);
+        self.window.extend_from_slice(&bytes);
+        self.next += length as u64;
+        Ok(())
+    }
+}
+
+impl SegmentBytes for ByteStream {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn part(&self, at: u64, length: usize) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Owned(self.file.read_past_cache(at, length)?.0.to_vec()))
+    }
+
+    fn take(&mut self, length: usize) -> Result<&[u8]> {
         while self.window.len() - self.taken < length {
             self.window.drain(..self.taken);
             self.taken = 0;
@@ -40,8 +63,7 @@ impl ByteStream {
         Ok(&self.window[start..start + length])
     }
 
-    /// Goes to `offset`, which is not before what was taken.
-    pub(super) fn skip_to(&mut self, offset: u64) -> Result<()> {
+    fn skip_to(&mut self, offset: u64) -> Result<()> {
         while self.next < offset {
             self.window.clear();
             self.taken = 0;
@@ -51,25 +73,13 @@ impl ByteStream {
         Ok(())
     }
 
-    fn fill(&mut self) -> Result<()> {
-        let length = WINDOW_BYTES.min((self.size - self.next) as usize);
-        if length == 0 {
-            return Err(Error::Internal("a read beyond what the trailer promises".into()));
-        }
-        let (bytes, _) = self.file.read_past_cache(self.next, length)?;
-        self.hasher.update(&*bytes);
-        self.window.extend_from_slice(&bytes);
-        self.next += length as u64;
-        Ok(())
-    }
-
     /// Reads the rest, and answers the hash of everything.
-    pub(super) fn finish(mut self) -> Result<ContentHash> {
+    fn finish(&mut self) -> Result<Option<ContentHash>> {
         while self.next < self.size {
             self.window.clear();
             self.taken = 0;
             self.fill()?;
         }
-        Ok(self.hasher.finalize().into())
+        Ok(Some(std::mem::take(&mut self.hasher).finalize().into()))
     }
 }

@@ -118,11 +118,47 @@ fn the_exit_code_says_what_is_wrong_with_an_archive() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&victim, bytes).unwrap();
-    let status = run(["archive-status", &url]);
+    // Rot behind a head is found by reading everything.
+    run(["archive-status", &url]).done();
+    let status = run(["archive-status", &url, "--verify"]);
     assert_eq!(status.code, 2, "{status:?}");
     assert!(status.stdout.lines().any(|line| line.starts_with("hole\t")), "{status:?}");
     let again = place.path("again").display().to_string();
     run(["restore", "--from", &url, &again]).fails(2, "damage: lineage/");
+}
+
+#[test]
+fn retention_prints_what_would_go_then_deletes_it_and_names_what_it_cannot_read() {
+    let (place, url, _) = archived(1000);
+    // Another history, which supersedes the first one; nothing of either is older than the window.
+    fs::remove_dir_all(&place.db).unwrap();
+    run(["restore", "--from", &url, &place.db]).done();
+    run(["put", &place.db, "one", "more"]).done();
+    run(["archive", &place.db, "--to", &url]).done();
+    let before = walk(&place.path("archive"));
+    let dry = run(["retention", &url, "--keep", "0s", "--dry-run"]).done();
+    assert_eq!(walk(&place.path("archive")), before, "a dry run changes nothing");
+    assert!(dry.lines().last().unwrap().contains("would be deleted; every point from "), "{dry}");
+    let done = run(["retention", &url, "--keep", "0s"]).done();
+    let keys = |printed: &str| -> Vec<String> {
+        printed.lines().filter(|line| line.contains('/')).map(str::to_owned).collect()
+    };
+    assert_eq!(keys(&done), keys(&dry), "what was said is what was done");
+    run(["archive-status", &url]).done();
+
+    let start = walk(&place.path("archive")).into_iter().find(|path| path.ends_with("start")).unwrap();
+    let damaged = start.with_file_name("snapshot").join(format!("{:020}", 3));
+    fs::create_dir_all(damaged.parent().unwrap()).unwrap();
+    fs::write(&damaged, b"rubbish").unwrap();
+    let named = format!("/snapshot/{:020}", 3);
+    for words in [["--keep", "1d", "--dry-run"].as_slice(), ["--keep", "1d"].as_slice()] {
+        let told = run([&["retention", url.as_str()], words].concat());
+        assert_eq!(told.code, 2, "{told:?}");
+        assert!(told.stderr.contains(&named) && told.stdout.contains("stays restorable"), "{told:?}");
+    }
+    let status = run(["archive-status", &url]);
+    assert_eq!(status.code, 2, "{status:?}");
+    assert!(status.stdout.lines().any(|line| line.starts_with("snapshot\t3\t")), "{status:?}");
 }
 
 #[test]

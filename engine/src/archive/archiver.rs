@@ -121,7 +121,8 @@ impl Archiver {
                 failures: 0,
             };
             let spawner = &archiver.decided.source.environment.spawner;
-            archiver.task = Some(spawner.spawn("logwood-archiver", Box::new(worker))?);
+            // Commits go first.
+            archiver.task = Some(spawner.spawn_patient("logwood-archiver", Box::new(worker))?);
         }
         Ok(archiver)
     }

@@ -1,7 +1,8 @@
 //! Finding one's place: which lineage a directory writes to, and where its chain stands.
 //!
 //! 1. Ask the store whether it refuses a second create-only put.
-//! 2. The lineage: the one asked for, else the one in `LINEAGE`, else a new one, noted there before anything is put.
+//! 2. The lineage: the one asked for, else the one in `LINEAGE` if its start is still there, else a new one, noted there
+//!    before anything is put.
 //! 3. The start object: fetched, or put. A parent is named only when its chain reaches the fork.
 //! 4. Walk from the last object that was confirmed, else from the one that a listing puts at the log's beginning, to the
 //!    first key at which there is nothing; compare everything with the log here.
@@ -74,6 +75,15 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         local = LocalLineage { lineage: Some(wanted), confirmed: None, ..local };
     }
     let lineage = match local.lineage {
+        // It was superseded while nobody wrote to it, and retention let go of it; or the store was emptied.
+        Some(lineage)
+            if options.lineage.is_none()
+                && local.confirmed.is_some()
+                && client.is_gone(&start_key(lineage))? =>
+        {
+            local.confirmed = None;
+            LineageId::random(&*source.environment.random)
+        }
         Some(lineage) => lineage,
         None => LineageId::random(&*source.environment.random),
     };
@@ -98,7 +108,10 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
     hold.advance(next);
     let mut uploader = Uploader {
         noted: (source.environment.clock.monotonic(), 1),
-        certain_at: (source.environment.clock.monotonic(), source.environment.clock.wall_ms()),
+        certain_at: (
+            source.environment.clock.monotonic(),
+            walked.chain.position().time_ms.max(start.created_ms),
+        ),
         client,
         source,
         options,

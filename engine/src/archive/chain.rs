@@ -12,6 +12,9 @@ use super::layout::{log_key, log_prefix, parse_lsn, start_key};
 use super::object::{self, Gap, Kind, Link, LogManifest, LogObject, Owner, Start};
 use super::store::Client;
 
+/// How much of an object is fetched to see its head and its manifest, if that is not long.
+const FIRST_BYTES: u64 = 1 << 10;
+
 /// What the next object of a chain must follow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Position {
@@ -70,17 +73,11 @@ impl Item {
         }
     }
 
-    fn owner(&self) -> Owner {
+    /// Its place in the chain.
+    pub(crate) fn place(&self) -> Place {
         match self {
-            Self::Log(object) => object.manifest.owner,
-            Self::Gap(gap, _) => gap.owner,
-        }
-    }
-
-    fn previous(&self) -> Link {
-        match self {
-            Self::Log(object) => object.manifest.previous,
-            Self::Gap(gap, _) => gap.previous,
+            Self::Log(object) => Place::of_log(&object.manifest, object.link),
+            Self::Gap(gap, link) => Place::of_gap(gap.clone(), *link),
         }
     }
 
@@ -89,6 +86,76 @@ impl Item {
         match object::open(key, bytes)?.kind {
             Kind::Gap => Gap::decode(key, bytes).map(|(gap, link)| Self::Gap(gap, link)),
             _ => LogObject::decode(key, bytes).map(Self::Log),
+        }
+    }
+}
+
+/// What an object says of its place in a chain.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    owner: Owner,
+    pub(crate) first_lsn: Lsn,
+    pub(crate) last_lsn: Lsn,
+    previous: Link,
+    link: Link,
+    pub(crate) content: Content,
+}
+
+/// What stands at a place.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// Entries: term and time of the first and of the last.
+    Entries((Term, u64), (Term, u64)),
+    /// A gap.
+    Gap(Gap),
+}
+
+impl Place {
+    fn of_log(manifest: &LogManifest, link: Link) -> Self {
+        let first = (manifest.first_term, manifest.first_time_ms);
+        let last = (manifest.last_term, manifest.last_time_ms);
+        Self {
+            owner: manifest.owner,
+            first_lsn: manifest.first_lsn,
+            last_lsn: manifest.last_lsn,
+            previous: manifest.previous,
+            link,
+            content: Content::Entries(first, last),
+        }
+    }
+
+    fn of_gap(gap: Gap, link: Link) -> Self {
+        let Gap { owner, first_lsn, last_lsn, previous, .. } = gap;
+        Self { owner, first_lsn, last_lsn, previous, link, content: Content::Gap(gap) }
+    }
+
+    /// Reads the first bytes of an object of `total` bytes; how many are needed, when these are too few.
+    fn peek(key: &str, first: &[u8], total: u64) -> Result<Result<Self, u64>> {
+        let heading = object::peek(key, first, total)?;
+        if heading.kind == Kind::Gap && first.len() as u64 == total {
+            return Gap::decode(key, first).map(|(gap, link)| Ok(Self::of_gap(gap, link)));
+        }
+        if heading.kind != Kind::Log {
+            let found = heading.kind as u8;
+            return Err(ArchiveDamage::new(key, "object kind", Kind::Log as u8, found).into());
+        }
+        let Some(manifest) = heading.manifest else { return Ok(Err(heading.first_bytes)) };
+        LogManifest::peek(key, manifest).map(|manifest| Ok(Self::of_log(&manifest, heading.link)))
+    }
+}
+
+/// Looks at an object of a chain, which a listing says is `total` bytes long, without reading its entries. So what it
+/// says is not proven; that the objects follow each other is.
+///
+/// # Errors
+/// As [`Chain::next_item`].
+pub(crate) fn peek(client: &Client, key: &str, total: u64) -> Result<Option<Place>> {
+    let mut first = FIRST_BYTES.min(total);
+    loop {
+        match client.fetch_first(key, first, |key, bytes| Place::peek(key, bytes, total))? {
+            None => return Ok(None),
+            Some(Ok(place)) => return Ok(Some(place)),
+            Some(Err(needed)) => first = needed,
         }
     }
 }
@@ -159,19 +226,22 @@ impl Chain {
     ///
     /// # Errors
     /// `ArchiveCorrupt` when it is not. The walk has not moved then.
-    pub(crate) fn admit(&mut self, item: &Item) -> Result<()> {
-        self.check(&log_key(self.owner.lineage, self.position.next), item)?;
-        self.follow(item);
+    pub(crate) fn admit(&mut self, place: &Place) -> Result<()> {
+        self.check(&log_key(self.owner.lineage, self.position.next), place)?;
+        self.follow_place(place);
         Ok(())
     }
 
     /// Counts an object that is known to be right as the next one.
     pub fn follow(&mut self, item: &Item) {
-        self.position.next = item.last_lsn().next();
-        self.position.link = Some(item.link());
-        if let Item::Log(object) = item {
-            self.position.term = object.manifest.last_term;
-            self.position.time_ms = object.manifest.last_time_ms;
+        self.follow_place(&item.place());
+    }
+
+    fn follow_place(&mut self, place: &Place) {
+        self.position.next = place.last_lsn.next();
+        self.position.link = Some(place.link);
+        if let Content::Entries(_, (term, time_ms)) = place.content {
+            (self.position.term, self.position.time_ms) = (term, time_ms);
         }
     }
 
@@ -181,7 +251,7 @@ impl Chain {
     /// `ArchiveCorrupt`, `UnsupportedFormat`.
     pub fn decode(&self, key: &str, bytes: &[u8]) -> Result<Item> {
         let item = Item::decode(key, bytes)?;
-        self.check(key, &item)?;
+        self.check(key, &item.place())?;
         Ok(item)
     }
 
@@ -201,22 +271,21 @@ impl Chain {
         self.position = Position { next: gap.last_lsn.next(), link: Some(link), term, time_ms };
     }
 
-    fn check(&self, key: &str, item: &Item) -> Result<()> {
+    fn check(&self, key: &str, place: &Place) -> Result<()> {
         let damage = |expected: String, found: String| {
             let damage = ArchiveDamage::new(key, "chain", expected, found);
-            Err(damage.taking(item.first_lsn(), item.last_lsn()).into())
+            Err(damage.taking(place.first_lsn, place.last_lsn).into())
         };
-        if item.owner() != self.owner {
+        if place.owner != self.owner {
             let expected = format!("an object of database {}", self.owner.database);
-            return damage(expected, format!("one of {}", item.owner().database));
+            return damage(expected, format!("one of {}", place.owner.database));
         }
         if let Some(link) = self.position.link
-            && item.previous() != link
+            && place.previous != link
         {
-            return damage(format!("the object behind {link}"), format!("one behind {}", item.previous()));
+            return damage(format!("the object behind {link}"), format!("one behind {}", place.previous));
         }
-        let Item::Log(object) = item else { return Ok(()) };
-        let (term, time_ms) = (object.manifest.first_term, object.manifest.first_time_ms);
+        let Content::Entries((term, time_ms), _) = place.content else { return Ok(()) };
         if term < self.position.term || time_ms < self.position.time_ms {
             let expected = format!("term {} and time {} or later", self.position.term, self.position.time_ms);
             return damage(expected, format!("term {term}, time {time_ms}"));

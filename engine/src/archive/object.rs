@@ -115,6 +115,17 @@ pub struct Envelope<'a> {
     pub content: &'a [u8],
 }
 
+/// What the first bytes of an object say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heading<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) link: Link,
+    /// `None` when it does not end within these bytes.
+    pub(crate) manifest: Option<&'a [u8]>,
+    /// Bytes of head and manifest.
+    pub(crate) first_bytes: u64,
+}
+
 /// An object ready to be put.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Encoded {
@@ -154,14 +165,37 @@ pub(crate) fn encode(kind: Kind, manifest: &[u8], content: &[u8]) -> Encoded {
 /// # Errors
 /// `ArchiveCorrupt`; `UnsupportedFormat`.
 pub fn open<'a>(key: &str, bytes: &'a [u8]) -> Result<Envelope<'a>> {
+    let head = check_head(key, bytes, bytes.len() as u64)?;
+    let rest = &bytes[HEAD_BYTES..];
+    let hash: [u8; 32] = Sha256::digest(rest).into();
+    if hash != head.hash {
+        return Err(ArchiveDamage::new(key, "object hash", hex(&head.hash), hex(&hash)).into());
+    }
+    let (manifest, content) = rest.split_at(head.manifest_bytes as usize);
+    Ok(Envelope { kind: head.kind, link: head.link, manifest, content })
+}
+
+/// Looks at the first bytes of an object of `total` bytes. What they say is only proven by [`open`].
+///
+/// # Errors
+/// As [`open`], for what is wrong with the head.
+pub(crate) fn peek<'a>(key: &str, first: &'a [u8], total: u64) -> Result<Heading<'a>> {
+    let head = check_head(key, first, total)?;
+    let manifest_bytes = head.manifest_bytes as usize;
+    let manifest = first[HEAD_BYTES..].get(..manifest_bytes);
+    let first_bytes = (HEAD_BYTES + manifest_bytes) as u64;
+    Ok(Heading { kind: head.kind, link: head.link, manifest, first_bytes })
+}
+
+/// Judges the head of an object of `total` bytes, of which `bytes` are the first.
+fn check_head(key: &str, bytes: &[u8], total: u64) -> Result<CheckedHead> {
     let damage = |check, expected: String, found: String| {
         Err(Error::from(ArchiveDamage::new(key, check, expected, found)))
     };
     if bytes.len() < HEAD_BYTES {
         return damage("object length", format!("at least {HEAD_BYTES} bytes"), bytes.len().to_string());
     }
-    let (head, rest) = bytes.split_at(HEAD_BYTES);
-    let (fields, stored_crc) = head.split_at(HEAD_BYTES - 4);
+    let (fields, stored_crc) = bytes[..HEAD_BYTES].split_at(HEAD_BYTES - 4);
     let crc = checksum(Seed::new(), fields);
     if crc.to_le_bytes() != stored_crc {
         return damage("head checksum", hex(&crc.to_le_bytes()), hex(stored_crc));
@@ -177,18 +211,22 @@ pub fn open<'a>(key: &str, bytes: &'a [u8]) -> Result<Envelope<'a>> {
     let Some(kind) = Kind::ALL.into_iter().find(|kind| *kind as u8 == head.kind) else {
         return damage("object kind", "1 to 6".to_owned(), head.kind.to_string());
     };
-    let total = (head.manifest_bytes as u64).checked_add(head.content_bytes);
-    if total != Some(rest.len() as u64) || bytes.len() as u64 > kind.bytes_max() {
+    let rest = total.saturating_sub(HEAD_BYTES as u64);
+    let stated = (head.manifest_bytes as u64).checked_add(head.content_bytes);
+    if stated != Some(rest) || total > kind.bytes_max() {
         let expected = format!("{} and {} bytes", head.manifest_bytes, head.content_bytes);
-        return damage("object length", expected, rest.len().to_string());
-    }
-    let hash: [u8; 32] = Sha256::digest(rest).into();
-    if hash != head.hash {
-        return damage("object hash", hex(&head.hash), hex(&hash));
+        return damage("object length", expected, rest.to_string());
     }
     let link = Link(Sha256::digest(&bytes[..HEAD_BYTES]).into());
-    let (manifest, content) = rest.split_at(head.manifest_bytes as usize);
-    Ok(Envelope { kind, link, manifest, content })
+    Ok(CheckedHead { kind, link, manifest_bytes: head.manifest_bytes, hash: head.hash })
+}
+
+/// A head that verifies and fits the length of its object.
+struct CheckedHead {
+    kind: Kind,
+    link: Link,
+    manifest_bytes: u32,
+    hash: [u8; 32],
 }
 
 /// As [`open`], for an object that must be of one kind.

@@ -264,3 +264,29 @@ fn a_hold_says_what_it_needs() {
     assert!(needs(crate::archive::layout::page_key(&[7; 32])));
     assert!(!needs(crate::archive::layout::page_key(&[8; 32])));
 }
+
+#[test]
+fn the_first_bytes_tell_the_same_as_the_whole_and_a_damaged_head_is_named() {
+    let (manifest, log) = log().finish(Link([7; 32]));
+    for encoded in [log.clone(), gap().encode(), start(true).encode(), snapshot().encode()] {
+        let total = encoded.bytes.len() as u64;
+        let whole = open("key", &encoded.bytes).unwrap();
+        let heading = peek("key", &encoded.bytes, total).unwrap();
+        assert_eq!((heading.kind, heading.link), (whole.kind, whole.link));
+        assert_eq!(heading.manifest, Some(whole.manifest));
+        let short = peek("key", &encoded.bytes[..HEAD_BYTES + 3], total).unwrap();
+        assert!(short.manifest.is_none() && short.first_bytes == (HEAD_BYTES + whole.manifest.len()) as u64);
+        for at in 0..HEAD_BYTES {
+            let mut bytes = encoded.bytes.clone();
+            bytes[at] ^= 1;
+            assert!(peek("key", &bytes, total).is_err(), "byte {at}");
+        }
+        for length in [0, HEAD_BYTES - 1] {
+            assert!(peek("key", &encoded.bytes[..length], length as u64).is_err());
+        }
+        assert!(peek("key", &encoded.bytes, total - 1).is_err(), "an object that was cut short");
+    }
+    let heading = peek("key", &log.bytes, log.bytes.len() as u64).unwrap();
+    assert_eq!(LogManifest::peek(&manifest.key(), heading.manifest.unwrap()).unwrap(), manifest);
+    assert!(LogManifest::peek(&log_key(OWNER.lineage, Lsn(9)), heading.manifest.unwrap()).is_err());
+}

@@ -25,6 +25,7 @@ mod listing;
 pub(crate) mod plan;
 pub mod view;
 
+use listing::Reading;
 pub use listing::{Hole, Interval, LineageListing, Listing, SnapshotListing};
 pub use view::ArchivedDatabase;
 
@@ -60,7 +61,11 @@ pub struct Archive {
     pub(crate) client: Client,
     pub(crate) environment: Environment,
     pub(crate) parallel: usize,
+    pub(crate) cache_bytes_max: u64,
 }
+
+/// What a view keeps of what it fetched, by default.
+const CACHE_BYTES_MAX: u64 = 4 << 30;
 
 impl Archive {
     /// Opens the archive at a URL: `file:///path`, or `s3://bucket/prefix`. Nothing is read yet.
@@ -81,7 +86,7 @@ impl Archive {
     /// The archive behind a client, with the client's own retries.
     #[must_use]
     pub fn with_client(client: Client, environment: &Environment) -> Self {
-        Self { client, environment: environment.clone(), parallel: 8 }
+        Self { client, environment: environment.clone(), parallel: 8, cache_bytes_max: CACHE_BYTES_MAX }
     }
 
     /// How many objects are fetched at the same time. Default: 8. Each takes up to 16 MiB of memory, and as much again
@@ -89,6 +94,14 @@ impl Archive {
     #[must_use]
     pub fn parallel(mut self, parallel: usize) -> Self {
         self.parallel = parallel.max(1);
+        self
+    }
+
+    /// Most bytes of page segments that a view keeps in its directory: beyond, what was opened longest ago goes. One segment
+    /// is kept however small the bound is. Default: 4 GiB.
+    #[must_use]
+    pub fn cache_bytes_max(mut self, bytes: u64) -> Self {
+        self.cache_bytes_max = bytes;
         self
     }
 
@@ -101,13 +114,23 @@ impl Archive {
         self.environment.clock.monotonic().saturating_sub(since)
     }
 
-    /// Every lineage, every interval that can be restored, and every hole. Fetches and proves every log object and every
-    /// snapshot; of page segments it looks whether they are there.
+    /// Every lineage, every interval that can be restored, and every hole. Looks at the head of every log object, which is
+    /// one request of a kilobyte for each, and proves that each follows the one before; reads and proves every snapshot;
+    /// of page segments it looks whether they are there. So it finds what is missing, cut short, swapped or older. A body
+    /// that rotted behind its head is found by [`Archive::verify`], and by restoring.
     ///
     /// # Errors
     /// `ArchiveUnavailable`, `UnsupportedFormat`. Damage is no error here: it is what the listing tells.
     pub fn list(&self) -> Result<Listing> {
-        listing::list(self)
+        listing::list(self, Reading::Heads)
+    }
+
+    /// As [`Archive::list`], and reads and proves the whole of every log object: all the bytes of the archived log.
+    ///
+    /// # Errors
+    /// As [`Archive::list`].
+    pub fn verify(&self) -> Result<Listing> {
+        listing::list(self, Reading::Whole)
     }
 
     /// The lineage that is restored when none is named: the one that was written to last.

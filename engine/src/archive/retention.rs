@@ -1,12 +1,17 @@
 //! Deleting what no promised point needs.
 //!
-//! Promised is every point from `keep` before now on, in each lineage, and of each lineage its newest state. Now is the
-//! clock's time or the newest entry's in the archive, whichever is earlier, so that neither a clock that runs ahead nor
-//! an archive that nobody wrote to for long shortens what is kept.
+//! Promised is every point from `keep` before now on, in each lineage, and the newest state of the lineage that was written
+//! to last. Now is the clock's time or the newest entry's in the archive, whichever is earlier, so that neither a clock that
+//! runs ahead nor an archive that nobody wrote to for long shortens what is kept.
 //!
 //! Of a lineage stay: its start object; the newest snapshot that is at least `keep` old and has all its pages, its *base*;
 //! everything after that; what a lineage needs that forked from it and has no base of its own; the newest log object.
 //! Without a base everything stays. A page segment stays while any snapshot that stays names it.
+//!
+//! A lineage is *superseded* when another one of its database was written to later, its own newest entry lies before the
+//! window and is hours old, and no lineage that stays needs it: then all of it goes, its start last.
+//!
+//! What is damaged is named and does not stop the rest (`survey`), but for a hold: nobody knows what it holds.
 //!
 //! The order, and why nothing is deleted that an upload or a restore needs, stand in `docs/format/archive.md`,
 //! "Retention".
@@ -14,17 +19,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use logwood_base::{Environment, Error, LineageId, Lsn, Result};
+use logwood_base::{ArchiveDamage, Environment, Error, LineageId, Result};
 
-use super::chain::Chain;
 use super::layout::{
-    HOLDS_PREFIX, LINEAGES_PREFIX, PAGES_PREFIX, RETENTION_KEY, log_key, log_prefix, page_key, parse_lsn,
-    parse_start, snapshot_key, snapshot_prefix, start_key,
+    HOLDS_PREFIX, LINEAGES_PREFIX, PAGES_PREFIX, RETENTION_KEY, log_prefix, page_key, parse_lsn, parse_start,
+    snapshot_key, start_key,
 };
 use super::object::hold::CONDEMNED_MAX;
-use super::object::{Hold, Kind, RetentionRun, SnapshotObject, Start};
-use super::store::Client;
+use super::object::{Hold, Kind, RetentionRun, SnapshotObject};
+use super::store::{Client, Listed};
 use crate::planted::{Bug, planted};
+use survey::{Survey, readable};
+
+mod survey;
 
 /// A hold that is older than this was left behind by a crash.
 pub const HOLD_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -56,6 +63,8 @@ pub struct RetentionReport {
     pub bytes: u64,
     /// What was spared because an upload or a restore needs it.
     pub spared: Vec<String>,
+    /// What cannot be read. It stops nothing but what would need it: see the head of this module's file.
+    pub damage: Vec<ArchiveDamage>,
 }
 
 /// Deletes what no point needs that is at most `keep` old.
@@ -73,8 +82,9 @@ pub struct RetentionReport {
 /// ```
 ///
 /// # Errors
-/// `AlreadyOpen` while another run is at work, and once after one that crashed more than a day ago; `ArchiveCorrupt` when a snapshot or a hold cannot be read: then nothing is
-/// known to be unneeded, and nothing was deleted; `ArchiveUnavailable`.
+/// `AlreadyOpen` while another run is at work, and once after one that crashed more than a day ago; `ArchiveCorrupt` when a
+/// hold cannot be read: then nothing is known to be unneeded, and nothing was deleted; `ArchiveUnavailable`. Damage of other
+/// objects is in the report.
 pub fn retention(
     client: &Client,
     environment: &Environment,
@@ -84,12 +94,12 @@ pub fn retention(
     // Pages are listed before snapshots are read: one that comes later is not in the list.
     let pages: BTreeMap<String, u64> =
         client.list(PAGES_PREFIX)?.into_iter().map(|page| (page.key, page.bytes)).collect();
-    let survey = Survey::take(client, wall_ms, &pages)?;
+    let mut survey = Survey::take(client, wall_ms, &pages)?;
     let from_ms = survey.now_ms.saturating_sub(options.keep.as_millis() as u64);
     let plan = survey.plan(client, from_ms, &pages)?;
     let most = options.deletions_max.min(CONDEMNED_MAX);
     let condemned: Vec<(String, u64)> = plan.into_iter().take(most).collect();
-    let report = RetentionReport { from_ms, ..RetentionReport::default() };
+    let mut report = RetentionReport { from_ms, damage: survey.damage, ..RetentionReport::default() };
     if condemned.is_empty() || options.dry_run {
         return Ok(report.with(condemned, Vec::new()));
     }
@@ -99,7 +109,7 @@ pub fn retention(
         condemned: condemned.iter().map(|(key, _)| key.clone()).collect(),
     };
     raise_flag(client, &run)?;
-    let deleted = delete(client, environment, &run, condemned);
+    let deleted = delete(client, environment, &run, condemned, &mut report.damage);
     let lowered = client.delete(RETENTION_KEY);
     let (deleted, spared) = deleted?;
     lowered?;
@@ -140,9 +150,10 @@ fn delete(
     environment: &Environment,
     run: &RetentionRun,
     condemned: Vec<Object>,
+    damage: &mut Vec<ArchiveDamage>,
 ) -> Result<(Vec<Object>, Vec<String>)> {
     let started = environment.clock.monotonic();
-    let needed = needed_now(client, run)?;
+    let needed = needed_now(client, run, damage)?;
     let (mut deleted, mut spared) = (Vec::new(), Vec::new());
     for (key, bytes) in condemned {
         let wall = environment.clock.wall_ms().abs_diff(run.begun_ms);
@@ -160,9 +171,13 @@ fn delete(
     Ok((deleted, spared))
 }
 
-/// What holds and snapshots need of what is condemned, looked up after the flag was raised: holds first, because a hold is
-/// taken back only after its snapshot stands.
-fn needed_now(client: &Client, run: &RetentionRun) -> Result<BTreeSet<String>> {
+/// What holds, snapshots and living lineages need of what is condemned, looked up after the flag was raised: holds first,
+/// because a hold is taken back only after its snapshot stands.
+fn needed_now(
+    client: &Client,
+    run: &RetentionRun,
+    damage: &mut Vec<ArchiveDamage>,
+) -> Result<BTreeSet<String>> {
     let mut needed = BTreeSet::new();
     if planted(Bug::IgnoreHolds) {
         return Ok(needed);
@@ -177,6 +192,9 @@ fn needed_now(client: &Client, run: &RetentionRun) -> Result<BTreeSet<String>> {
         if let Some(lsn) = hold.snapshot {
             needed.insert(snapshot_key(hold.lineage, lsn));
         }
+        if hold.snapshot.is_some() || hold.log.is_some() {
+            needed.insert(start_key(hold.lineage));
+        }
         if let Some((first, last)) = hold.log {
             let prefix = log_prefix(hold.lineage);
             let keys: Vec<&String> = run.condemned.iter().filter(|key| key.starts_with(&prefix)).collect();
@@ -188,163 +206,30 @@ fn needed_now(client: &Client, run: &RetentionRun) -> Result<BTreeSet<String>> {
             needed.extend(within.map(|key| (*key).clone()));
         }
     }
-    let condemned_pages = run.condemned.iter().any(|key| key.starts_with(PAGES_PREFIX));
-    let listed = if condemned_pages { client.list(LINEAGES_PREFIX)? } else { Vec::new() };
+    let is_shared = |key: &String| key.starts_with(PAGES_PREFIX) || parse_start(key).is_some();
+    let listed = if run.condemned.iter().any(is_shared) { client.list(LINEAGES_PREFIX)? } else { Vec::new() };
+    spare_living(run, &listed, &mut needed);
     for object in listed {
         let stays = !run.condemned.contains(&object.key);
         let is_snapshot = object.key.contains("/snapshot/") && parse_lsn(&object.key).is_some();
         if !(stays || needed.contains(&object.key)) || !is_snapshot {
             continue;
         }
-        let found = client.fetch(&object.key, Kind::Snapshot, SnapshotObject::decode)?;
+        let found = client.fetch(&object.key, Kind::Snapshot, SnapshotObject::decode);
+        let found = readable(found, damage)?.flatten();
         needed
             .extend(found.iter().flat_map(|(snapshot, _)| snapshot.pages()).map(|page| page_key(&page.hash)));
     }
     Ok(needed)
 }
 
-/// One snapshot, as far as retention cares.
-struct SnapshotFacts {
-    lsn: Lsn,
-    time_ms: u64,
-    replay_from: Lsn,
-    bytes: u64,
-    pages: Vec<String>,
-    /// Whether all its pages are listed, with their lengths.
-    whole: bool,
-}
-
-/// One lineage.
-struct LineageFacts {
-    start: Start,
-    /// Ascending.
-    snapshots: Vec<SnapshotFacts>,
-    /// Where each object begins, and its bytes.
-    log: BTreeMap<Lsn, u64>,
-}
-
-/// The whole archive.
-struct Survey {
-    lineages: BTreeMap<LineageId, LineageFacts>,
-    now_ms: u64,
-}
-
-impl Survey {
-    fn take(client: &Client, wall_ms: u64, pages: &BTreeMap<String, u64>) -> Result<Self> {
-        let listed = client.list(LINEAGES_PREFIX)?;
-        let ids: Vec<LineageId> = listed.iter().filter_map(|object| parse_start(&object.key)).collect();
-        let mut lineages = BTreeMap::new();
-        let mut newest_ms = 0;
-        for id in ids {
-            let (start, _) = client.require(&start_key(id), Kind::Start, Start::decode)?;
-            let under = |prefix: String| {
-                let mut found = BTreeMap::new();
-                for object in listed.iter().filter(|object| object.key.starts_with(&prefix)) {
-                    found.extend(parse_lsn(&object.key).map(|lsn| (lsn, object.bytes)));
-                }
-                found
-            };
-            let log = under(log_prefix(id));
-            let mut snapshots = Vec::new();
-            for (lsn, bytes) in under(snapshot_prefix(id)) {
-                let key = snapshot_key(id, lsn);
-                let (found, _) = client.require(&key, Kind::Snapshot, SnapshotObject::decode)?;
-                let named = found.pages().iter().map(|page| (page_key(&page.hash), u64::from(page.bytes)));
-                let named: Vec<(String, u64)> = named.collect();
-                snapshots.push(SnapshotFacts {
-                    lsn,
-                    time_ms: found.time_ms,
-                    replay_from: found.trees.replay_from,
-                    bytes,
-                    whole: named.iter().all(|(key, bytes)| pages.get(key) == Some(bytes)),
-                    pages: named.into_iter().map(|(key, _)| key).collect(),
-                });
-            }
-            newest_ms = snapshots.iter().map(|snapshot| snapshot.time_ms).fold(newest_ms, u64::max);
-            // Gaps have no time: the newest object with entries tells.
-            for first in log.keys().rev() {
-                match Chain::from_lsn(client, start.owner, *first).next_item()? {
-                    Some(super::chain::Item::Log(object)) => {
-                        newest_ms = newest_ms.max(object.manifest.last_time_ms);
-                        break;
-                    }
-                    _ => continue,
-                }
-            }
-            lineages.insert(id, LineageFacts { start, snapshots, log });
+/// Spares the whole of a lineage that was to end and has an object by now that nobody condemned: it is written to again.
+fn spare_living(run: &RetentionRun, listed: &[Listed], needed: &mut BTreeSet<String>) {
+    for start in run.condemned.iter().filter(|key| parse_start(key).is_some()) {
+        let Some(prefix) = start.strip_suffix("start") else { continue };
+        let lives = |object: &Listed| object.key.starts_with(prefix) && !run.condemned.contains(&object.key);
+        if listed.iter().any(lives) {
+            needed.extend(run.condemned.iter().filter(|key| key.starts_with(prefix)).cloned());
         }
-        Ok(Self { lineages, now_ms: wall_ms.min(newest_ms) })
-    }
-
-    /// What is not needed, with its bytes, in the order in which it goes.
-    fn plan(
-        &self,
-        client: &Client,
-        from_ms: u64,
-        pages: &BTreeMap<String, u64>,
-    ) -> Result<Vec<(String, u64)>> {
-        let (mut snapshots, mut log) = (Vec::new(), Vec::new());
-        let mut named: BTreeSet<&String> = BTreeSet::new();
-        for (id, lineage) in &self.lineages {
-            let base = match self.base(*id, from_ms, self.lineages.len()) {
-                Some(base) if lineage.reaches_from(client, base)? => Some(base),
-                _ => None,
-            };
-            for snapshot in &lineage.snapshots {
-                if base.is_some_and(|base| snapshot.lsn < base.lsn) {
-                    snapshots.push((snapshot_key(*id, snapshot.lsn), snapshot.bytes));
-                } else {
-                    named.extend(&snapshot.pages);
-                }
-            }
-            let Some(base) = base else { continue };
-            let mut objects = lineage.log.iter().peekable();
-            while let Some((first, bytes)) = objects.next() {
-                // The object ends where the next one begins; the newest always stays.
-                match objects.peek() {
-                    Some((next, _)) if **next <= base.replay_from => log.push((log_key(*id, *first), *bytes)),
-                    _ => break,
-                }
-            }
-        }
-        let dead = pages.iter().filter(|(key, _)| !named.contains(key));
-        Ok(snapshots.into_iter().chain(log).chain(dead.map(|(key, bytes)| (key.clone(), *bytes))).collect())
-    }
-
-    /// The oldest snapshot that a lineage needs; `None`: all of it. `depth` bounds how many forks are followed: more than
-    /// there are lineages would be a circle.
-    fn base(&self, id: LineageId, from_ms: u64, depth: usize) -> Option<&SnapshotFacts> {
-        let lineage = self.lineages.get(&id).filter(|_| depth > 0)?;
-        let own = lineage.newest(|snapshot| snapshot.time_ms <= from_ms)?;
-        let mut oldest = own;
-        for child in self.lineages.values() {
-            let Some(parent) = child.start.parent.filter(|parent| parent.lineage == id) else { continue };
-            // A child with a base of its own needs nothing of its parent.
-            if self.base(child.start.owner.lineage, from_ms, depth - 1).is_none() {
-                let needed = lineage.newest(|snapshot| snapshot.lsn <= parent.fork_lsn)?;
-                if needed.lsn < oldest.lsn {
-                    oldest = needed;
-                }
-            }
-        }
-        Some(oldest)
-    }
-}
-
-impl LineageFacts {
-    /// The newest whole snapshot that suits.
-    fn newest(&self, suits: impl Fn(&SnapshotFacts) -> bool) -> Option<&SnapshotFacts> {
-        self.snapshots.iter().rev().find(|snapshot| snapshot.whole && suits(snapshot))
-    }
-
-    /// Whether what follows a base is where a listing says: it was not believed for anything that is deleted.
-    fn reaches_from(&self, client: &Client, base: &SnapshotFacts) -> Result<bool> {
-        let Some((first, _)) = self.log.range(..=base.replay_from).next_back() else {
-            // The chain begins behind the base, or is empty: nothing goes.
-            return Ok(false);
-        };
-        let found = Chain::from_lsn(client, self.start.owner, *first).next_item()?;
-        let next = self.log.range(first.next()..).next().map(|(next, _)| *next);
-        Ok(found.is_some_and(|item| next.is_none_or(|next| item.last_lsn().next() == next)))
     }
 }

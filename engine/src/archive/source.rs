@@ -14,8 +14,8 @@ use super::status::ArchiveStatus;
 use crate::core::Core;
 use crate::planted::{Bug, planted};
 
-/// Most bytes read from the log at once.
-const READ_BYTES: usize = 256 << 10;
+/// Most bytes read from the log at once: few, for those in memory are gathered under a lock that commits take, too.
+const READ_BYTES: usize = 64 << 10;
 
 /// The log that is archived, and what stands around it.
 #[derive(Debug)]

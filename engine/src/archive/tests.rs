@@ -2,7 +2,9 @@
 
 mod basics;
 mod crashes;
-mod mutants;
+mod histories;
+pub(in crate::archive) mod model;
+pub(in crate::archive) mod mutants;
 mod races;
 mod retention;
 mod rig;

@@ -24,8 +24,9 @@ use logwood_base::{Error, Lsn, Result};
 use logwood_wal::Hold;
 
 use super::chain::{Chain, Item};
+use super::layout::RETENTION_KEY;
 use super::lineage::LocalLineage;
-use super::object::{Encoded, Gap, Kind, Link, LogManifest, LogWriter};
+use super::object::{Encoded, Gap, Kind, Link, LogManifest, LogWriter, RetentionRun};
 use super::options::ArchiveOptions;
 use super::snapshot::SnapshotJob;
 use super::source::Source;
@@ -40,7 +41,8 @@ const STRAY_REFUSALS_MAX: u32 = 3;
 const NOTE_OBJECTS: u64 = 64;
 const NOTE_TIME: Duration = Duration::from_secs(60);
 
-/// After so long without an object the place in the chain is looked at before the next one.
+/// After so long without an object of young entries the place in the chain is looked at before the next one, and the
+/// lineage behind it.
 const STANDSTILL: Duration = Duration::from_secs(3600);
 
 /// One archiver's work. Stepped by its task and by flushes, one at a time.
@@ -73,7 +75,7 @@ pub(super) struct Uploader {
     pub(super) since_snapshot: u64,
     pub(super) local: LocalLineage,
     pub(super) noted: (Duration, u64),
-    /// When the place in the chain was last known to be right, by both clocks.
+    /// When an object was put last, by the monotonic clock, and the time of its newest entry.
     pub(super) certain_at: (Duration, u64),
     /// Why nothing more is done.
     pub(super) fenced: Option<Error>,
@@ -217,37 +219,57 @@ impl Uploader {
 
     /// Puts what is gathered and finds out what stands there then.
     fn upload(&mut self) -> Result<()> {
-        self.check_place()?;
+        let is_certain = self.is_certain();
+        if !is_certain {
+            self.check_place()?;
+        }
         let Some(gathered) = &self.gathered else { return Ok(()) };
         let link = self.chain.position().link.unwrap_or_default();
         let (manifest, encoded) = gathered.finish(link);
         let bytes = gathered.bytes() as u64;
-        match self.put(&manifest.key(), &encoded)? {
+        let found = self.put(&manifest.key(), &encoded)?;
+        if !is_certain {
+            self.check_lineage()?;
+        }
+        match found {
             Found::Ours => self.confirm(&manifest, encoded.link, bytes, encoded.bytes.len() as u64),
             Found::Other(item) => self.adopt(*item)?,
         }
         Ok(())
     }
 
-    /// Refuses to go on at a place that retention has passed while this archiver stood still and another one wrote: the key
-    /// would be free again, and what is put there would stand beside the chain.
-    fn check_place(&mut self) -> Result<()> {
+    /// Whether young entries of this lineage were put within the last hour, by both clocks: then retention takes neither
+    /// this archiver's place nor its lineage away.
+    fn is_certain(&self) -> bool {
         let (monotonic, wall) = self.certain_at;
         let clock = &self.source.environment.clock;
-        let (now, wall_now) = (clock.monotonic(), clock.wall_ms());
         let long = STANDSTILL.as_millis() as u64;
-        if now.saturating_sub(monotonic) < STANDSTILL && wall_now.abs_diff(wall) < long {
+        clock.monotonic().saturating_sub(monotonic) < STANDSTILL && clock.wall_ms().abs_diff(wall) < long
+    }
+
+    /// Refuses to go on at a place that retention has passed while this archiver stood still and another one wrote: the key
+    /// would be free again, and what is put there would stand beside the chain.
+    fn check_place(&self) -> Result<()> {
+        let Some((first, _)) = self.shared.figures().confirmed else { return Ok(()) };
+        let key = super::layout::log_key(self.shared.lineage, first);
+        if !self.client.is_gone(&key)? {
             return Ok(());
         }
-        if let Some((first, _)) = self.shared.figures().confirmed {
-            let key = super::layout::log_key(self.shared.lineage, first);
-            if self.client.size(&key)?.is_none() {
-                let reason = "retention has passed this archiver's place: attach another one".to_owned();
-                return Err(Error::Fenced { key, reason });
-            }
+        let reason = "retention has passed this archiver's place: attach another one".to_owned();
+        Err(Error::Fenced { key, reason })
+    }
+
+    /// Refuses to go on in a lineage that retention takes away as superseded, after an object was put. A run that began
+    /// before condemns the start, or has deleted it; one that begins later sees the object.
+    fn check_lineage(&self) -> Result<()> {
+        let key = super::layout::start_key(self.shared.lineage);
+        let run = self.client.fetch(RETENTION_KEY, Kind::Retention, RetentionRun::decode)?;
+        let is_condemned = run.is_some_and(|run| run.condemned.contains(&key));
+        if !is_condemned && !self.client.is_gone(&key)? {
+            return Ok(());
         }
-        self.certain_at = (now, wall_now);
-        Ok(())
+        let reason = "another lineage has superseded it, and retention lets go of it".to_owned();
+        Err(Error::Fenced { key, reason })
     }
 
     /// Puts an object of the chain at its key; see the table of the module.
@@ -352,7 +374,8 @@ impl Uploader {
         });
         if confirmed.is_some() {
             self.noted.1 += 1;
-            self.certain_at = (now, self.source.environment.clock.wall_ms());
+            // By the time of the newest entry: old ones, put now, make nobody's lineage young.
+            self.certain_at = (now, self.chain.position().time_ms);
         }
     }
 

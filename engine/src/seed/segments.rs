@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use logwood_base::disk::Disk;
+#[cfg(feature = "archive")]
+use logwood_base::{Access, AlignedBuffer};
 use logwood_base::{Corruption, Error, File, Result, SegmentNo};
 use logwood_btree::store::{ContentHash, ContentHasher, SegmentEntry};
 
@@ -83,7 +85,7 @@ impl Seed {
     ///
     /// # Errors
     /// `DiskFull`, `Io`.
-    pub(crate) fn write_segment(&self, segment: &SegmentEntry) -> Result<SegmentWriter<'_>> {
+    fn write_segment(&self, segment: &SegmentEntry) -> Result<SegmentWriter<'_>> {
         let path = self.segment_path(segment.number);
         let unfinished = unfinished(&path);
         remove_if_there(self.disk(), &unfinished)?;
@@ -100,6 +102,52 @@ impl Seed {
         })
     }
 
+    /// The bytes of a page segment that an attempt left which was not finished, when they are what the manifest says.
+    #[cfg(feature = "archive")]
+    pub(crate) fn read_segment(&self, segment: &SegmentEntry) -> Result<Option<AlignedBuffer>> {
+        let path = self.segment_path(segment.number);
+        let file = match self.disk().open(&path, Access::Read) {
+            Ok(file) => file,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if file.size()? == u64::from(segment.bytes) {
+            let (bytes, _) = file.read_past_cache(0, segment.bytes as usize)?;
+            let mut hasher = ContentHasher::new();
+            hasher.update(&bytes);
+            if hasher.finish() == segment.hash {
+                return Ok(Some(bytes));
+            }
+        }
+        drop(file);
+        self.disk().remove(&path)?;
+        Ok(None)
+    }
+
+    /// Adds a page segment whose bytes have the hash that the manifest asks for. `read_back`: it gets its name only when
+    /// the device gives back the same bytes.
+    ///
+    /// # Errors
+    /// `Corruption` when it gives back others; `DiskFull`, `Io`.
+    #[cfg(feature = "archive")]
+    pub(crate) fn add_proven(&self, segment: &SegmentEntry, bytes: &[u8], read_back: bool) -> Result<()> {
+        let path = self.segment_path(segment.number);
+        let unfinished = unfinished(&path);
+        remove_if_there(self.disk(), &unfinished)?;
+        let file = self.disk().create(&unfinished)?;
+        file.write_at(0, bytes)?;
+        file.sync()?;
+        if read_back && !planted(Bug::NoReadBack) {
+            let (found, _) = file.read_past_cache(0, bytes.len())?;
+            if found[..] != *bytes {
+                let at = found.iter().zip(bytes).position(|(found, written)| found != written).unwrap_or(0);
+                let (expected, found) = (format!("{:02x}", bytes[at]), format!("{:02x}", found[at]));
+                return Err(Corruption::new(&path, at as u64, "bytes read back", expected, found).into());
+            }
+        }
+        self.disk().rename(&unfinished, &path)
+    }
+
     fn copy_segment(&self, segment: &SegmentEntry, source: &Path) -> Result<()> {
         let mut writer = self.write_segment(segment)?;
         let copied = for_each_piece(self.disk(), source, |piece| writer.write(piece));
@@ -110,13 +158,14 @@ impl Seed {
         })
     }
 
-    fn segment_path(&self, number: SegmentNo) -> PathBuf {
+    /// Where a page segment stands until everything is there.
+    pub(crate) fn segment_path(&self, number: SegmentNo) -> PathBuf {
         self.work.pages().join(file_name(number))
     }
 }
 
 /// Writes a page segment that comes in pieces.
-pub(crate) struct SegmentWriter<'a> {
+struct SegmentWriter<'a> {
     disk: &'a dyn Disk,
     path: PathBuf,
     unfinished: PathBuf,
@@ -128,7 +177,7 @@ pub(crate) struct SegmentWriter<'a> {
 
 impl SegmentWriter<'_> {
     /// The next bytes.
-    pub(crate) fn write(&mut self, piece: &[u8]) -> Result<()> {
+    fn write(&mut self, piece: &[u8]) -> Result<()> {
         self.hasher.update(piece);
         self.file.write_at(self.at, piece)?;
         self.at += piece.len() as u64;
@@ -139,7 +188,7 @@ impl SegmentWriter<'_> {
     ///
     /// # Errors
     /// `Corruption` when it is not; `DiskFull`, `Io`.
-    pub(crate) fn finish(self) -> Result<()> {
+    fn finish(self) -> Result<()> {
         let found = (self.hasher.finish(), self.at);
         if found != (self.expected.hash, u64::from(self.expected.bytes)) {
             remove_if_there(self.disk, &self.unfinished)?;

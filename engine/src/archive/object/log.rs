@@ -218,6 +218,16 @@ impl LogManifest {
         log_key(self.owner.lineage, self.first_lsn)
     }
 
+    /// Reads the manifest of an object whose content was not read, and which is not proven therefore.
+    pub(crate) fn peek(key: &str, manifest: &[u8]) -> Result<Self> {
+        let manifest = Self::take(&mut Reader::new(manifest)).map_err(|error| undecodable(key, error))?;
+        if manifest.key() == key {
+            return Ok(manifest);
+        }
+        let damage = ArchiveDamage::new(key, "object key", manifest.key(), key);
+        Err(damage.taking(manifest.first_lsn, manifest.last_lsn).into())
+    }
+
     fn put(&self, bytes: &mut Vec<u8>) {
         self.owner.put(bytes);
         bytes.put_u64(self.first_lsn.get());

@@ -16,6 +16,7 @@ use crate::archive::chain::{self, Chain, Item};
 use crate::archive::layout::log_key;
 use crate::archive::object::LogObject;
 use crate::entry;
+use crate::planted::{Bug, planted};
 use crate::seed::log::EntryStream;
 
 /// The last entry that was read.
@@ -123,8 +124,8 @@ impl<'a> Entries<'a> {
     fn is_behind(&self, lsn: Lsn, time_ms: u64) -> bool {
         match self.point {
             Point::Latest => false,
-            Point::Lsn(last) => lsn > last,
-            Point::TimeMs(time) => time_ms > time,
+            Point::Lsn(last) => lsn > last && !planted(Bug::RestoreBeyondPoint),
+            Point::TimeMs(time) => time_ms > time || (time_ms == time && planted(Bug::TimeExclusive)),
         }
     }
 
@@ -153,7 +154,8 @@ impl<'a> Entries<'a> {
                 .into());
         }
         self.reached = Some(Reached { lsn, term, time_ms });
-        self.done = matches!(self.point, Point::Lsn(last) if last == lsn);
+        self.done =
+            matches!(self.point, Point::Lsn(last) if last == lsn) && !planted(Bug::RestoreBeyondPoint);
         Ok(true)
     }
 }
@@ -221,10 +223,17 @@ impl Walk {
             let found = self.ahead.take();
             fetched = if is_wanted { found } else { None };
         }
-        if let Some(Ok(Some(item))) = fetched
-            && self.chain.admit(&item).is_ok()
-        {
-            return Ok(Some(item));
+        if planted(Bug::ForgetLastObject) && self.next == self.hints.len() {
+            return Ok(None);
+        }
+        if let Some(Ok(Some(item))) = fetched {
+            if planted(Bug::TrustListing) {
+                self.chain.follow(&item);
+                return Ok(Some(item));
+            }
+            if self.chain.admit(&item.place()).is_ok() {
+                return Ok(Some(item));
+            }
         }
         // Asked again, as often as it takes: what came ahead may have been an older body.
         let behind = self.hints.get(self.next).copied();

@@ -1,17 +1,18 @@
 //! A disk on which the page segments of a snapshot seem to stand before they were fetched.
 //!
 //! A segment is fetched whole when it is first opened, and proven by its SHA-256: no smaller part of it can be proven to
-//! be what was archived. It is kept in a cache under its hash, which serves every snapshot that shares it. Everything
-//! else goes to the disk below.
+//! be what was archived. It is kept in a cache under its hash, which serves every snapshot that shares it. When the cache
+//! passes its bound, what was opened longest ago goes, and what nobody has opened yet goes first; whoever has it open reads
+//! on, and it is fetched again when it is opened again. Everything else goes to the disk below.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use logwood_base::disk::{DirEntry, DirLock, Disk, DiskDescription, File};
 use logwood_base::sync::{Arc, Mutex};
 use logwood_base::{Access, Error, Result};
-use logwood_btree::store::{ContentHash, ContentHasher, SegmentEntry};
+use logwood_btree::store::{ContentHasher, SegmentEntry};
 
 use crate::archive::layout::hex;
 use crate::archive::store::Client;
@@ -28,21 +29,63 @@ pub(super) struct LazyDisk {
     cache: PathBuf,
     /// By the name that they seem to have.
     segments: Mutex<BTreeMap<String, SegmentEntry>>,
-    /// One is fetched at a time by one thread; others that want it wait.
-    fetching: Mutex<BTreeSet<ContentHash>>,
+    /// Held while one is fetched: whoever comes second finds it there.
+    cached: Mutex<Cached>,
+    cache_bytes_max: u64,
+}
+
+/// What the cache holds.
+#[derive(Debug, Default)]
+struct Cached {
+    /// By name: length, when it was opened last (0: not by this view), and whether it has proven itself.
+    files: BTreeMap<String, (u64, u64, bool)>,
+    openings: u64,
+}
+
+impl Cached {
+    /// The one to let go of: the one opened longest ago, but for `wanted`.
+    fn oldest(&self, wanted: &str) -> Option<String> {
+        let others = self.files.iter().filter(|(name, _)| *name != wanted);
+        others.min_by_key(|(_, (_, opened, _))| *opened).map(|(name, _)| name.clone())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files.values().map(|(bytes, ..)| bytes).sum()
+    }
 }
 
 impl LazyDisk {
+    /// The cache is trimmed to its bound at once.
     pub(super) fn new(
         below: Arc<dyn Disk>,
         client: Client,
-        pages: PathBuf,
-        cache: PathBuf,
+        (pages, cache): (PathBuf, PathBuf),
+        cache_bytes_max: u64,
         segments: &[SegmentEntry],
-    ) -> Self {
+    ) -> Result<Self> {
+        let mut cached = Cached::default();
+        for file in below.list(&cache)? {
+            cached.files.insert(file.name, (file.bytes, 0, false));
+        }
         let named = segments.iter().map(|segment| (file_name(segment.number), segment.clone()));
         let segments = Mutex::new(named.collect());
-        Self { below, client, pages, cache, segments, fetching: Mutex::new(BTreeSet::new()) }
+        let disk = Self { below, client, pages, cache, segments, cached: Mutex::default(), cache_bytes_max };
+        disk.trim(&mut cached, "")?;
+        *disk.cached.lock() = cached;
+        Ok(disk)
+    }
+
+    /// Lets go of what was opened longest ago until the cache is within its bound, or `wanted` alone is left.
+    fn trim(&self, cached: &mut Cached, wanted: &str) -> Result<()> {
+        while cached.bytes() > self.cache_bytes_max {
+            let Some(oldest) = cached.oldest(wanted) else { break };
+            match self.below.remove(&self.cache.join(&oldest)) {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            cached.files.remove(&oldest);
+        }
+        Ok(())
     }
 
     /// The segment that seems to stand at a path.
@@ -55,16 +98,17 @@ impl LazyDisk {
 
     /// Opens a segment in the cache, after fetching it unless it is there, whole.
     fn open_segment(&self, segment: &SegmentEntry) -> Result<Arc<dyn File>> {
-        let path = self.cache.join(hex(&segment.hash));
-        // Held while fetching: whoever comes second finds it there.
-        let mut proven = self.fetching.lock();
-        if !proven.contains(&segment.hash) {
-            if !self.is_whole(&path, segment)? {
-                self.fetch(&path, segment)?;
-            }
-            proven.insert(segment.hash);
+        let name = hex(&segment.hash);
+        let path = self.cache.join(&name);
+        let mut cached = self.cached.lock();
+        let is_proven = cached.files.get(&name).is_some_and(|(.., is_proven)| *is_proven);
+        if !is_proven && !self.is_whole(&path, segment)? {
+            self.fetch(&path, segment)?;
         }
-        drop(proven);
+        cached.openings += 1;
+        let opened = cached.openings;
+        cached.files.insert(name.clone(), (u64::from(segment.bytes), opened, true));
+        self.trim(&mut cached, &name)?;
         self.below.open(&path, Access::Read)
     }
 

@@ -12,7 +12,7 @@ use super::Archive;
 use super::ahead::Ahead;
 use super::history::{Starts, starts};
 use super::plan::{owned_snapshot, snapshots_of};
-use crate::archive::chain::{self, Chain, Item};
+use crate::archive::chain::{self, Chain, Content, Place};
 use crate::archive::layout::{PAGES_PREFIX, log_key, page_key, snapshot_key};
 use crate::archive::object::{Kind, Link, Owner, SnapshotObject, Start};
 
@@ -44,7 +44,7 @@ pub struct LineageListing {
     pub holes: Vec<Hole>,
     /// All snapshots, ascending.
     pub snapshots: Vec<SnapshotListing>,
-    /// How many log objects prove themselves.
+    /// How many log objects follow each other; when everything is read, prove themselves as well.
     pub log_objects: u64,
     /// Bytes of all log objects, as they are stored.
     pub log_bytes: u64,
@@ -76,7 +76,7 @@ pub struct Hole {
     pub key: String,
     /// What is wrong, on one line.
     pub why: String,
-    /// Whether it was left on purpose, behind a snapshot: no damage.
+    /// Whether it was left on purpose, behind a snapshot, or let go of by retention: no damage.
     pub is_named_gap: bool,
 }
 
@@ -111,7 +111,16 @@ struct BaseAt {
     replay_from: Lsn,
 }
 
-pub(super) fn list(archive: &Archive) -> Result<Listing> {
+/// How much of each log object is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reading {
+    /// Its head and its manifest.
+    Heads,
+    /// All of it.
+    Whole,
+}
+
+pub(super) fn list(archive: &Archive, reading: Reading) -> Result<Listing> {
     let Starts { found: mut starts, damage } = starts(&archive.client)?;
     starts.sort_by_key(|(start, _)| (start.created_ms, start.owner.lineage));
     let pages: BTreeMap<String, u64> = match starts.is_empty() {
@@ -132,8 +141,9 @@ pub(super) fn list(archive: &Archive) -> Result<Listing> {
             log_objects: 0,
             log_bytes: 0,
         };
-        let runs = walk(archive, start, *link, &mut lineage)?;
+        let runs = walk(archive, start, *link, reading, &mut lineage)?;
         let found = snapshots(archive, start.owner, &pages, &mut lineage)?;
+        excuse_retention(start, &runs, &found, &mut lineage.holes);
         bases.push((runs, found, start.first_lsn));
         lineages.push(lineage);
     }
@@ -141,22 +151,32 @@ pub(super) fn list(archive: &Archive) -> Result<Listing> {
     Ok(Listing { lineages, damage })
 }
 
-/// Proves every object of a chain. Answers the runs between holes.
-fn walk(archive: &Archive, start: &Start, link: Link, into: &mut LineageListing) -> Result<Vec<Run>> {
+/// Looks at every object of a chain. Answers the runs between holes.
+fn walk(
+    archive: &Archive,
+    start: &Start,
+    link: Link,
+    reading: Reading,
+    into: &mut LineageListing,
+) -> Result<Vec<Run>> {
     let client = &archive.client;
     let owner = start.owner;
     let listed = chain::listed(client, owner.lineage)?;
     let hints: Vec<Lsn> = listed.keys().copied().collect();
-    let keys: Vec<String> = hints.iter().map(|lsn| log_key(owner.lineage, *lsn)).collect();
-    let job = (client.clone(), keys);
-    let mut items = Ahead::new(&archive.environment, archive.fetching(), hints.len(), move |at| {
-        chain::fetch(&job.0, &job.1[at])
+    let keys = listed.iter().map(|(lsn, bytes)| (log_key(owner.lineage, *lsn), *bytes));
+    let job: (_, Vec<(String, u64)>) = (client.clone(), keys.collect());
+    let mut places = Ahead::new(&archive.environment, archive.fetching(), hints.len(), move |at| {
+        let (key, bytes) = &job.1[at];
+        match reading {
+            Reading::Heads => chain::peek(&job.0, key, *bytes),
+            Reading::Whole => Ok(chain::fetch(&job.0, key)?.map(|item| item.place())),
+        }
     })?;
     let mut chain = Chain::from_start(client, start, link);
     let mut runs: Vec<Run> = Vec::new();
     let mut broken = true;
     for (at, first) in hints.iter().copied().enumerate() {
-        let fetched = items.take().unwrap_or(Ok(None));
+        let fetched = places.take().unwrap_or(Ok(None));
         let wanted = chain.position().next;
         if first < wanted {
             // Between two objects of the chain, and none of it.
@@ -168,32 +188,27 @@ fn walk(archive: &Archive, start: &Start, link: Link, into: &mut LineageListing)
         }
         let behind = hints.get(at + 1).map_or(first, |next| next.previous());
         let admitted = match fetched {
-            Ok(Some(item)) => chain.admit(&item).map(|()| Some(item)),
+            Ok(Some(place)) => chain.admit(&place).map(|()| Some(place)),
             other => other,
         };
         match admitted {
-            Ok(Some(Item::Log(object))) => {
-                let manifest = &object.manifest;
-                into.log_objects += 1;
-                into.log_bytes += listed[&first];
-                match runs.last_mut().filter(|_| !broken) {
-                    Some(run) => (run.last, run.last_time_ms) = (manifest.last_lsn, manifest.last_time_ms),
-                    None => runs.push(Run {
-                        first,
-                        last: manifest.last_lsn,
-                        first_time_ms: manifest.first_time_ms,
-                        last_time_ms: manifest.last_time_ms,
-                    }),
+            Ok(Some(Place { last_lsn: last, content, .. })) => match content {
+                Content::Entries((_, first_time_ms), (_, last_time_ms)) => {
+                    into.log_objects += 1;
+                    into.log_bytes += listed[&first];
+                    match runs.last_mut().filter(|_| !broken) {
+                        Some(run) => (run.last, run.last_time_ms) = (last, last_time_ms),
+                        None => runs.push(Run { first, last, first_time_ms, last_time_ms }),
+                    }
+                    broken = false;
                 }
-                broken = false;
-            }
-            Ok(Some(Item::Gap(gap, _))) => {
-                let why =
-                    format!("never archived; the snapshot at lsn {} stands in for them", gap.snapshot_lsn);
-                let (first, last, key) = (gap.first_lsn, gap.last_lsn, gap.key());
-                into.holes.push(Hole { first, last, key, why, is_named_gap: true });
-                broken = true;
-            }
+                Content::Gap(gap) => {
+                    let snapshot = gap.snapshot_lsn;
+                    let why = format!("never archived; the snapshot at lsn {snapshot} stands in for them");
+                    into.holes.push(Hole { first, last, key: gap.key(), why, is_named_gap: true });
+                    broken = true;
+                }
+            },
             Ok(None) => {
                 into.holes.push(damaged(&chain::hole(owner.lineage, first, behind.next()), (first, behind)));
                 (chain, broken) = (Chain::from_lsn(client, owner, behind.next()), true);
@@ -206,6 +221,18 @@ fn walk(archive: &Archive, start: &Start, link: Link, into: &mut LineageListing)
         }
     }
     Ok(runs)
+}
+
+/// Entries before the first object are no damage when nothing that is left needs them: retention lets go of them, from
+/// the oldest on, and of all snapshots before the first that it keeps.
+fn excuse_retention(start: &Start, runs: &[Run], bases: &[BaseAt], holes: &mut [Hole]) {
+    let oldest = bases.iter().map(|base| base.replay_from).min();
+    let (Some(hole), Some(run), Some(oldest)) = (holes.first_mut(), runs.first(), oldest) else { return };
+    let is_front = hole.first == start.first_lsn && hole.last.next() == run.first;
+    if is_front && run.first <= oldest && !hole.is_named_gap {
+        hole.is_named_gap = true;
+        hole.why = "no point before the oldest snapshot is kept: retention lets go of them".to_owned();
+    }
 }
 
 fn damaged(damage: &ArchiveDamage, (first, last): (Lsn, Lsn)) -> Hole {

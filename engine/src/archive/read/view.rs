@@ -3,7 +3,7 @@
 //! The directory that the caller gives holds two things:
 //!
 //! ```text
-//! DIR/cache/{sha256}     page segments that were read; they stay, and serve every later view
+//! DIR/cache/{sha256}     page segments that were read; they stay, within a bound, and serve every later view
 //! DIR/at/                a database directory made anew by every opening: manifest and log, and no page segments
 //! ```
 //!
@@ -111,7 +111,8 @@ impl ArchivedDatabase {
 }
 
 impl Archive {
-    /// Opens a database as of a point, for reading. What is fetched is kept in `directory`, which is made if it does not
+    /// Opens a database as of a point, for reading. What is fetched is kept in `directory`, up to
+    /// [`Archive::cache_bytes_max`]; it is made if it does not
     /// exist, and is used by one view at a time; nothing in it is needed when the view is gone. `lineage`: `None` for the
     /// one that was written to last. See [`ArchivedDatabase`] for an example.
     ///
@@ -151,8 +152,13 @@ impl Archive {
         // Nobody writes to it: it need not part from what it is a copy of.
         seed::forget_origin(&**disk, &layout)?;
 
-        let lazy =
-            LazyDisk::new(Arc::clone(disk), self.client.clone(), layout.pages(), cache, &trees.segments);
+        let lazy = LazyDisk::new(
+            Arc::clone(disk),
+            self.client.clone(),
+            (layout.pages(), cache),
+            self.cache_bytes_max,
+            &trees.segments,
+        )?;
         let environment = Environment { disk: Arc::new(lazy), ..self.environment.clone() };
         let database = Options { create: false, ..options.database_options() };
         let database = Database::open(&at, database.environment(environment).background(false))?;

@@ -5,6 +5,7 @@ use logwood_base::Lsn;
 use super::rig::{Fault, Rig, check_agreement, fill};
 use crate::archive::layout::parse_start;
 use crate::archive::{ArchiveOptions, RetentionOptions, retention};
+use crate::tests::world::scale;
 use crate::{Database, Durability, Keyspace, Result};
 
 /// A run that uploads, rolls the log, checkpoints, lets go, snapshots and retains. Stops at the first failure.
@@ -76,6 +77,48 @@ fn the_process_ends_at_every_request_and_the_next_archiver_goes_on() {
         }
     }
     assert!(finished, "the script is longer than the test");
+}
+
+#[test]
+fn the_disk_stops_at_any_call_of_an_archived_run_and_the_next_archiver_goes_on() {
+    let total = {
+        let rig = Rig::new(1);
+        let (db, keyspace) = rig.open();
+        let before = rig.disk.operations();
+        script(&rig, &db, &keyspace).unwrap();
+        rig.disk.operations() - before
+    };
+    let step = 7 / scale().min(7) as usize;
+    let mut stopped = 0;
+    for k in (1..=total).step_by(step) {
+        let power = k % 2 == 0;
+        let rig = Rig::new(k);
+        let (db, keyspace) = rig.open();
+        if power {
+            rig.disk.crash_at(k)
+        } else {
+            rig.disk.kill_at(k)
+        }
+        stopped += u64::from(run_until_stopped(&rig, &db, &keyspace).is_err());
+        std::mem::forget((db, keyspace));
+        rig.spawner.kill_all();
+        rig.disk.cancel_stop();
+        rig.disk.restart();
+        let (db, keyspace) = rig.open();
+        nothing_that_the_log_let_go_is_missing(&rig, &db);
+        rig.clock.advance(std::time::Duration::from_secs(2 * 24 * 3600));
+        let archiver = db.archive(options(&rig)).unwrap_or_else(|error| panic!("call {k}: {error}"));
+        fill(&db, &keyspace, 0..80, 700, Durability::Durable);
+        archiver.flush().unwrap_or_else(|error| panic!("call {k}: {error}"));
+        check_from_newest(&rig, &db, &archiver, k);
+    }
+    assert!(stopped > total / step as u64 / 2, "{stopped} of {total}");
+}
+
+/// As [`script`], of a disk that stops: then whatever is called fails, or panics where tests fill.
+fn run_until_stopped(rig: &Rig, db: &Database, keyspace: &Keyspace) -> std::thread::Result<()> {
+    let run = || script(rig, db, keyspace).unwrap();
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
 }
 
 /// As [`check_agreement`], for a chain whose beginning retention may have taken.

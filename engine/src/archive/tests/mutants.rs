@@ -10,7 +10,7 @@ use crate::planted::{Bug, with};
 use crate::{Database, Durability};
 
 /// Whether a check fails with the bug, and holds without.
-fn found(bug: Bug, check: impl Fn()) {
+pub(in crate::archive) fn found(bug: Bug, check: impl Fn()) {
     check();
     let result = with(bug, || catch_unwind(AssertUnwindSafe(&check)));
     assert!(result.is_err(), "{bug:?} is not found");

@@ -10,7 +10,9 @@ use super::rig::{Rig, fill, snapshots};
 use crate::archive::layout::{PAGES_PREFIX, RETENTION_KEY, page_key};
 use crate::archive::object::{Hold, RetentionRun};
 use crate::archive::store::Store as _;
-use crate::archive::{Archiver, PlacedHold, RetentionOptions, chain, retention};
+use crate::archive::{
+    Archive, Archiver, PlacedHold, Point, RestoreOptions, RetentionOptions, chain, retention,
+};
 use crate::{Database, Durability};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -164,15 +166,33 @@ fn a_hold_on_what_a_run_condemns_is_withdrawn() {
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_read_stops_retention_before_anything_is_deleted() {
-    let rig = Rig::new(6);
-    let (_db, archiver) = hours(&rig, 5);
-    let key = snapshots(&rig, archiver.lineage()).values().next().unwrap().key();
-    rig.store.inner.tamper(&key, Some(b"damaged"));
-    let before = rig.store.inner.keys();
-    let error = retention(&rig.client(), &rig.environment, &keep(HOUR)).unwrap_err();
-    assert!(matches!(error, Error::ArchiveCorrupt(damage) if damage.key == key));
-    assert_eq!(rig.store.inner.keys(), before);
+fn a_snapshot_that_cannot_be_read_is_named_and_everything_else_that_is_not_needed_goes() {
+    // The oldest one, which goes; the base; the newest one, which stays and could name any page.
+    for which in 0..3 {
+        let rig = Rig::new(6);
+        let (db, archiver) = hours(&rig, 24);
+        let dry = RetentionOptions { dry_run: true, ..keep(3 * HOUR) };
+        let whole = retention(&rig.client(), &rig.environment, &dry).unwrap();
+        let all = snapshots(&rig, archiver.lineage());
+        let base = all.values().rposition(|snapshot| snapshot.time_ms <= whole.from_ms).unwrap();
+        let at = [0, base, all.len() - 1][which];
+        let key = all.values().nth(at).unwrap().key();
+        rig.store.inner.tamper(&key, Some(b"damaged"));
+        let pages: Vec<_> = all.values().flat_map(|snapshot| snapshot.pages().to_vec()).collect();
+        let report = retention(&rig.client(), &rig.environment, &keep(3 * HOUR)).unwrap();
+        assert_eq!(report.damage.iter().map(|damage| &damage.key).collect::<Vec<_>>(), [&key]);
+        assert_eq!(report.condemned.contains(&key), which == 0, "{which}");
+        assert!(report.condemned.len() > 10, "{which}: {report:?}");
+        assert!(report.condemned.iter().any(|key| key.starts_with(PAGES_PREFIX)), "{which}: {report:?}");
+        // What is left is whole, but for the one that was damaged.
+        rig.store.inner.tamper(&key, None);
+        check_whole(&rig, &archiver, db.durable_lsn());
+        let lost = pages.iter().filter(|page| !rig.has_page(&page.hash)).count();
+        assert!(lost > 0);
+        // The next run, without the damaged one, ends where one would have that met no damage.
+        retention(&rig.client(), &rig.environment, &keep(3 * HOUR)).unwrap();
+        check_whole(&rig, &archiver, db.durable_lsn());
+    }
 }
 
 #[test]
@@ -266,4 +286,183 @@ fn an_archiver_whose_place_retention_has_passed_stops_and_the_next_one_finds_its
 #[test]
 fn no_interleaving_of_an_upload_and_a_run_loses_a_page() {
     assert_eq!(broken_by_races(8), 0);
+}
+
+/// A database that was archived for some hours, restored from an earlier point, and archived again as another lineage.
+fn superseded(rig: &Rig) -> (Archiver, Database, Archiver) {
+    let (db, archiver) = hours(rig, 6);
+    let fork = Lsn(db.durable_lsn().get() / 2);
+    let archive = Archive::with_client(rig.client(), &rig.environment);
+    let options = RestoreOptions::new().point(Point::Lsn(fork)).database(rig.options());
+    archive.restore("restored", &options).unwrap();
+    let restored = Database::open("restored", rig.options()).unwrap();
+    let other = restored.archive(rig.archive().object_bytes(4 << 10).snapshot_log_bytes(30 << 10)).unwrap();
+    let keyspace = restored.keyspace("k").unwrap();
+    for hour in 0..8 {
+        fill(&restored, &keyspace, hour * 40..hour * 40 + 40, 800, Durability::Durable);
+        rig.clock.advance(HOUR);
+        other.flush().unwrap();
+    }
+    assert_ne!(archiver.lineage(), other.lineage());
+    (archiver, restored, other)
+}
+
+fn keys_of(rig: &Rig, archiver: &Archiver) -> Vec<String> {
+    let prefix = format!("lineage/{}/", archiver.lineage());
+    rig.store.inner.keys().into_iter().filter(|key| key.starts_with(&prefix)).collect()
+}
+
+#[test]
+fn a_lineage_that_another_one_superseded_goes_when_the_window_has_passed_it() {
+    let rig = Rig::new(21);
+    let (old, db, new) = superseded(&rig);
+    // Its newest entries are in the window: all of what they need stays.
+    retention(&rig.client(), &rig.environment, &keep(10 * HOUR)).unwrap();
+    assert!(!snapshots(&rig, old.lineage()).is_empty());
+    // In small pieces, each of which may be the last one for long.
+    let few = RetentionOptions { deletions_max: 7, ..keep(3 * HOUR) };
+    for _ in 0..100 {
+        if retention(&rig.client(), &rig.environment, &few).unwrap().condemned.is_empty() {
+            break;
+        }
+        check_whole(&rig, &new, db.durable_lsn());
+        assert!(Archive::with_client(rig.client(), &rig.environment).list().unwrap().damage.is_empty());
+    }
+    assert_eq!(keys_of(&rig, &old), Vec::<String>::new());
+    check_whole(&rig, &new, db.durable_lsn());
+    let listing = Archive::with_client(rig.client(), &rig.environment).verify().unwrap();
+    assert_eq!(listing.lineages.len(), 1);
+    assert!(listing.lineages[0].holes.iter().all(|hole| hole.is_named_gap), "{listing:?}");
+}
+
+#[test]
+fn a_superseded_lineage_whose_archiver_wakes_up_lives_or_its_archiver_is_told() {
+    let (mut lived, mut told) = (0, 0);
+    for k in 1..60 {
+        let rig = Rig::new(22);
+        let (db, keyspace) = rig.open();
+        let archiver = db.archive(rig.archive().object_bytes(4 << 10).snapshot_log_bytes(30 << 10)).unwrap();
+        fill(&db, &keyspace, 0..60, 800, Durability::Durable);
+        archiver.flush().unwrap();
+        let fork = db.durable_lsn();
+        let archive = Archive::with_client(rig.client(), &rig.environment);
+        let options = RestoreOptions::new().point(Point::Lsn(fork)).database(rig.options());
+        archive.restore("restored", &options).unwrap();
+        let restored = Database::open("restored", rig.options()).unwrap();
+        let other = restored.archive(rig.archive().snapshot_log_bytes(1)).unwrap();
+        let other_keyspace = restored.keyspace("k").unwrap();
+        for hour in 0..4 {
+            rig.clock.advance(2 * HOUR);
+            fill(&restored, &other_keyspace, hour..hour + 1, 800, Durability::Durable);
+            other.flush().unwrap();
+        }
+        // A run begins, and at its k-th request the old database is written to again and archived.
+        fill(&db, &keyspace, 60..62, 800, Durability::Durable);
+        let faulty = Arc::new(rig.store.clone());
+        let client = rig.client_of(faulty);
+        let archiver = Arc::new(archiver);
+        let (waking, outcome) = (Arc::clone(&archiver), Arc::new(logwood_base::sync::Mutex::new(None)));
+        let found = Arc::clone(&outcome);
+        rig.store.at(k, move || *found.lock() = Some(waking.flush().map(drop)));
+        let ran = retention(&client, &rig.environment, &keep(HOUR));
+        rig.store.no_hook();
+        let Some(outcome) = outcome.lock().take() else { break };
+        ran.unwrap();
+        match outcome {
+            Ok(()) => {
+                lived += 1;
+                let options = RestoreOptions::new().lineage(archiver.lineage()).database(rig.options());
+                let archive = Archive::with_client(rig.client(), &rig.environment);
+                assert_eq!(archive.restore("again", &options).unwrap().lsn, db.durable_lsn(), "request {k}");
+            }
+            Err(Error::Fenced { .. }) => {
+                told += 1;
+                Arc::into_inner(archiver).unwrap().stop().unwrap();
+                let next = db.archive(rig.archive().snapshot_log_bytes(1)).unwrap();
+                next.flush().unwrap();
+                let options = RestoreOptions::new().lineage(next.lineage()).database(rig.options());
+                let archive = Archive::with_client(rig.client(), &rig.environment);
+                assert_eq!(archive.restore("again", &options).unwrap().lsn, db.durable_lsn(), "request {k}");
+            }
+            Err(error) => panic!("request {k}: {error}"),
+        }
+    }
+    assert!(lived > 3 && told > 3, "{lived} {told}");
+}
+
+/// A restore with a retention run at its k-th request, or a run with a restore at its k-th, for every k.
+#[test]
+fn a_restore_and_a_retention_run_at_any_moment_of_each_other_give_what_was_asked_for_or_say_why_not() {
+    let rig = Rig::new(23);
+    let (db, archiver) = hours(&rig, 8);
+    let objects: Vec<(String, Arc<[u8]>)> = rig
+        .store
+        .inner
+        .keys()
+        .into_iter()
+        .map(|key| (key.clone(), rig.store.inner.peek(&key).unwrap()))
+        .collect();
+    let digest = db.keyspace("k").unwrap().digest_all().unwrap();
+    let all = snapshots(&rig, archiver.lineage());
+    // One point is promised; the other one is older than the window.
+    let old = all.keys().nth(1).copied().unwrap();
+    for point in [Point::Latest, Point::Lsn(old)] {
+        for restore_first in [true, false] {
+            let (mut restored, mut refused, mut k) = (0, 0, 0);
+            loop {
+                k += 1;
+                for key in rig.store.inner.keys() {
+                    rig.store.inner.tamper(&key, None);
+                }
+                objects.iter().for_each(|(key, body)| rig.store.inner.tamper(key, Some(body)));
+                let to = format!("restored {k} {restore_first} {point:?}");
+                let environment = rig.environment.clone();
+                let client = rig.client_of(Arc::new(rig.store.clone()));
+                let archive = Archive::with_client(client.clone(), &environment);
+                let options = RestoreOptions::new().point(point).database(rig.options());
+                let outcome = Arc::new(logwood_base::sync::Mutex::new(None));
+                let (found, path) = (Arc::clone(&outcome), to.clone());
+                let restore = move || *found.lock() = Some(archive.restore(&path, &options));
+                let run = move || drop(retention(&client, &environment, &keep(HOUR)));
+                if restore_first {
+                    rig.store.at(k, run);
+                    restore();
+                } else {
+                    rig.store.at(k, restore);
+                    run();
+                }
+                let is_past = rig.store.no_hook();
+                let outcome = outcome.lock().take();
+                match outcome {
+                    Some(Ok(report)) => {
+                        restored += 1;
+                        let opened = Database::open(&to, rig.options()).unwrap();
+                        if point == Point::Latest {
+                            assert_eq!(opened.keyspace("k").unwrap().digest_all().unwrap(), digest);
+                        } else {
+                            assert_eq!(report.lsn, old);
+                        }
+                        opened.close().unwrap();
+                    }
+                    Some(Err(error)) => {
+                        refused += 1;
+                        let is_clear = matches!(
+                            error,
+                            Error::ArchiveUnavailable { .. }
+                                | Error::NotFound { .. }
+                                | Error::ArchiveCorrupt(_)
+                        );
+                        assert!(is_clear && point != Point::Latest, "request {k}: {error}");
+                    }
+                    None => {}
+                }
+                let _ = crate::seed::settle::remove_tree(&rig.disk, to.as_ref());
+                if is_past || k > 120 {
+                    break;
+                }
+            }
+            assert!(restored > 3 && k > 10, "{point:?} {restore_first}: {restored} {refused} of {k}");
+            assert!(point == Point::Latest || refused > 0 || restore_first, "{refused}");
+        }
+    }
 }

@@ -74,9 +74,9 @@ impl Faulty {
         *self.hook.lock() = Some((self.requests() + n, Box::new(hook)));
     }
 
-    /// Forgets a hook that was not run.
-    pub(super) fn no_hook(&self) {
-        *self.hook.lock() = None;
+    /// Forgets a hook that was not run. Answers whether there was one.
+    pub(super) fn no_hook(&self) -> bool {
+        self.hook.lock().take().is_some()
     }
 
     /// Whether puts of snapshots fail.

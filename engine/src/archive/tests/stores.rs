@@ -9,9 +9,11 @@ use logwood_base::disk::SimulatedDisk;
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
 use logwood_base::{Environment, Error, Result};
 
+use crate::archive::ArchiveOptions;
 use crate::archive::store::{
     Client, Directory, Listed, ManualPause, Memory, Put, Remote, Retry, Store, conformance, probe,
 };
+use crate::{Database, Options};
 
 fn simulated() -> (Environment, SimulatedDisk, Arc<ManualClock>) {
     let (disk, clock) = (SimulatedDisk::new(1), Arc::new(ManualClock::new(1_000_000)));
@@ -220,4 +222,13 @@ fn a_store_without_create_only_puts_is_refused() {
     let memory = Memory::new();
     probe(&memory, &environment).unwrap();
     assert!(memory.keys().is_empty(), "the probe leaves nothing");
+
+    // Nothing is archived there, and no directory remembers that it was tried.
+    let db = Database::open("db", Options::new().environment(environment)).unwrap();
+    let forgetful = Forgetful(Memory::new());
+    let objects = forgetful.0.clone();
+    let options = ArchiveOptions::to_store(Arc::new(forgetful)).background(false);
+    assert!(matches!(db.archive(options).map(drop), Err(Error::InvalidArgument(_))));
+    assert!(objects.keys().is_empty(), "{:?}", objects.keys());
+    db.archive(ArchiveOptions::to_store(Arc::new(memory)).background(false)).unwrap().flush().unwrap();
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::spoiled::{Script, Spoil, Spoiled};
-use super::world::{TO, World, client};
+use super::world::{TO, World, client, client_with};
 use crate::archive::layout::parse_lsn;
+use crate::archive::store::Retry;
 use crate::archive::{Archive, Point};
 use crate::{Error, Lsn};
 
@@ -76,8 +77,11 @@ fn every_damaged_object_is_named_with_its_entries_or_done_without() {
                 Err(Error::NotFound { .. }) if key.ends_with("/start") && what == "missing" => named += 1,
                 Err(error) => panic!("{key} {what}: {error}"),
             }
-            let listing = world.archive().list().unwrap();
-            let told = format!("{listing:?}");
+            // Looking at heads finds what is missing, cut short or another one; reading everything finds the rest.
+            let told = match what {
+                "middle" | "last byte" => format!("{:?}", world.archive().verify().unwrap()),
+                _ => format!("{:?}", world.archive().list().unwrap()),
+            };
             let is_last = first.is_some() && behind.is_none() && what == "missing";
             let is_gone = what == "missing" && (key.ends_with("/start") || key.contains("/snapshot/"));
             // A listing looks whether pages are there, and reads none.
@@ -144,39 +148,43 @@ fn an_answer_that_is_wrong_once_is_asked_for_again() {
 }
 
 #[test]
-fn a_restore_whose_archive_fails_at_any_request_is_gone_on_with() {
-    let mut world = World::filled(14);
-    for _ in 0..4 {
-        (0..60).for_each(|_| world.commit());
-        world.upload();
-        world.snapshot();
-    }
+fn a_restore_whose_archive_fails_at_any_request_is_gone_on_with_and_fetches_no_page_twice() {
+    let world = World::large(14);
     let options = world.restore_options();
     let at = |script: Box<Script>| {
         let store = Arc::new(Spoiled::new(&world.store, script));
-        let client = client(Arc::clone(&store) as _, &world.environment, &world.clock);
+        let retry = Retry { attempts: 1, ..Retry::default() };
+        let client = client_with(Arc::clone(&store) as _, &world.environment, &world.clock, retry);
         (store, Archive::with_client(client, &world.environment).parallel(1))
     };
     let (counted, archive) = at(Box::new(|_, _| None));
     let pages = archive.restore(TO, &options).unwrap().segments_fetched;
+    assert!(pages >= 8, "{pages} page segments");
     world.forget_restored();
     let total = counted.requests();
     let mut resumed = 0;
     for stop in 1..=total {
-        let (_, archive) = at(Box::new(move |number, _| (number >= stop).then_some(Spoil::Fail)));
+        let (first, archive) = at(Box::new(move |number, _| (number >= stop).then_some(Spoil::Fail)));
         match archive.restore(TO, &options) {
             Ok(_) => assert!(stop + 2 > total, "taking the hold back is not waited for: {stop} of {total}"),
             Err(Error::ArchiveUnavailable { .. }) => {
-                let report = world.restore(Point::Latest).unwrap();
+                let (second, archive) = at(Box::new(|_, _| None));
+                let report = archive.restore(TO, &options).unwrap();
                 assert_eq!(report.segments_fetched + report.segments_kept, pages);
                 resumed += report.segments_kept;
+                let mut served = first.pages_served();
+                served.extend(second.pages_served());
+                let all = served.len();
+                served.sort_unstable();
+                served.dedup();
+                assert_eq!((served.len(), all as u64), (all, pages), "{stop}: a page was fetched twice");
             }
             Err(error) => panic!("{stop}: {error}"),
         }
         world.check_restored(world.last());
         world.forget_restored();
     }
-    assert!(total > 5, "{total} requests, {resumed} segments kept");
+    assert!(resumed >= pages * (pages - 1) / 2, "{total} requests, {resumed} segments kept");
 }
 
 #[test]
@@ -191,4 +199,56 @@ fn a_digest_that_is_not_that_of_the_records_is_refused() {
         Err(Error::ArchiveCorrupt(damage)) => assert_eq!(damage.key, key),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn hostile_manifests_are_refused_or_done_without() {
+    use crate::archive::object::SnapshotObject;
+    let world = World::large(16);
+    let key = world.store.keys().into_iter().rfind(|key| key.contains("/snapshot/")).unwrap();
+    let whole = world.store.peek(&key).unwrap();
+    // Each is encoded anew, so that every hash is right.
+    type Forgery = fn(&mut SnapshotObject);
+    let forgeries: [(&str, Forgery); 12] = [
+        ("a segment of 4 GiB", |object| object.trees.segments[0].bytes = u32::MAX),
+        ("a segment without bytes", |object| object.trees.segments[0].bytes = 0),
+        ("a segment of another hash", |object| object.trees.segments[1].hash[3] ^= 1),
+        ("two segments of one hash", |object| {
+            object.trees.segments[0].hash = object.trees.segments[1].hash;
+        }),
+        ("segments in no order", |object| object.trees.segments.reverse()),
+        ("no segments", |object| object.trees.segments.clear()),
+        ("more live bytes than there are", |object| object.trees.segments[0].live_bytes = u32::MAX),
+        ("a root elsewhere", |object| {
+            object.trees.trees[0].root.as_mut().unwrap().child.page.addr.offset ^= 64;
+        }),
+        ("a root that is a leaf", |object| object.trees.trees[0].root.as_mut().unwrap().level = 0),
+        ("a root as deep as none", |object| object.trees.trees[0].root.as_mut().unwrap().level = u8::MAX),
+        ("a state of rubbish", |object| object.trees.engine_state = vec![0xff; 100]),
+        ("entries that were never written", |object| object.trees.replay_from = Lsn(1)),
+    ];
+    let (mut refused, mut done) = (0, 0);
+    for (what, forge) in forgeries {
+        let (mut object, _) = SnapshotObject::decode(&key, &whole).unwrap();
+        forge(&mut object);
+        let forged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| object.encode()));
+        // What the writer itself refuses, nobody writes.
+        let Ok(forged) = forged else { continue };
+        world.store.tamper(&key, Some(&forged.bytes));
+        match world.restore(Point::Latest) {
+            Ok(report) => {
+                assert_eq!(report.lsn, world.last(), "{what}");
+                world.check_restored(world.last());
+                done += 1;
+            }
+            Err(Error::ArchiveCorrupt(_) | Error::Corruption(_) | Error::UnsupportedFormat { .. }) => {
+                refused += 1;
+            }
+            Err(error) => panic!("{what}: {error}"),
+        }
+        world.forget_restored();
+    }
+    world.store.tamper(&key, Some(&whole));
+    world.check_restore(Point::Latest, world.last());
+    assert!(refused + done >= 8, "{refused} {done}");
 }

@@ -70,8 +70,9 @@ fn live(seed: u64) -> (bool, bool) {
     world.upload();
     let lsn = Lsn(world.rng.u64(1..=world.last().get()));
     let report = world.check_restore(Point::Lsn(lsn), lsn);
-    if let Some((time_ms, _)) = world.states.get(&lsn) {
-        let same = world.states.iter().filter(|(_, (time, _))| time == time_ms).map(|(lsn, _)| *lsn).max();
+    if let Some((time_ms, _)) = world.model.states.get(&lsn) {
+        let same =
+            world.model.states.iter().filter(|(_, (time, _))| time == time_ms).map(|(lsn, _)| *lsn).max();
         let found = world.restore(Point::TimeMs(*time_ms)).unwrap();
         assert!(found.lsn >= same.unwrap() && found.time_ms == *time_ms);
         world.check_restored(found.lsn);

@@ -88,3 +88,31 @@ fn a_view_reads_again_without_fetching_and_names_the_page_that_is_damaged() {
     let (found, _) = read(|key| key.starts_with("pages/").then_some(Spoil::Flip), "other");
     assert!(matches!(found.unwrap_err(), Error::ArchiveCorrupt(damage) if damage.key.starts_with("pages/")));
 }
+
+#[test]
+fn a_cache_stays_within_its_bound_and_what_is_read_again_is_fetched_again() {
+    let world = World::large(34);
+    let records = world.state_at(world.last())["a"].clone();
+    let bytes = |world: &World| {
+        let listed = world.environment.disk.list("view/cache".as_ref()).unwrap();
+        listed.iter().map(|file| file.bytes).sum::<u64>()
+    };
+    let segment = 64 << 10;
+    for most in [u64::MAX, 3 * segment + 100, 1] {
+        let archive = world.archive().cache_bytes_max(most);
+        let view = archive.open_at("view", Point::Latest, None, options(&world.environment)).unwrap();
+        let keyspace = view.keyspace("a").unwrap();
+        for _ in 0..2 {
+            for (key, value) in &records {
+                assert_eq!(keyspace.get(key).unwrap().as_deref(), Some(&value[..]));
+            }
+        }
+        // One segment is kept however small the bound is.
+        assert!(bytes(&world) <= most.max(segment), "{} of {most}", bytes(&world));
+        assert!(most < u64::MAX || bytes(&world) >= 8 * segment, "{}", bytes(&world));
+        view.close().unwrap();
+    }
+    // What the last one left serves the next one, as far as it goes.
+    let view = world.archive().open_at("view", Point::Latest, None, options(&world.environment)).unwrap();
+    assert_eq!(view.keyspace("a").unwrap().count_all().unwrap(), records.len() as u64);
+}

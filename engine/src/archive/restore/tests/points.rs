@@ -19,9 +19,10 @@ fn latest_and_every_lsn_and_every_time_come_back_as_they_were() {
         lsns += 1;
     }
     assert!(lsns > 30);
-    for (lsn, (time_ms, _)) in world.states.iter().step_by(9) {
+    for (lsn, (time_ms, _)) in world.model.states.iter().step_by(9) {
         // Another commit may bear the same time.
-        let same = world.states.iter().filter(|(_, (time, _))| time == time_ms).map(|(lsn, _)| *lsn).max();
+        let same =
+            world.model.states.iter().filter(|(_, (time, _))| time == time_ms).map(|(lsn, _)| *lsn).max();
         assert_eq!(world.check_restore(Point::TimeMs(*time_ms), same.unwrap()).time_ms, *time_ms, "{lsn}");
     }
     world.check_restore(Point::TimeMs(u64::MAX), world.last());
@@ -83,7 +84,8 @@ fn restored_written_lost_and_restored_again() {
         world.check_restore(Point::Lsn(Lsn(lsn)), Lsn(lsn));
     }
     assert_eq!(world.archive().newest_lineage().unwrap(), world.chain.owner.lineage);
-    let listing = world.archive().list().unwrap();
+    let listing = world.archive().verify().unwrap();
+    assert_eq!(world.archive().list().unwrap(), listing, "heads tell as much");
     assert_eq!(listing.lineages.len(), 4);
     for lineage in &listing.lineages {
         assert!(lineage.holes.is_empty() && lineage.intervals.len() == 1, "{lineage:?}");
@@ -114,7 +116,8 @@ fn a_gap_is_named_and_everything_around_it_comes_back() {
     let error = world.restore(Point::Lsn(within)).unwrap_err();
     let named = format!("lsn {} to {snapshot}", before.next());
     assert!(matches!(error, Error::NotFound { .. }) && error.to_string().contains(&named), "{error}");
-    let listing = world.archive().list().unwrap();
+    let listing = world.archive().verify().unwrap();
+    assert_eq!(world.archive().list().unwrap(), listing, "heads tell as much");
     let lineage = &listing.lineages[0];
     assert_eq!(lineage.intervals.len(), 2, "{lineage:?}");
     assert_eq!((lineage.intervals[0].last, lineage.intervals[1].first), (before, snapshot));
@@ -177,4 +180,27 @@ fn a_snapshot_that_the_chain_does_not_reach_yet_is_passed_over() {
     world.store.tamper(&key, Some(&object.encode().bytes));
     let report = world.check_restore(Point::Latest, reached);
     assert_eq!(report.notes.len(), 1, "{report:?}");
+}
+
+#[test]
+fn by_time_a_later_moment_never_gives_an_earlier_state_however_the_clock_jumped() {
+    let mut world = World::new(10);
+    let day = 24 * 3600 * 1000;
+    for wall_ms in [10 * day, 9 * day, 12 * day, 1, 11 * day, 13 * day] {
+        world.clock.set_wall_ms(wall_ms);
+        for _ in 0..8 {
+            world.commit();
+        }
+        world.upload();
+    }
+    let times: Vec<(Lsn, u64)> = world.model.states.iter().map(|(lsn, (time, _))| (*lsn, *time)).collect();
+    assert!(times.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{times:?}");
+    let mut before = Lsn::ZERO;
+    for time_ms in (9 * day..14 * day).step_by(day as usize / 4) {
+        let Some((expected, _)) = times.iter().rfind(|(_, time)| *time <= time_ms) else { continue };
+        assert!(*expected >= before);
+        before = *expected;
+        world.check_restore(Point::TimeMs(time_ms), *expected);
+    }
+    assert_eq!(before, world.last());
 }

@@ -30,6 +30,8 @@ pub(super) type Script = dyn FnMut(usize, &str) -> Option<Spoil> + Send;
 pub(super) struct Spoiled {
     store: Memory,
     requests: AtomicUsize,
+    /// The keys of pages that were answered.
+    pages: Mutex<Vec<String>>,
     script: Mutex<Box<Script>>,
 }
 
@@ -45,7 +47,12 @@ impl Spoiled {
         store: &Memory,
         script: impl FnMut(usize, &str) -> Option<Spoil> + Send + 'static,
     ) -> Self {
-        Self { store: store.clone(), requests: AtomicUsize::new(0), script: Mutex::new(Box::new(script)) }
+        let (requests, pages) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        Self { store: store.clone(), requests, pages, script: Mutex::new(Box::new(script)) }
+    }
+
+    pub(super) fn pages_served(&self) -> Vec<String> {
+        self.pages.lock().clone()
     }
 
     pub(super) fn requests(&self) -> usize {
@@ -88,6 +95,9 @@ impl Store for Spoiled {
 
     fn get(&self, key: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
         let found = self.judge(key)?;
+        if key.starts_with("pages/") {
+            self.pages.lock().push(key.to_owned());
+        }
         Ok(spoil(found, self.store.get(key, bytes_max)?))
     }
 

@@ -2,7 +2,6 @@
 //!
 //! Objects are written here by the codec itself, in sizes and at moments that a test chooses: an archiver chooses its own.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use logwood_base::{LineageId, Term};
 use crate::archive::layout::{page_key, start_key};
 use crate::archive::object::{Gap, KeyspaceDigest, Link, LogWriter, Owner, Parent, SnapshotObject, Start};
 use crate::archive::store::{ManualPause, Memory, Retry};
+use crate::archive::tests::model::Model;
 use crate::archive::{Archive, Client, Point, Put, RestoreOptions, RestoreReport, Store};
 use crate::state::EngineState;
 use crate::tests::checks::read_all;
@@ -30,10 +30,7 @@ pub(super) struct World {
     pub(super) store: Memory,
     pub(super) db: Database,
     pub(super) chain: ChainWriter,
-    /// The state after each commit, and its time.
-    pub(super) states: BTreeMap<Lsn, (u64, State)>,
-    state: State,
-    counter: u64,
+    pub(super) model: Model,
 }
 
 /// What a lineage's archiver would remember.
@@ -66,9 +63,7 @@ impl World {
             store,
             db,
             chain,
-            states: BTreeMap::new(),
-            state: State::new(),
-            counter: 0,
+            model: Model::default(),
         }
     }
 
@@ -87,6 +82,31 @@ impl World {
         world
     }
 
+    /// As many records that do not compress as make a dozen page segments, and a snapshot of them with some log behind.
+    pub(super) fn large(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        let keyspace = world.db.create_keyspace("a").unwrap();
+        let records = world.model.state.entry("a".to_owned()).or_default();
+        for n in 0..160u32 {
+            let mut batch = world.db.batch();
+            for part in 0..4 {
+                let key = format!("large {:03} {part}", (n * 37) % 160).into_bytes();
+                let value: Vec<u8> = (0..1200).map(|_| world.rng.u8(..)).collect();
+                batch.put(&keyspace, &key, &value).unwrap();
+                records.insert(key, value);
+            }
+            world.db.commit(batch, Durability::Durable).unwrap();
+        }
+        world.model.note(&world.db);
+        world.upload();
+        world.snapshot();
+        for _ in 0..20 {
+            world.commit();
+        }
+        world.upload();
+        world
+    }
+
     pub(super) fn last(&self) -> Lsn {
         self.db.visible_lsn()
     }
@@ -94,55 +114,12 @@ impl World {
     /// One random change.
     pub(super) fn commit(&mut self) {
         self.clock.advance(std::time::Duration::from_millis(self.rng.u64(1..50)));
-        self.counter += 1;
-        let name = ["a", "b", "c"][self.rng.usize(0..3)];
-        let kind = self.rng.u8(0..100);
-        if !self.state.contains_key(name) {
-            self.db.create_keyspace(name).unwrap();
-            self.state.insert(name.to_owned(), BTreeMap::new());
-        } else if kind < 2 {
-            self.db.drop_keyspace(name).unwrap();
-            self.state.remove(name);
-        } else {
-            let records = self.state.get_mut(name).unwrap();
-            let ks = self.db.keyspace(name).unwrap();
-            let key = |rng: &mut fastrand::Rng| format!("key {:03}", rng.u32(0..300)).into_bytes();
-            let mut batch = self.db.batch();
-            if kind < 8 {
-                let (from, to) = (key(&mut self.rng), key(&mut self.rng));
-                batch.delete_range(&ks, &from[..]..&to[..]).unwrap();
-                records.retain(|key, _| *key < from || *key >= to);
-            } else {
-                // Some are larger than an entry.
-                let (records_in, bytes) =
-                    if kind < 11 { (40, 900) } else { (self.rng.u32(1..4), self.rng.usize(0..300)) };
-                for _ in 0..records_in {
-                    let key = key(&mut self.rng);
-                    if self.rng.u8(0..5) == 0 {
-                        batch.delete(&ks, &key).unwrap();
-                        records.remove(&key);
-                    } else {
-                        let value = format!("{} {}", self.counter, "x".repeat(bytes)).into_bytes();
-                        batch.put(&ks, &key, &value).unwrap();
-                        records.insert(key, value);
-                    }
-                }
-            }
-            self.db.commit(batch, Durability::Durable).unwrap();
-        }
-        let last = self.last();
-        self.states.insert(last, (self.time_at(last), self.state.clone()));
+        self.model.commit(&self.db, &mut self.rng, Durability::Durable);
     }
 
-    fn time_at(&self, lsn: Lsn) -> u64 {
-        let entry = &self.db.core().group.read(lsn, lsn.next(), 1 << 20).unwrap()[0];
-        crate::entry::time_of(&entry.payload)
-    }
-
-    /// The state that a restore to an LSN must give: after the last commit up to there.
+    /// The state that a restore to an LSN must give.
     pub(super) fn state_at(&self, lsn: Lsn) -> &State {
-        static NOTHING: State = State::new();
-        self.states.range(..=lsn).next_back().map_or(&NOTHING, |(_, (_, state))| state)
+        self.model.at(lsn)
     }
 
     /// Archives everything that is not archived yet, as one object.
@@ -162,8 +139,7 @@ impl World {
         self.db.close().unwrap();
         crate::seed::settle::remove_tree(&self.disk, self.db.path()).unwrap();
         self.db = Database::open(&to, options(&self.environment)).unwrap();
-        self.states.retain(|lsn, _| *lsn <= report.lsn);
-        self.state = self.state_at(report.lsn).clone();
+        self.model.go_back_to(report.lsn);
         let parent = Parent { lineage: report.parent, fork_lsn: report.lsn };
         self.chain = ChainWriter::begin(&self.store, &self.db, report.lsn.next(), Some(parent), seed);
         report
@@ -215,7 +191,16 @@ pub(super) fn environment(disk: &SimulatedDisk, clock: &Arc<ManualClock>, seed: 
 }
 
 pub(super) fn client(store: Arc<dyn Store>, environment: &Environment, clock: &Arc<ManualClock>) -> Client {
-    Client::with_pause(store, environment, Retry::default(), Arc::new(ManualPause::new(Arc::clone(clock))))
+    client_with(store, environment, clock, Retry::default())
+}
+
+pub(super) fn client_with(
+    store: Arc<dyn Store>,
+    environment: &Environment,
+    clock: &Arc<ManualClock>,
+    retry: Retry,
+) -> Client {
+    Client::with_pause(store, environment, retry, Arc::new(ManualPause::new(Arc::clone(clock))))
 }
 
 impl ChainWriter {

@@ -1,0 +1,271 @@
+//! What an archive holds, as far as retention cares, and what of it no promised point needs.
+//!
+//! What cannot be read is named and does not stop the rest:
+//! - a snapshot: it is no base. While it stays, only pages go that a snapshot names which goes with them, for nobody knows
+//!   what an unreadable one names. It goes itself once a base is newer.
+//! - a start: its lineage stays as it is.
+//! - a log object: where it stands before a base, nothing needs it; where a base needs it, nothing of its lineage goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use logwood_base::{ArchiveDamage, Error, LineageId, Lsn, Result};
+
+use crate::archive::chain::{self, Chain, Content};
+use crate::archive::layout::{
+    LINEAGES_PREFIX, log_key, log_prefix, page_key, parse_lsn, parse_start, snapshot_key, snapshot_prefix,
+    start_key,
+};
+use crate::archive::object::{Kind, Owner, SnapshotObject, Start};
+use crate::archive::store::Client;
+
+/// A lineage that another one has superseded stays at least so long behind its newest entry: longer than an archiver that
+/// stands still goes on without looking for its place.
+const SUPERSEDED_TIME_MIN: Duration = Duration::from_secs(2 * 3600);
+
+/// One snapshot.
+struct SnapshotFacts {
+    lsn: Lsn,
+    bytes: u64,
+    /// `None` when it cannot be read.
+    read: Option<ReadSnapshot>,
+}
+
+struct ReadSnapshot {
+    time_ms: u64,
+    replay_from: Lsn,
+    pages: Vec<String>,
+    /// Whether all its pages are listed, with their lengths.
+    whole: bool,
+}
+
+/// A snapshot to begin with.
+#[derive(Clone, Copy)]
+struct Base {
+    lsn: Lsn,
+    replay_from: Lsn,
+}
+
+/// One lineage.
+struct LineageFacts {
+    /// `None` when it cannot be read.
+    start: Option<Start>,
+    start_bytes: u64,
+    /// Ascending.
+    snapshots: Vec<SnapshotFacts>,
+    /// Where each object begins, and its bytes.
+    log: BTreeMap<Lsn, u64>,
+    /// The time of the newest entry that can be read; 0 without one.
+    entries_ms: u64,
+}
+
+/// The whole archive.
+pub(super) struct Survey {
+    lineages: BTreeMap<LineageId, LineageFacts>,
+    pub(super) now_ms: u64,
+    pub(super) damage: Vec<ArchiveDamage>,
+}
+
+/// Answers what was read, and keeps the damage of what cannot be.
+pub(super) fn readable<T>(found: Result<T>, damage: &mut Vec<ArchiveDamage>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::ArchiveCorrupt(evidence)) => {
+            if !damage.contains(&evidence) {
+                damage.push(*evidence);
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Survey {
+    pub(super) fn take(client: &Client, wall_ms: u64, pages: &BTreeMap<String, u64>) -> Result<Self> {
+        let listed: BTreeMap<String, u64> =
+            client.list(LINEAGES_PREFIX)?.into_iter().map(|object| (object.key, object.bytes)).collect();
+        let mut survey = Self { lineages: BTreeMap::new(), now_ms: wall_ms, damage: Vec::new() };
+        for id in listed.keys().filter_map(|key| parse_start(key)) {
+            let facts = survey.lineage(client, id, &listed, pages)?;
+            survey.lineages.insert(id, facts);
+        }
+        let newest_ms = survey.lineages.values().map(|lineage| lineage.entries_ms).max();
+        survey.now_ms = wall_ms.min(newest_ms.unwrap_or(0));
+        Ok(survey)
+    }
+
+    fn lineage(
+        &mut self,
+        client: &Client,
+        id: LineageId,
+        listed: &BTreeMap<String, u64>,
+        pages: &BTreeMap<String, u64>,
+    ) -> Result<LineageFacts> {
+        let under = |prefix: String| {
+            let found = listed.range(prefix.clone()..).take_while(move |(key, _)| key.starts_with(&prefix));
+            found.filter_map(|(key, bytes)| Some((parse_lsn(key)?, *bytes))).collect::<BTreeMap<_, _>>()
+        };
+        let key = start_key(id);
+        let start = readable(client.require(&key, Kind::Start, Start::decode), &mut self.damage)?;
+        let start = start.map(|(start, _)| start);
+        let mut snapshots = Vec::new();
+        for (lsn, bytes) in under(snapshot_prefix(id)) {
+            let found = client.require(&snapshot_key(id, lsn), Kind::Snapshot, SnapshotObject::decode);
+            let read = readable(found, &mut self.damage)?.map(|(found, _)| ReadSnapshot::of(&found, pages));
+            snapshots.push(SnapshotFacts { lsn, bytes, read });
+        }
+        let log = under(log_prefix(id));
+        let of_snapshots = snapshots.iter().filter_map(|snapshot| snapshot.read.as_ref());
+        let mut entries_ms = of_snapshots.map(|snapshot| snapshot.time_ms).max().unwrap_or(0);
+        // Gaps have no time: the newest object with entries tells.
+        for (first, bytes) in log.iter().rev() {
+            let found = readable(chain::peek(client, &log_key(id, *first), *bytes), &mut self.damage)?;
+            if let Some(Content::Entries(_, (_, last_ms))) = found.flatten().map(|place| place.content) {
+                entries_ms = entries_ms.max(last_ms);
+                break;
+            }
+        }
+        let start_bytes = listed.get(&key).copied().unwrap_or(0);
+        Ok(LineageFacts { start, start_bytes, snapshots, log, entries_ms })
+    }
+
+    /// What is not needed, with its bytes, in the order in which it goes.
+    pub(super) fn plan(
+        &mut self,
+        client: &Client,
+        from_ms: u64,
+        pages: &BTreeMap<String, u64>,
+    ) -> Result<Vec<(String, u64)>> {
+        let (mut snapshots, mut log, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut named, mut released) = (BTreeSet::new(), BTreeSet::new());
+        let mut is_certain = true;
+        let depth = self.lineages.len();
+        let mut damage = std::mem::take(&mut self.damage);
+        for (id, lineage) in &self.lineages {
+            let ends = self.is_superseded(*id, from_ms, depth);
+            let base = match self.base(*id, from_ms, depth) {
+                Some(base) if lineage.reaches_from(client, base, &mut damage)? => Some(base),
+                _ => None,
+            };
+            for snapshot in &lineage.snapshots {
+                let goes = ends || base.is_some_and(|base| snapshot.lsn < base.lsn);
+                if goes {
+                    snapshots.push((snapshot_key(*id, snapshot.lsn), snapshot.bytes));
+                }
+                match &snapshot.read {
+                    Some(read) if goes => released.extend(&read.pages),
+                    Some(read) => named.extend(&read.pages),
+                    None => is_certain &= goes,
+                }
+            }
+            let mut objects = lineage.log.iter().peekable();
+            while let Some((first, bytes)) = objects.next() {
+                // The object ends where the next one begins; the newest stays as long as its lineage.
+                let before = |next: &Lsn| base.is_some_and(|base| *next <= base.replay_from);
+                if !(ends || objects.peek().is_some_and(|(next, _)| before(next))) {
+                    break;
+                }
+                log.push((log_key(*id, *first), *bytes));
+            }
+            if ends {
+                starts.push((start_key(*id), lineage.start_bytes));
+            }
+        }
+        self.damage = damage;
+        let dead = pages
+            .iter()
+            .filter(|(key, _)| !named.contains(key) && (is_certain || released.contains(key)))
+            .map(|(key, bytes)| (key.clone(), *bytes));
+        // A start goes when nothing else is left: it is what a later run finds the rest by.
+        Ok(snapshots.into_iter().chain(log).chain(starts).chain(dead).collect())
+    }
+
+    /// Whether all of a lineage may go: another one of its database was written to later, no point of the window is its
+    /// own, and no lineage that stays needs it to begin with. `depth` as for [`Survey::base`].
+    fn is_superseded(&self, id: LineageId, from_ms: u64, depth: usize) -> bool {
+        let Some(lineage) = self.lineages.get(&id).filter(|_| depth > 0) else { return false };
+        let Some(owner) = lineage.owner() else { return false };
+        let is_newer = |(other, facts): (&LineageId, &LineageFacts)| {
+            let is_sister = facts.owner().is_some_and(|found| found.database == owner.database);
+            is_sister && (facts.newest_ms(), *other) > (lineage.newest_ms(), id)
+        };
+        let old_ms = self.now_ms.saturating_sub(SUPERSEDED_TIME_MIN.as_millis() as u64);
+        let needs_it = |child: LineageId| {
+            !self.is_superseded(child, from_ms, depth - 1) && self.base(child, from_ms, depth - 1).is_none()
+        };
+        lineage.newest_ms() < from_ms.min(old_ms)
+            && self.lineages.iter().any(is_newer)
+            && !self.children(id).any(|(child, _)| needs_it(child))
+    }
+
+    /// The lineages that fork from one, and where.
+    fn children(&self, id: LineageId) -> impl Iterator<Item = (LineageId, Lsn)> {
+        self.lineages.iter().filter_map(move |(child, facts)| {
+            let parent = facts.start.as_ref()?.parent.filter(|parent| parent.lineage == id)?;
+            Some((*child, parent.fork_lsn))
+        })
+    }
+
+    /// The oldest snapshot that a lineage needs; `None`: all of it. `depth` bounds how many forks are followed: more than
+    /// there are lineages would be a circle.
+    fn base(&self, id: LineageId, from_ms: u64, depth: usize) -> Option<Base> {
+        let lineage = self.lineages.get(&id).filter(|_| depth > 0)?;
+        lineage.start.as_ref()?;
+        let mut oldest = lineage.newest(|_, time_ms| time_ms <= from_ms)?;
+        for (child, fork_lsn) in self.children(id) {
+            // A child with a base of its own needs nothing of its parent.
+            if self.base(child, from_ms, depth - 1).is_none() {
+                let needed = lineage.newest(|lsn, _| lsn <= fork_lsn)?;
+                if needed.lsn < oldest.lsn {
+                    oldest = needed;
+                }
+            }
+        }
+        Some(oldest)
+    }
+}
+
+impl ReadSnapshot {
+    fn of(found: &SnapshotObject, listed: &BTreeMap<String, u64>) -> Self {
+        let named = found.pages().iter().map(|page| (page_key(&page.hash), u64::from(page.bytes)));
+        let named: Vec<(String, u64)> = named.collect();
+        Self {
+            time_ms: found.time_ms,
+            replay_from: found.trees.replay_from,
+            whole: named.iter().all(|(key, bytes)| listed.get(key) == Some(bytes)),
+            pages: named.into_iter().map(|(key, _)| key).collect(),
+        }
+    }
+}
+
+impl LineageFacts {
+    fn owner(&self) -> Option<Owner> {
+        self.start.as_ref().map(|start| start.owner)
+    }
+
+    /// When it was written to last: its newest entry, or its beginning.
+    fn newest_ms(&self) -> u64 {
+        self.entries_ms.max(self.start.as_ref().map_or(0, |start| start.created_ms))
+    }
+
+    /// The newest whole snapshot that suits.
+    fn newest(&self, suits: impl Fn(Lsn, u64) -> bool) -> Option<Base> {
+        self.snapshots.iter().rev().find_map(|snapshot| {
+            let read = snapshot.read.as_ref().filter(|read| read.whole)?;
+            let (lsn, replay_from) = (snapshot.lsn, read.replay_from);
+            suits(lsn, read.time_ms).then_some(Base { lsn, replay_from })
+        })
+    }
+
+    /// Whether what follows a base is where a listing says: it was not believed for anything that is deleted.
+    fn reaches_from(&self, client: &Client, base: Base, damage: &mut Vec<ArchiveDamage>) -> Result<bool> {
+        let (Some(owner), Some((first, _))) = (self.owner(), self.log.range(..=base.replay_from).next_back())
+        else {
+            // The chain begins behind the base, or is empty: nothing goes.
+            return Ok(false);
+        };
+        let found = readable(Chain::from_lsn(client, owner, *first).next_item(), damage)?.flatten();
+        let next = self.log.range(first.next()..).next().map(|(next, _)| *next);
+        Ok(found.is_some_and(|item| next.is_none_or(|next| item.last_lsn().next() == next)))
+    }
+}
