@@ -134,6 +134,13 @@ fn read(path: &Path, environment: &Environment) -> Records {
     records.collect::<Result<_, _>>().unwrap()
 }
 
+fn reached(server: &S3Server) -> StoreOptions {
+    StoreOptions::new()
+        .endpoint(server.endpoint())
+        .credentials(ACCESS_KEY, Secret::new(SECRET_KEY))
+        .request_timeout(Duration::from_secs(10))
+}
+
 /// Retention in steps, each of which leaves the window whole; then many points of it.
 fn retain_and_restore(url: &str, options: &StoreOptions, seed: u64) {
     let mut world = World::new(url, options, seed);
@@ -170,21 +177,13 @@ fn after_retention_a_hundred_random_points_of_the_window_come_back_from_a_direct
 #[test]
 fn after_retention_a_hundred_random_points_of_the_window_come_back_from_a_real_server() {
     let server = S3Server::start().unwrap();
-    let options = StoreOptions::new()
-        .endpoint(server.endpoint())
-        .credentials(ACCESS_KEY, Secret::new(SECRET_KEY))
-        .request_timeout(Duration::from_secs(10));
-    retain_and_restore(&format!("s3://{BUCKET}/window"), &options, 2);
+    retain_and_restore(&format!("s3://{BUCKET}/window"), &reached(&server), 2);
 }
 
 #[test]
 fn retention_beside_uploads_and_restores_of_a_real_server_takes_nothing_that_either_needs() {
     let server = S3Server::start().unwrap();
-    let options = StoreOptions::new()
-        .endpoint(server.endpoint())
-        .credentials(ACCESS_KEY, Secret::new(SECRET_KEY))
-        .request_timeout(Duration::from_secs(10));
-    let mut world = World::new(&format!("s3://{BUCKET}/beside"), &options, 3);
+    let mut world = World::new(&format!("s3://{BUCKET}/beside"), &reached(&server), 3);
     let (client, environment) = (world.client(), world.environment.clone());
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let stopped = Arc::clone(&stop);

@@ -7,6 +7,7 @@ mod faults;
 #[cfg(logwood_shuttle)]
 mod interleavings;
 mod model;
+mod remembered;
 mod sizes;
 mod versions;
 mod world;

@@ -153,6 +153,7 @@ fn print_lineage(lineage: &LineageListing, output: &mut Output) -> Result<(), Fa
             "parent": lineage.parent.map(|(parent, _)| parent.to_string()),
             "fork_lsn": lineage.parent.map(|(_, fork)| fork.get()),
             "log_objects": lineage.log_objects, "log_bytes": lineage.log_bytes,
+            "superseded": lineage.superseded,
         }),
     )?;
     for interval in &lineage.intervals {

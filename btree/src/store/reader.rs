@@ -198,11 +198,6 @@ impl Store {
 
     fn judge(&self, page: &PageRef, stored: Vec<u8>) -> Result<Page> {
         let path = || self.segment_path(page.addr.segment);
-        if (page.addr.offset as usize) < HEADER_BYTES {
-            // Whoever wrote the reference made a mistake, or means harm.
-            let error = CodecError { offset: 0, what: "page behind the segment's header" };
-            return Err(structure_damage(&path(), u64::from(page.addr.offset), error));
-        }
         page::open(page, stored).map_err(|fault| match fault {
             PageFault::Checksum { expected, found } => {
                 let (expected, found) = (format!("{expected:08x}"), format!("{found:08x}"));

@@ -1,8 +1,8 @@
 //! Finding one's place: which lineage a directory writes to, and where its chain stands.
 //!
 //! 1. Ask the store whether it refuses a second create-only put.
-//! 2. The lineage: the one asked for, else the one in `LINEAGE` if its start is still there, else a new one, noted there
-//!    before anything is put.
+//! 2. The lineage: the one asked for, else the one in `LINEAGE` if its start is still there and it is not closed, else a
+//!    new one, noted there before anything is put.
 //! 3. The start object: fetched, or put. A parent is named only when its chain reaches the fork.
 //! 4. Walk from the last object that was confirmed, else from the one that a listing puts at the log's beginning, to the
 //!    first key at which there is nothing; compare everything with the log here.
@@ -74,25 +74,12 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
     {
         local = LocalLineage { lineage: Some(wanted), confirmed: None, ..local };
     }
-    let lineage = match local.lineage {
-        // It was superseded while nobody wrote to it, and retention let go of it; or the store was emptied.
-        Some(lineage)
-            if options.lineage.is_none()
-                && local.confirmed.is_some()
-                && client.is_gone(&start_key(lineage))? =>
-        {
-            local.confirmed = None;
-            LineageId::random(&*source.environment.random)
-        }
-        Some(lineage) => lineage,
-        None => LineageId::random(&*source.environment.random),
-    };
-    let owner = Owner { database: source.database(), lineage };
-    local.lineage = Some(lineage);
-    local.write(disk, &source.root)?;
-    let (start, link) = begin(&client, &source, owner, local.parent, options.lineage.is_some())?;
-    let listed = chain::listed(&client, lineage)?;
-    let walked = walk(&client, &source, &start, link, local.confirmed, &listed)?;
+    let mut place = settle(&client, &source, &mut local, &options)?;
+    if place.walked.ended && options.lineage.is_none() {
+        (local.lineage, local.confirmed) = (None, None);
+        place = settle(&client, &source, &mut local, &options)?;
+    }
+    let Place { lineage, start, walked, listed } = place;
     let snapshots = client.list(&snapshot_prefix(lineage))?;
     let newest_snapshot = snapshots.iter().filter_map(|object| parse_lsn(&object.key)).max();
     let shared = Arc::new(Shared::new(lineage));
@@ -141,6 +128,43 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         uploader.part("the log let go of entries while no archiver was attached");
     }
     Ok(uploader)
+}
+
+/// A lineage, and where its chain goes on.
+struct Place {
+    lineage: LineageId,
+    start: Start,
+    walked: Walked,
+    listed: BTreeMap<Lsn, u64>,
+}
+
+/// Notes the lineage in the directory, sees to it that it has a start, and walks its chain.
+fn settle(
+    client: &Client,
+    source: &Source,
+    local: &mut LocalLineage,
+    options: &ArchiveOptions,
+) -> Result<Place> {
+    let lineage = match local.lineage {
+        // It was superseded while nobody wrote to it, and retention let go of it; or the store was emptied.
+        Some(lineage)
+            if options.lineage.is_none()
+                && local.confirmed.is_some()
+                && client.is_gone(&start_key(lineage))? =>
+        {
+            local.confirmed = None;
+            LineageId::random(&*source.environment.random)
+        }
+        Some(lineage) => lineage,
+        None => LineageId::random(&*source.environment.random),
+    };
+    let owner = Owner { database: source.database(), lineage };
+    local.lineage = Some(lineage);
+    local.write(&*source.environment.disk, &source.root)?;
+    let (start, link) = begin(client, source, owner, local.parent, options.lineage.is_some())?;
+    let listed = chain::listed(client, lineage)?;
+    let walked = walk(client, source, &start, link, local.confirmed, &listed)?;
+    Ok(Place { lineage, start, walked, listed })
 }
 
 /// Fetches the start object, or puts it.
@@ -224,6 +248,8 @@ struct Walked {
     confirmed: Option<(Lsn, Link)>,
     /// An object that goes on beyond what is decided here.
     other: Option<Item>,
+    /// The lineage was superseded, and is closed.
+    ended: bool,
 }
 
 fn walk(
@@ -259,6 +285,9 @@ fn walk(
     loop {
         let before = chain.clone();
         let Some(item) = chain.next_item()? else { break };
+        if matches!(&item, Item::Gap(gap, _) if gap.is_end()) {
+            return Ok(Walked { chain: before, confirmed, other: None, ended: true });
+        }
         let (here, decided) = (source.group.appended_lsn(), source.decided());
         if source.decides_alone() && item.last_lsn() > here && !planted(Bug::ForkWhenAhead) {
             let key = log_key(lineage, item.first_lsn());
@@ -290,5 +319,5 @@ fn walk(
         position.term = source.term_before(next);
         chain = Chain::from_position(client, start.owner, position);
     }
-    Ok(Walked { chain, confirmed, other })
+    Ok(Walked { chain, confirmed, other, ended: false })
 }

@@ -96,8 +96,8 @@ pub(crate) struct Place {
     owner: Owner,
     pub(crate) first_lsn: Lsn,
     pub(crate) last_lsn: Lsn,
-    previous: Link,
-    link: Link,
+    pub(crate) previous: Link,
+    pub(crate) link: Link,
     pub(crate) content: Content,
 }
 

@@ -27,6 +27,12 @@ pub const PAGES_PREFIX: &str = "pages/";
 /// What all holds' keys begin with.
 pub const HOLDS_PREFIX: &str = "hold/";
 
+/// What all keys of a lineage begin with.
+#[must_use]
+pub fn lineage_prefix(lineage: LineageId) -> String {
+    format!("{LINEAGES_PREFIX}{lineage}/")
+}
+
 /// Where a lineage begins.
 #[must_use]
 pub fn start_key(lineage: LineageId) -> String {

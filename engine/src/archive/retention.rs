@@ -9,7 +9,7 @@
 //! Without a base everything stays. A page segment stays while any snapshot that stays names it.
 //!
 //! A lineage is *superseded* when another one of its database was written to later, its own newest entry lies before the
-//! window and is hours old, and no lineage that stays needs it: then all of it goes, its start last.
+//! window and is hours old, and no lineage that stays needs it: then it is closed, and all of it goes.
 //!
 //! What is damaged is named and does not stop the rest (`survey`), but for a hold: nobody knows what it holds.
 //!
@@ -21,15 +21,16 @@ use std::time::Duration;
 
 use logwood_base::{ArchiveDamage, Environment, Error, LineageId, Result};
 
+use super::chain::Item;
 use super::layout::{
-    HOLDS_PREFIX, LINEAGES_PREFIX, PAGES_PREFIX, RETENTION_KEY, log_prefix, page_key, parse_lsn, parse_start,
-    snapshot_key, start_key,
+    HOLDS_PREFIX, LINEAGES_PREFIX, PAGES_PREFIX, RETENTION_KEY, lineage_prefix, log_key, log_prefix,
+    page_key, parse_lsn, snapshot_key, start_key,
 };
 use super::object::hold::CONDEMNED_MAX;
-use super::object::{Hold, Kind, RetentionRun, SnapshotObject};
-use super::store::{Client, Listed};
+use super::object::{Gap, Hold, Kind, RetentionRun, SnapshotObject};
+use super::store::Client;
 use crate::planted::{Bug, planted};
-use survey::{Survey, readable};
+use survey::{End, Survey, readable};
 
 mod survey;
 
@@ -98,7 +99,8 @@ pub fn retention(
     let from_ms = survey.now_ms.saturating_sub(options.keep.as_millis() as u64);
     let plan = survey.plan(client, from_ms, &pages)?;
     let most = options.deletions_max.min(CONDEMNED_MAX);
-    let condemned: Vec<(String, u64)> = plan.into_iter().take(most).collect();
+    let survey::Plan { deletions, ends } = plan;
+    let condemned: Vec<(String, u64)> = deletions.into_iter().take(most).collect();
     let mut report = RetentionReport { from_ms, damage: survey.damage, ..RetentionReport::default() };
     if condemned.is_empty() || options.dry_run {
         return Ok(report.with(condemned, Vec::new()));
@@ -109,7 +111,7 @@ pub fn retention(
         condemned: condemned.iter().map(|(key, _)| key.clone()).collect(),
     };
     raise_flag(client, &run)?;
-    let deleted = delete(client, environment, &run, condemned, &mut report.damage);
+    let deleted = delete(client, environment, &run, (condemned, &ends), &mut report.damage);
     let lowered = client.delete(RETENTION_KEY);
     let (deleted, spared) = deleted?;
     lowered?;
@@ -149,11 +151,11 @@ fn delete(
     client: &Client,
     environment: &Environment,
     run: &RetentionRun,
-    condemned: Vec<Object>,
+    (condemned, ends): (Vec<Object>, &[End]),
     damage: &mut Vec<ArchiveDamage>,
 ) -> Result<(Vec<Object>, Vec<String>)> {
     let started = environment.clock.monotonic();
-    let needed = needed_now(client, run, damage)?;
+    let needed = needed_now(client, run, ends, damage)?;
     let (mut deleted, mut spared) = (Vec::new(), Vec::new());
     for (key, bytes) in condemned {
         let wall = environment.clock.wall_ms().abs_diff(run.begun_ms);
@@ -166,16 +168,31 @@ fn delete(
             continue;
         }
         client.delete(&key)?;
+        if let Some(end) = ends.iter().find(|end| start_key(end.owner.lineage) == key) {
+            client.delete(&log_key(end.owner.lineage, end.next))?;
+        }
         deleted.push((key, bytes));
     }
     Ok((deleted, spared))
 }
 
-/// What holds, snapshots and living lineages need of what is condemned, looked up after the flag was raised: holds first,
-/// because a hold is taken back only after its snapshot stands.
+/// Closes a lineage, so that nobody writes to it any more. Answers false when somebody has written to it meanwhile: it lives.
+fn close(client: &Client, run: &RetentionRun, end: &End) -> Result<bool> {
+    let gap = Gap::end(end.owner, end.next, run.begun_ms, end.previous);
+    let put = client.put_new(&gap.key(), &gap.encode().bytes);
+    match super::chain::fetch(client, &gap.key())? {
+        Some(Item::Gap(found, _)) => Ok(found.is_end()),
+        Some(Item::Log(_)) => Ok(false),
+        None => put.and_then(|_| Err(super::store::missing(&gap.key()))),
+    }
+}
+
+/// What holds, lineages that live after all, and snapshots need of what is condemned, looked up after the flag was raised:
+/// holds first, because a hold is taken back only after its snapshot stands; snapshots last, those that were spared too.
 fn needed_now(
     client: &Client,
     run: &RetentionRun,
+    ends: &[End],
     damage: &mut Vec<ArchiveDamage>,
 ) -> Result<BTreeSet<String>> {
     let mut needed = BTreeSet::new();
@@ -206,9 +223,16 @@ fn needed_now(
             needed.extend(within.map(|key| (*key).clone()));
         }
     }
-    let is_shared = |key: &String| key.starts_with(PAGES_PREFIX) || parse_start(key).is_some();
-    let listed = if run.condemned.iter().any(is_shared) { client.list(LINEAGES_PREFIX)? } else { Vec::new() };
-    spare_living(run, &listed, &mut needed);
+    for end in ends {
+        let prefix = lineage_prefix(end.owner.lineage);
+        let touched = || run.condemned.iter().filter(|key| key.starts_with(&prefix));
+        let is_held = needed.contains(&start_key(end.owner.lineage));
+        if touched().next().is_some() && (is_held || !close(client, run, end)?) {
+            needed.extend(touched().cloned());
+        }
+    }
+    let condemned_pages = run.condemned.iter().any(|key| key.starts_with(PAGES_PREFIX));
+    let listed = if condemned_pages { client.list(LINEAGES_PREFIX)? } else { Vec::new() };
     for object in listed {
         let stays = !run.condemned.contains(&object.key);
         let is_snapshot = object.key.contains("/snapshot/") && parse_lsn(&object.key).is_some();
@@ -221,15 +245,4 @@ fn needed_now(
             .extend(found.iter().flat_map(|(snapshot, _)| snapshot.pages()).map(|page| page_key(&page.hash)));
     }
     Ok(needed)
-}
-
-/// Spares the whole of a lineage that was to end and has an object by now that nobody condemned: it is written to again.
-fn spare_living(run: &RetentionRun, listed: &[Listed], needed: &mut BTreeSet<String>) {
-    for start in run.condemned.iter().filter(|key| parse_start(key).is_some()) {
-        let Some(prefix) = start.strip_suffix("start") else { continue };
-        let lives = |object: &Listed| object.key.starts_with(prefix) && !run.condemned.contains(&object.key);
-        if listed.iter().any(lives) {
-            needed.extend(run.condemned.iter().filter(|key| key.starts_with(prefix)).cloned());
-        }
-    }
 }

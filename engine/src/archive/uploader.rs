@@ -7,6 +7,7 @@
 //! |---|---|
 //! | exactly what was put | confirmed: the hold in the log moves behind it |
 //! | another object of this chain | compared with the log here; equal: confirmed as far as entries are decided |
+//! | what closes the lineage | `Fenced`: another one has superseded it |
 //! | one with other entries | `Fenced`: this archiver writes nothing more |
 //! | nothing, and the put was refused | a stray refusal: put again, a few times |
 //! | nothing, and the put failed | the failure is the answer; the next step tries again |
@@ -24,9 +25,8 @@ use logwood_base::{Error, Lsn, Result};
 use logwood_wal::Hold;
 
 use super::chain::{Chain, Item};
-use super::layout::RETENTION_KEY;
 use super::lineage::LocalLineage;
-use super::object::{Encoded, Gap, Kind, Link, LogManifest, LogWriter, RetentionRun};
+use super::object::{Encoded, Gap, Kind, Link, LogManifest, LogWriter};
 use super::options::ArchiveOptions;
 use super::snapshot::SnapshotJob;
 use super::source::Source;
@@ -85,6 +85,13 @@ pub(super) struct Uploader {
 enum Found {
     Ours,
     Other(Box<Item>),
+}
+
+/// The answer to whoever writes to a lineage that has ended.
+fn ended(key: String) -> Error {
+    let reason =
+        "another lineage has superseded it, and retention lets go of it: attach another archiver".to_owned();
+    Error::Fenced { key, reason }
 }
 
 impl Uploader {
@@ -229,7 +236,7 @@ impl Uploader {
         let bytes = gathered.bytes() as u64;
         let found = self.put(&manifest.key(), &encoded)?;
         if !is_certain {
-            self.check_lineage()?;
+            self.check_start()?;
         }
         match found {
             Found::Ours => self.confirm(&manifest, encoded.link, bytes, encoded.bytes.len() as u64),
@@ -238,8 +245,7 @@ impl Uploader {
         Ok(())
     }
 
-    /// Whether young entries of this lineage were put within the last hour, by both clocks: then retention takes neither
-    /// this archiver's place nor its lineage away.
+    /// Whether young entries were put within the last hour, by both clocks: then this place cannot have gone.
     fn is_certain(&self) -> bool {
         let (monotonic, wall) = self.certain_at;
         let clock = &self.source.environment.clock;
@@ -259,17 +265,11 @@ impl Uploader {
         Err(Error::Fenced { key, reason })
     }
 
-    /// Refuses to go on in a lineage that retention takes away as superseded, after an object was put. A run that began
-    /// before condemns the start, or has deleted it; one that begins later sees the object.
-    fn check_lineage(&self) -> Result<()> {
+    /// Refuses to go on in a lineage whose start is gone, after an object was put: retention closes a lineage before it
+    /// takes it away, and takes what closes it last, behind the start.
+    fn check_start(&self) -> Result<()> {
         let key = super::layout::start_key(self.shared.lineage);
-        let run = self.client.fetch(RETENTION_KEY, Kind::Retention, RetentionRun::decode)?;
-        let is_condemned = run.is_some_and(|run| run.condemned.contains(&key));
-        if !is_condemned && !self.client.is_gone(&key)? {
-            return Ok(());
-        }
-        let reason = "another lineage has superseded it, and retention lets go of it".to_owned();
-        Err(Error::Fenced { key, reason })
+        if self.client.is_gone(&key)? { Err(ended(key)) } else { Ok(()) }
     }
 
     /// Puts an object of the chain at its key; see the table of the module.
@@ -322,6 +322,11 @@ impl Uploader {
         self.gathered = None;
         let until = item.last_lsn().min(self.source.decided());
         let Item::Log(object) = &item else {
+            if let Item::Gap(gap, _) = &item
+                && gap.is_end()
+            {
+                return Err(ended(gap.key()));
+            }
             // A gap that another archiver left: it stands, whatever is here.
             self.chain.follow(&item);
             self.moved(Some((item.first_lsn(), item.link())));

@@ -16,7 +16,7 @@
 //! | bytes | name | meaning |
 //! |---|---|---|
 //! | 16, 16 | owner | |
-//! | 8, 8 | LSNs | the first and the last entry that were not archived |
+//! | 8, 8 | LSNs | the first and the last entry that were not archived; a last one of 2^62: the lineage has ended |
 //! | 8 | snapshot | LSN of the snapshot that stands in for them; not below the last |
 //! | 8 | left | milliseconds since 1970, by the writer's clock |
 //! | 32 | previous | link of the object before it in the chain |
@@ -26,7 +26,7 @@
 use logwood_base::codec::{CodecError, Reader, Writer};
 use logwood_base::{ArchiveDamage, LineageId, Lsn, Result};
 
-use super::{Encoded, Kind, Link, Owner, encode, open_as, take_lsn, undecodable};
+use super::{Encoded, Kind, LSN_MAX, Link, Owner, encode, open_as, take_lsn, undecodable};
 use crate::archive::layout::{log_key, start_key};
 
 /// The lineage that another one forks from.
@@ -133,6 +133,18 @@ impl Gap {
     #[must_use]
     pub fn key(&self) -> String {
         log_key(self.owner.lineage, self.first_lsn)
+    }
+
+    /// What closes a lineage, at the key of the entry that would come next: nobody puts anything behind it.
+    #[must_use]
+    pub fn end(owner: Owner, next: Lsn, left_ms: u64, previous: Link) -> Self {
+        Self { owner, first_lsn: next, last_lsn: LSN_MAX, snapshot_lsn: LSN_MAX, left_ms, previous }
+    }
+
+    /// Whether the lineage has ended.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.last_lsn == LSN_MAX
     }
 
     /// The object.

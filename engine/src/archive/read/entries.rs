@@ -100,6 +100,10 @@ impl<'a> Entries<'a> {
                 self.current = Some((object, next, 0));
                 Ok(())
             }
+            Item::Gap(gap, _) if gap.is_end() && self.at + 1 == self.history.stretches.len() => {
+                self.done = true;
+                Ok(())
+            }
             Item::Gap(gap, _) if gap.last_lsn < self.from => Ok(()),
             Item::Gap(gap, _) => {
                 let (first, last, key) = (gap.first_lsn, gap.last_lsn, gap.key());

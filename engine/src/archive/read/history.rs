@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use logwood_base::{ArchiveDamage, Error, LineageId, Lsn, Result};
 
 use super::Archive;
-use crate::archive::chain;
+use crate::archive::chain::{self, Content};
 use crate::archive::layout::{LINEAGES_PREFIX, log_key, parse_start, start_key};
-use crate::archive::object::{Kind, Link, LogObject, Owner, Start};
+use crate::archive::object::{Link, Owner, Start};
 use crate::archive::store::Client;
 
 /// One lineage, as far as it belongs to a history.
@@ -117,10 +117,7 @@ pub(crate) fn newest(archive: &Archive) -> Result<Owner> {
     }
     let mut newest = (0, first.owner);
     for (start, _) in &starts {
-        let written_ms = match chain::listed(client, start.owner.lineage)?.last_key_value() {
-            None => start.created_ms,
-            Some((lsn, _)) => last_time(client, start.owner.lineage, *lsn)?.max(start.created_ms),
-        };
+        let written_ms = last_time(client, start.owner.lineage)?.max(start.created_ms);
         if written_ms >= newest.0 {
             newest = (written_ms, start.owner);
         }
@@ -128,11 +125,19 @@ pub(crate) fn newest(archive: &Archive) -> Result<Owner> {
     Ok(newest.1)
 }
 
-/// The time of a log object's last entry; 0 when it cannot be told.
-fn last_time(client: &Client, lineage: LineageId, first: Lsn) -> Result<u64> {
-    match client.fetch(&log_key(lineage, first), Kind::Log, LogObject::decode) {
-        Ok(object) => Ok(object.map_or(0, |object| object.manifest.last_time_ms)),
-        Err(Error::ArchiveCorrupt(_)) => Ok(0),
-        Err(error) => Err(error),
+/// The time of a lineage's newest entry, as far as heads tell; 0 when there is none.
+fn last_time(client: &Client, lineage: LineageId) -> Result<u64> {
+    for (first, bytes) in chain::listed(client, lineage)?.into_iter().rev() {
+        match chain::peek(client, &log_key(lineage, first), bytes) {
+            // Gaps have no time.
+            Ok(found) => {
+                if let Some(Content::Entries(_, (_, last_ms))) = found.map(|place| place.content) {
+                    return Ok(last_ms);
+                }
+            }
+            Err(Error::ArchiveCorrupt(_)) => return Ok(0),
+            Err(error) => return Err(error),
+        }
     }
+    Ok(0)
 }

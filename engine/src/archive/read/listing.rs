@@ -44,6 +44,8 @@ pub struct LineageListing {
     pub holes: Vec<Hole>,
     /// All snapshots, ascending.
     pub snapshots: Vec<SnapshotListing>,
+    /// It is closed: another one has superseded it, and retention is about to take it away.
+    pub superseded: bool,
     /// How many log objects follow each other; when everything is read, prove themselves as well.
     pub log_objects: u64,
     /// Bytes of all log objects, as they are stored.
@@ -138,12 +140,13 @@ pub(super) fn list(archive: &Archive, reading: Reading) -> Result<Listing> {
             intervals: Vec::new(),
             holes: Vec::new(),
             snapshots: Vec::new(),
+            superseded: false,
             log_objects: 0,
             log_bytes: 0,
         };
         let runs = walk(archive, start, *link, reading, &mut lineage)?;
         let found = snapshots(archive, start.owner, &pages, &mut lineage)?;
-        excuse_retention(start, &runs, &found, &mut lineage.holes);
+        excuse_retention(start, &runs, &found, &mut lineage);
         bases.push((runs, found, start.first_lsn));
         lineages.push(lineage);
     }
@@ -202,6 +205,8 @@ fn walk(
                     }
                     broken = false;
                 }
+                // Nothing follows, and nothing is missing.
+                Content::Gap(gap) if gap.is_end() => into.superseded = true,
                 Content::Gap(gap) => {
                     let snapshot = gap.snapshot_lsn;
                     let why = format!("never archived; the snapshot at lsn {snapshot} stands in for them");
@@ -224,12 +229,13 @@ fn walk(
 }
 
 /// Entries before the first object are no damage when nothing that is left needs them: retention lets go of them, from
-/// the oldest on, and of all snapshots before the first that it keeps.
-fn excuse_retention(start: &Start, runs: &[Run], bases: &[BaseAt], holes: &mut [Hole]) {
+/// the oldest on, and of all snapshots before the first that it keeps; of a lineage that is closed it takes everything.
+fn excuse_retention(start: &Start, runs: &[Run], bases: &[BaseAt], into: &mut LineageListing) {
+    let first = runs.first().map(|run| run.first);
     let oldest = bases.iter().map(|base| base.replay_from).min();
-    let (Some(hole), Some(run), Some(oldest)) = (holes.first_mut(), runs.first(), oldest) else { return };
-    let is_front = hole.first == start.first_lsn && hole.last.next() == run.first;
-    if is_front && run.first <= oldest && !hole.is_named_gap {
+    let Some(hole) = into.holes.first_mut().filter(|hole| hole.first == start.first_lsn) else { return };
+    let is_front = into.superseded || first == Some(hole.last.next()) && oldest >= first;
+    if is_front && !hole.is_named_gap {
         hole.is_named_gap = true;
         hole.why = "no point before the oldest snapshot is kept: retention lets go of them".to_owned();
     }

@@ -16,11 +16,11 @@ use crate::archive::layout::{
     LINEAGES_PREFIX, log_key, log_prefix, page_key, parse_lsn, parse_start, snapshot_key, snapshot_prefix,
     start_key,
 };
-use crate::archive::object::{Kind, Owner, SnapshotObject, Start};
+use crate::archive::object::{Kind, Link, Owner, SnapshotObject, Start};
 use crate::archive::store::Client;
 
-/// A lineage that another one has superseded stays at least so long behind its newest entry: longer than an archiver that
-/// stands still goes on without looking for its place.
+/// A lineage that another one has superseded stays at least so long behind its newest entry: longer than an archiver goes
+/// on without looking for its place.
 const SUPERSEDED_TIME_MIN: Duration = Duration::from_secs(2 * 3600);
 
 /// One snapshot.
@@ -57,6 +57,28 @@ struct LineageFacts {
     log: BTreeMap<Lsn, u64>,
     /// The time of the newest entry that can be read; 0 without one.
     entries_ms: u64,
+    /// Where the chain ends; `None` when its newest object cannot be read.
+    end: Option<End>,
+}
+
+/// Where a lineage is closed before it is taken away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct End {
+    pub(super) owner: Owner,
+    /// The entry that would come next.
+    pub(super) next: Lsn,
+    pub(super) previous: Link,
+    /// What closes it stands there already.
+    pub(super) is_closed: bool,
+}
+
+/// What no point needs.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Keys with their bytes, in the order in which they go.
+    pub(super) deletions: Vec<(String, u64)>,
+    /// The lineages that go as a whole, which are closed first.
+    pub(super) ends: Vec<End>,
 }
 
 /// The whole archive.
@@ -107,6 +129,12 @@ impl Survey {
         };
         let key = start_key(id);
         let start = readable(client.require(&key, Kind::Start, Start::decode), &mut self.damage)?;
+        let mut end = start.as_ref().map(|(start, link)| End {
+            owner: start.owner,
+            next: start.first_lsn,
+            previous: *link,
+            is_closed: false,
+        });
         let start = start.map(|(start, _)| start);
         let mut snapshots = Vec::new();
         for (lsn, bytes) in under(snapshot_prefix(id)) {
@@ -118,31 +146,37 @@ impl Survey {
         let of_snapshots = snapshots.iter().filter_map(|snapshot| snapshot.read.as_ref());
         let mut entries_ms = of_snapshots.map(|snapshot| snapshot.time_ms).max().unwrap_or(0);
         // Gaps have no time: the newest object with entries tells.
-        for (first, bytes) in log.iter().rev() {
+        for (at, (first, bytes)) in log.iter().rev().enumerate() {
             let found = readable(chain::peek(client, &log_key(id, *first), *bytes), &mut self.damage)?;
-            if let Some(Content::Entries(_, (_, last_ms))) = found.flatten().map(|place| place.content) {
+            let place = found.flatten();
+            if at == 0 {
+                end = end.zip(place.as_ref()).map(|(end, place)| end.behind(place));
+            }
+            if let Some(Content::Entries(_, (_, last_ms))) = place.map(|place| place.content) {
                 entries_ms = entries_ms.max(last_ms);
                 break;
             }
         }
         let start_bytes = listed.get(&key).copied().unwrap_or(0);
-        Ok(LineageFacts { start, start_bytes, snapshots, log, entries_ms })
+        Ok(LineageFacts { start, start_bytes, snapshots, log, entries_ms, end })
     }
 
-    /// What is not needed, with its bytes, in the order in which it goes.
+    /// What is not needed.
     pub(super) fn plan(
         &mut self,
         client: &Client,
         from_ms: u64,
         pages: &BTreeMap<String, u64>,
-    ) -> Result<Vec<(String, u64)>> {
+    ) -> Result<Plan> {
+        let mut plan = Plan::default();
         let (mut snapshots, mut log, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         let (mut named, mut released) = (BTreeSet::new(), BTreeSet::new());
         let mut is_certain = true;
         let depth = self.lineages.len();
         let mut damage = std::mem::take(&mut self.damage);
         for (id, lineage) in &self.lineages {
-            let ends = self.is_superseded(*id, from_ms, depth);
+            let end = lineage.end.filter(|_| self.is_superseded(*id, from_ms, depth));
+            let ends = end.is_some();
             let base = match self.base(*id, from_ms, depth) {
                 Some(base) if lineage.reaches_from(client, base, &mut damage)? => Some(base),
                 _ => None,
@@ -165,10 +199,14 @@ impl Survey {
                 if !(ends || objects.peek().is_some_and(|(next, _)| before(next))) {
                     break;
                 }
-                log.push((log_key(*id, *first), *bytes));
+                // What closes a lineage goes behind its start.
+                if !end.is_some_and(|end| end.is_closed && end.next == *first) {
+                    log.push((log_key(*id, *first), *bytes));
+                }
             }
-            if ends {
+            if let Some(end) = end {
                 starts.push((start_key(*id), lineage.start_bytes));
+                plan.ends.push(end);
             }
         }
         self.damage = damage;
@@ -177,7 +215,8 @@ impl Survey {
             .filter(|(key, _)| !named.contains(key) && (is_certain || released.contains(key)))
             .map(|(key, bytes)| (key.clone(), *bytes));
         // A start goes when nothing else is left: it is what a later run finds the rest by.
-        Ok(snapshots.into_iter().chain(log).chain(starts).chain(dead).collect())
+        plan.deletions = snapshots.into_iter().chain(log).chain(starts).chain(dead).collect();
+        Ok(plan)
     }
 
     /// Whether all of a lineage may go: another one of its database was written to later, no point of the window is its
@@ -222,6 +261,18 @@ impl Survey {
             }
         }
         Some(oldest)
+    }
+}
+
+impl End {
+    /// The end behind the newest object of a chain.
+    fn behind(self, newest: &chain::Place) -> Self {
+        match &newest.content {
+            Content::Gap(gap) if gap.is_end() => {
+                Self { next: gap.first_lsn, previous: gap.previous, is_closed: true, ..self }
+            }
+            _ => Self { next: newest.last_lsn.next(), previous: newest.link, ..self },
+        }
     }
 }
 
