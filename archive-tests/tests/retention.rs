@@ -13,9 +13,10 @@ use logwood::archive::{
     Archive, ArchiveOptions, Archiver, Client, Point, RestoreOptions, RetentionOptions, RetentionReport,
     Store, StoreOptions, retention,
 };
-use logwood::{Clock, Database, Durability, Environment, Error, Lsn, Options};
+use logwood::{Database, Durability, Environment, Error, Lsn, Options};
 use logwood_archive_tests::S3Server;
 use logwood_archive_tests::server::{ACCESS_KEY, BUCKET, SECRET_KEY};
+use logwood_base::Clock;
 use logwood_base::environment::ManualClock;
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -241,11 +241,11 @@ impl<'a> Restore<'a> {
         if let Point::Lsn(wanted) = self.options.point
             && last < wanted
         {
-            let name = format!("lsn {wanted}: the archive ends at lsn {last}");
+            let name = format!("lsn {wanted}, for the archive ends at lsn {last},");
             return Err(Error::NotFound { what: "archived entry", name });
         }
         if last == Lsn::ZERO {
-            let name = format!("{}: it lies before the first entry", self.options.point);
+            let name = format!("at or before {}, which lies before the first entry,", self.options.point);
             return Err(Error::NotFound { what: "archived entry", name });
         }
         let of_snapshot = base.snapshot.as_ref().map_or(0, |snapshot| snapshot.time_ms);

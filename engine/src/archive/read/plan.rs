@@ -103,7 +103,8 @@ impl Plan {
             return Ok(Base { snapshot: None, trees, term: Term::NONE });
         }
         if self.passed_over.is_empty() {
-            let name = format!("{}: no snapshot is old enough, and the log does not begin at 1", self.point);
+            let name =
+                format!("{}, for no snapshot is old enough and the log does not begin at 1,", self.point);
             return Err(Error::NotFound { what: "restorable point", name });
         }
         Err(self.passed_over.remove(0))
