@@ -42,10 +42,15 @@ impl Holds {
                 pages: snapshot
                     .map_or(Vec::new(), |_| base.trees.segments.iter().map(|page| page.hash).collect()),
             };
-            match PlacedHold::place(&holds.client, &*archive.environment.random, &hold) {
+            let place = || PlacedHold::place(&holds.client, &*archive.environment.random, &hold);
+            // Retention is at work, on just that. It may be about to find out that it is needed: a page that was there
+            // before its snapshot is condemned, and spared.
+            let held = holds.client.retried(|| match place() {
+                Err(error @ Error::ArchiveUnavailable { operation: "hold", .. }) => Err(error),
+                other => Ok(other),
+            })?;
+            match held {
                 Ok(placed) => holds.placed.push(placed),
-                // Retention is at work, on just that.
-                Err(error @ Error::ArchiveUnavailable { operation: "hold", .. }) => return Err(error),
                 Err(refused @ (Error::ArchiveUnavailable { .. } | Error::Io { .. })) => {
                     holds.refused = Some(refused);
                     break;

@@ -175,7 +175,8 @@ impl Client {
         self.retried(|| self.store.delete(key))
     }
 
-    fn retried<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
+    /// Tries as often as a request.
+    pub(crate) fn retried<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
         let mut longest = self.retry.first_pause;
         let mut left = self.retry.attempts.max(1);
         loop {
