@@ -205,4 +205,5 @@ mod tests {
         }
         drop(handle);
         assert_eq!(Arc::strong_count(&count), 1, "the task itself is gone");
-    }}
+    }
+}
