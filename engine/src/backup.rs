@@ -44,6 +44,19 @@ pub struct BackupProgress {
 type Callback = Arc<dyn Fn(BackupProgress) + Send + Sync>;
 
 /// How a backup is made. Built by its setters, which can be chained.
+///
+/// ```
+/// # use logwood::{BackupOptions, Database, Options};
+/// # let directory = tempfile::tempdir()?;
+/// # let db = Database::open(directory.path().join("db"), Options::new())?;
+/// // Copied, so that a file that rots does so in one of them only.
+/// let options = BackupOptions::new()
+///     .link(false)
+///     .progress(|progress| println!("{} of {} bytes", progress.bytes_done, progress.bytes_total));
+/// let report = db.backup_with(directory.path().join("backup"), &options)?;
+/// assert_eq!(report.lsn, db.visible_lsn());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct BackupOptions {
     link: bool,

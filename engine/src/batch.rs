@@ -82,6 +82,23 @@ impl Batch {
 
     /// Takes the values of a range of keys away.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let ks = db.ensure_keyspace("events")?;
+    /// for day in ["2025-12-30", "2025-12-31", "2026-01-01"] {
+    ///     ks.put(day.as_bytes(), b"")?;
+    /// }
+    /// let mut batch = db.batch();
+    /// batch.delete_range(&ks, .."2026")?;
+    /// batch.put(&ks, b"2026-01-02", b"")?;
+    /// assert!(batch.bytes() < 100, "whatever it removes");
+    /// db.commit(batch, Durability::Durable)?;
+    /// assert_eq!(ks.count_all()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Batch::put`].
     pub fn delete_range<K: AsRef<[u8]>>(

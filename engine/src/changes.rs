@@ -49,6 +49,16 @@ mod news;
 pub(crate) mod reader;
 
 /// How changes are followed. Built by its setters, which can be chained.
+///
+/// ```
+/// use logwood::ChangesOptions;
+/// let options = ChangesOptions::new()
+///     .name("search index")
+///     .durable_only(true)
+///     .hold_until_released(true)
+///     .log_bytes_max(4 << 30);
+/// # let _ = options;
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChangesOptions {
     pub(crate) name: String,
@@ -320,6 +330,25 @@ impl Changes {
 
     /// Commits up to `lsn` are not needed any more, not even after a crash. Only with
     /// [`ChangesOptions::hold_until_released`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use logwood::{ChangesOptions, Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// db.ensure_keyspace("orders")?.put(b"1", b"ten apples")?;
+    /// let options = ChangesOptions::new().name("mirror").hold_until_released(true).durable_only(true);
+    /// let mut changes = db.changes_with(db.oldest_change_lsn()?, &options)?;
+    /// while let Some(mut set) = changes.next(Duration::ZERO)? {
+    ///     let (lsn, _time) = (set.lsn(), set.time_ms());
+    ///     while let Some(_change) = set.next()? {
+    ///         // Goes into the mirror, which keeps `lsn` beside it, and is made durable there …
+    ///     }
+    ///     // … and only then:
+    ///     changes.release(lsn);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn release(&mut self, lsn: Lsn) {
         self.reader.release(lsn);
     }

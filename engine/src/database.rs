@@ -114,6 +114,19 @@ impl Database {
     /// Drops a keyspace with all it holds, in snapshots too. Its handles answer `NotFound` from here on; its name can
     /// be used again. The space is given back in the background.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let old = db.create_keyspace("2025")?;
+    /// old.put(b"k", b"v")?;
+    /// assert_eq!(db.keyspaces(), ["2025"]);
+    /// db.drop_keyspace("2025")?;
+    /// assert!(db.keyspaces().is_empty());
+    /// assert!(matches!(old.get(b"k"), Err(logwood::Error::NotFound { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `NotFound`; otherwise as [`Keyspace::put`].
     pub fn drop_keyspace(&self, name: &str) -> Result<()> {
@@ -199,6 +212,16 @@ impl Database {
     /// Writes a checkpoint that holds everything committed before this call, and answers its LSN. Checkpoints also
     /// happen by themselves.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// db.ensure_keyspace("k")?.put(b"k", b"v")?;
+    /// let lsn = db.checkpoint()?;
+    /// assert_eq!(db.statistics().watermarks.checkpoint, lsn);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `DiskFull`, and a later one may succeed; `Corruption`; `Poisoned`.
     pub fn checkpoint(&self) -> Result<Lsn> {
@@ -207,6 +230,20 @@ impl Database {
 
     /// Packs all trees densely and gives the space of everything dead back. It takes as much free space as the live
     /// data, for as long as it runs; reads and writes go on.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let ks = db.ensure_keyspace("k")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&ks, b"k", &[7; 1 << 20])?;
+    /// db.commit(batch, Durability::Durable)?;
+    /// ks.delete(b"k")?;
+    /// db.compact()?;
+    /// assert!(db.statistics().trees.store.live_bytes < 1 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Database::checkpoint`].

@@ -69,6 +69,16 @@ impl Keyspace {
     ///
     /// `read` runs while the page is held: keep it short, and call nothing of the database in it.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let ks = db.ensure_keyspace("logs")?;
+    /// ks.put(b"today", &[7; 10_000])?;
+    /// assert_eq!(ks.get_with(b"today", |value| value.map(<[u8]>::len))?, Some(10_000));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::get`].
     #[inline]
@@ -147,6 +157,20 @@ impl Keyspace {
     }
 
     /// The records of a range of keys, in both directions, as of now: `ks.range("a".."f")`.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let ks = db.ensure_keyspace("letters")?;
+    /// for letter in ["a", "b", "c", "d"] {
+    ///     ks.put(letter.as_bytes(), b"")?;
+    /// }
+    /// let from_the_end: Vec<_> = ks.range("b"..)?.rev().map(|record| record.map(|(key, _)| key)).collect::<Result<_, _>>()?;
+    /// assert_eq!(from_the_end, [&b"d"[..], b"c", b"b"]);
+    /// assert_eq!(ks.first()?.map(|(key, _)| key.to_vec()), Some(b"a".to_vec()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `NotFound` when the keyspace was dropped.
@@ -248,6 +272,22 @@ impl Keyspace {
 
     /// The digest of a range: equal for equal records, on any machine and in any database, and different for
     /// different ones unless somebody forges it. Fast as [`Keyspace::count`].
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let (here, there) = (db.ensure_keyspace("here")?, db.ensure_keyspace("there")?);
+    /// for ks in [&here, &there] {
+    ///     ks.put(b"a", b"1")?;
+    ///     ks.put(b"b", b"2")?;
+    /// }
+    /// assert_eq!(here.digest_all()?, there.digest_all()?);
+    /// there.put(b"b", b"3")?;
+    /// assert_eq!(here.digest(..="a")?, there.digest(..="a")?);
+    /// assert_ne!(here.digest("b"..)?, there.digest("b"..)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::get`].

@@ -39,6 +39,21 @@ impl Range {
 
     /// The next record where it lies, without copying it. Mixes with the iterator's other calls.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let ks = db.ensure_keyspace("numbers")?;
+    /// ks.put(b"one", b"1")?;
+    /// ks.put(b"two", b"22")?;
+    /// let (mut records, mut bytes) = (ks.iter()?, 0);
+    /// while let Some((_, value)) = records.next_ref()? {
+    ///     bytes += value.len();
+    /// }
+    /// assert_eq!(bytes, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As iterating. There are no records after an error.
     #[inline]

@@ -181,6 +181,24 @@ impl Transaction {
     /// The records of a range of keys, in both directions. The transaction can be written to when the iterator is
     /// gone.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let queue = db.ensure_keyspace("queue")?;
+    /// queue.put(b"0001", b"wash")?;
+    /// queue.put(b"0002", b"dry")?;
+    /// let mut transaction = db.transaction();
+    /// // What is not walked is not conflicted on: the others may take the second one.
+    /// let first = transaction.range(&queue, "0000"..)?.next().transpose()?;
+    /// let (key, job) = first.expect("there are two");
+    /// transaction.delete(&queue, &key)?;
+    /// transaction.commit(Durability::Durable)?;
+    /// assert_eq!(&*job, b"wash");
+    /// assert_eq!(queue.count_all()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Transaction::get`].
     pub fn range<K: AsRef<[u8]>>(

@@ -217,6 +217,23 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
 
     /// The records of a range of keys, in both directions, as of now.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let readings = db.ensure_keyspace("readings")?.typed::<(String, u32), i64>();
+    /// for (hour, celsius) in [(9, 18), (12, 24), (15, -3)] {
+    ///     readings.put(("oslo", hour), celsius)?;
+    /// }
+    /// let noon = readings.range(("oslo", 10)..("oslo", 14))?.next().expect("one")?;
+    /// assert_eq!(noon, (("oslo".to_owned(), 12), 24));
+    /// let mut batch = db.batch();
+    /// readings.delete_in(&mut batch, ("oslo", 15))?;
+    /// db.commit(batch, logwood::Durability::Durable)?;
+    /// assert_eq!(readings.count_in(&db.snapshot(), ("oslo", 0)..)?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::range`].
     pub fn range<'k>(&self, range: impl RangeBounds<K::Ref<'k>>) -> Result<TypedRange<K, V, Range>>
