@@ -206,4 +206,23 @@ mod tests {
         drop(handle);
         assert_eq!(Arc::strong_count(&count), 1, "the task itself is gone");
     }
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_patient_task_gives_way_and_nobody_else_does() {
+        struct Asking(std::sync::mpsc::Sender<i32>);
+        impl Task for Asking {
+            fn step(&mut self) -> Step {
+                self.0.send(rustix::process::getpriority_process(None).unwrap()).unwrap();
+                Step::Done
+            }
+        }
+        let before = rustix::process::getpriority_process(None).unwrap();
+        let (asked, answers) = std::sync::mpsc::channel();
+        let patient = ThreadSpawner.spawn_patient("patient", Box::new(Asking(asked.clone()))).unwrap();
+        assert_eq!(answers.recv().unwrap(), (before + PATIENCE).min(19));
+        let other = ThreadSpawner.spawn("other", Box::new(Asking(asked))).unwrap();
+        assert_eq!(answers.recv().unwrap(), before);
+        drop((patient, other));
+        assert_eq!(rustix::process::getpriority_process(None).unwrap(), before);
+    }
 }
