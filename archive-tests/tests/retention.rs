@@ -180,3 +180,34 @@ fn after_retention_a_hundred_random_points_of_the_window_come_back_from_a_real_s
     let server = S3Server::start().unwrap();
     retain_and_restore(&format!("s3://{BUCKET}/window"), &reached(&server), 2);
 }
+
+#[test]
+fn retention_beside_uploads_and_restores_of_a_real_server_takes_nothing_that_either_needs() {
+    let server = S3Server::start().unwrap();
+    let mut world = World::new(&format!("s3://{BUCKET}/beside"), &reached(&server), 3);
+    let (client, environment) = (world.client(), world.environment.clone());
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    // One run after the other, with windows of all lengths, until everything else is done.
+    let runs = std::thread::spawn(move || {
+        let mut rng = fastrand::Rng::with_seed(4);
+        let (mut deleted, mut runs) = (0, 0);
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) || runs < 3 {
+            let keep = HOUR * rng.u32(24 * 5..24 * 12);
+            let options = RetentionOptions { keep, dry_run: false, deletions_max: rng.usize(1..200) };
+            deleted += retention(&client, &environment, &options).unwrap().condemned.len();
+            runs += 1;
+        }
+        (deleted, runs)
+    });
+    for _ in 0..6 {
+        world.live(24 * HOUR, 20);
+        let newest_ms = world.states.last_key_value().unwrap().1.0;
+        world.check_window(newest_ms - 24 * 4 * HOUR.as_millis() as u64, 3);
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let (deleted, runs) = runs.join().unwrap();
+    assert!(deleted > 20 && runs > 2, "{deleted} objects in {runs} runs");
+    let newest_ms = world.states.last_key_value().unwrap().1.0;
+    world.check_window(newest_ms - 24 * 4 * HOUR.as_millis() as u64, 10);
+}
