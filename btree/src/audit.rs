@@ -281,7 +281,9 @@ impl Walk<'_> {
         while let Some((separator, child)) = iter.next().map_err(decoding)? {
             children.push((separator.to_vec(), child));
         }
-        let fences = children.first().is_none_or(|(low, _)| *low == range.low)
+        // A page begins behind its fence where all that stood before it had no records: a leaf without any has no page, nor
+        // has a node over nothing but such leaves.
+        let fences = children.first().is_none_or(|(low, _)| *low >= range.low)
             && children.last().is_none_or(|(low, _)| range.high.as_ref().is_none_or(|high| low < high));
         if !fences {
             return Err(contradiction(store, &entry.page, "fences", "the parent's", "others"));

@@ -112,6 +112,25 @@ fn a_tree_that_was_emptied_is_low_again_and_its_space_comes_back() {
 }
 
 #[test]
+fn a_tree_whose_first_leaves_were_deleted_verifies() {
+    let disk = SimulatedDisk::new(1);
+    let (forest, tree, mut model) = cold(&disk, 10_000);
+    for (lsn, to) in [(3, 4000), (4, 9000)] {
+        let to = key(to);
+        let kind = ChangeKind::DeleteRange { from: b"", to: Some(&to) };
+        forest.apply(Lsn(lsn), &[Change { keyspace: KEYSPACE, kind }]).unwrap();
+        forest.publish(Lsn(lsn));
+        model.retain(|key, _| *key >= to);
+        checkpoint(&forest).unwrap();
+        require_sound(&forest);
+        let (reopened, _) = open(&disk.snapshot(), small()).unwrap();
+        require(&reopened.tree(KEYSPACE).unwrap(), &reopened.snapshot(), &model);
+    }
+    give_all_back(&forest);
+    require(&tree, &forest.snapshot(), &model);
+}
+
+#[test]
 fn a_checkpoint_of_before_a_range_delete_holds_what_was_detached_wherever_the_walk_stands() {
     let mut step = 0;
     loop {
