@@ -124,7 +124,8 @@ fn a_snapshot_held_for_half_an_hour_costs_a_version_of_each_leaf_and_gives_all_b
     hour.report("half an hour under a snapshot");
     assert_eq!(records(&snapshot, &hour.busy), seen, "a snapshot changes never");
     let held = hour.world.db().statistics().trees;
-    assert_eq!(held.snapshots, 1);
+    // A checkpoint that is under way holds some of its own.
+    assert!(held.snapshots >= 1 && held.oldest_snapshot == Some(snapshot.lsn()), "{held:?}");
     let data = KEYS as usize * (VALUE_BYTES + 8);
     assert!(held.version_bytes <= 3 * data, "{} bytes of versions for {data}", held.version_bytes);
     drop(snapshot);
