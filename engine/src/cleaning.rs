@@ -50,7 +50,13 @@ impl Core {
     /// Packs everything: see [`crate::Database::compact`].
     pub(crate) fn compact(&self) -> Result<()> {
         self.check_writable()?;
-        self.forest.compact(&mut || self.checkpoint_always())
+        self.forest.compact(&mut || self.checkpoint_always())?;
+        // Whoever asks for space wants the log's too, and not when its keeper comes to it.
+        match self.log.maintain() {
+            // Nothing could be prepared for later; what was to go is gone.
+            Ok(()) | Err(Error::DiskFull { .. }) => Ok(()),
+            Err(error) => Err(self.write_failed(error)),
+        }
     }
 
     /// Ends everything that runs and frees the directory.

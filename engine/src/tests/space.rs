@@ -114,6 +114,19 @@ fn an_hour_of_random_overwrites_takes_bounded_space_on_disk() {
 }
 
 #[test]
+fn compacting_gives_the_space_of_the_log_back_too_before_it_returns() {
+    let mut hour = Hour::new(16 << 20);
+    // Nothing is done in the background.
+    for _ in 0..40 {
+        hour.overwrite(0..500);
+    }
+    let before = hour.world.db().statistics().log.log_bytes;
+    hour.world.db().compact().unwrap();
+    let after = hour.world.db().statistics().log.log_bytes;
+    assert!(before > 20 * SEGMENT && after <= 4 * SEGMENT, "{before} before, {after} after");
+}
+
+#[test]
 fn a_snapshot_held_for_half_an_hour_costs_a_version_of_each_leaf_and_gives_all_back() {
     let mut hour = Hour::new(CACHE_BYTES);
     hour.pass(600);
