@@ -12,6 +12,7 @@ mod memory;
 mod reads;
 mod replay;
 mod restore;
+mod updates;
 mod watched;
 
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ const ROWS: &[Row] = &[
     ("many-reads", reads::many_reads),
     ("replay", replay::replay),
     ("memory", memory::memory),
+    ("updates", updates::updates),
     ("restore", restore::restore),
     ("archive", archive::archive),
     ("archive-lag", archive::lag),

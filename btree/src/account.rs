@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use logwood_base::sync::Mutex;
 use logwood_base::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::node::arena::Arena;
@@ -20,9 +21,25 @@ pub(crate) struct Account {
     inner_bytes: AtomicUsize,
     pub(crate) cold_reads: AtomicU64,
     pub(crate) evictions: AtomicU64,
+    pub(crate) written: Mutex<PageWrites>,
     #[cfg(test)]
     /// Stores that readers made to memory which other readers share; a test holds that cached reads make none.
     pub(crate) shared_stores: AtomicU64,
+}
+
+/// What checkpoints have written since the forest was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PageWrites {
+    /// Leaf images.
+    pub leaves: u64,
+    /// Delta blocks, in the place of a leaf image each.
+    pub deltas: u64,
+    /// Inner pages.
+    pub inners: u64,
+    /// Stored bytes of all pages, those of long values included.
+    pub bytes: u64,
+    /// Pages that had to be written for no other reason than that cleaning empties their segment.
+    pub moved: u64,
 }
 
 /// The class a node is counted in.

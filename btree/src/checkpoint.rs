@@ -9,6 +9,12 @@
 //! 4. *Commit*: segments are sealed, pages that C does not reach are retired, the manifest is written.
 //! 5. *Attach*: leaves and inner nodes learn their new addresses. Those that did not change since C are clean.
 //!
+//! # Delta blocks
+//! Of a leaf that has an image, and that was neither rebuilt nor split nor merged since, only the changes between the
+//! image and C are written, as a block that the parent's entry adds to the image: up to three, and while they stay small
+//! beside it. Then the leaf is written whole again. A random write to a tree that is much larger than memory so costs a
+//! little more than its record, and not a page.
+//!
 //! # While trees change under the walk
 //! The walk stands on keys, not on nodes. Structure is taken as it is when the walk comes by, content as of C: so a
 //! leaf that was split since C is written in two halves of its content at C, and one that was merged since as the
@@ -29,6 +35,7 @@ use std::sync::Arc;
 
 use logwood_base::{Error, Generation, KeyspaceId, LogPosition, Lsn, PageAddr, Result};
 
+use crate::account::PageWrites;
 use crate::descent::TreeCore;
 use crate::forest::Forest;
 use crate::node::Image;
@@ -67,10 +74,21 @@ pub struct CheckpointReport {
     pub lsn: Lsn,
     /// Leaf images written.
     pub leaves: u64,
+    /// Delta blocks written in the place of an image.
+    pub deltas: u64,
     /// Inner pages written.
     pub inners: u64,
     /// Stored bytes of all pages written, overflow pages included.
     pub bytes: u64,
+}
+
+impl CheckpointReport {
+    fn count(&self, total: &mut PageWrites) {
+        total.leaves += self.leaves;
+        total.deltas += self.deltas;
+        total.inners += self.inners;
+        total.bytes += self.bytes;
+    }
 }
 
 /// How far a [`CheckpointJob`] has come.
@@ -100,7 +118,8 @@ pub struct CheckpointJob {
     /// Trees dropped and subtrees detached up to C, and what was found of them.
     detaching: detaching::Detaching,
     written: Written,
-    /// Pages of leaves that changed since C, but had a page that says what they were at C.
+    /// Pages of leaves that changed since C, but had a page that says what they were at C; pages that a delta block was
+    /// added to.
     kept_beside_changes: HashSet<PageAddr>,
     phase: Phase,
     report: CheckpointReport,
@@ -118,12 +137,25 @@ enum Phase {
 /// What was written and waits for the commit.
 #[derive(Default)]
 struct Written {
-    leaves: Vec<(Leaf, Image)>,
+    leaves: Vec<WrittenLeaf>,
     inners: Vec<VisitedInner>,
     /// Pages that no node in memory stands for.
     loose: Vec<PageRef>,
     /// All pages.
     pages: Vec<PageRef>,
+    /// Pages of images that leaves still have and that the trees at C do not reach.
+    replaced: Vec<PageRef>,
+}
+
+/// A leaf that serves now and that was written as it was at C.
+struct WrittenLeaf {
+    leaf: Leaf,
+    /// `None` when it held no records at C.
+    image: Option<Image>,
+    /// The pages of the image that were written now.
+    fresh: Vec<PageRef>,
+    /// Whether the image is the one before with a delta block more.
+    extends: bool,
 }
 
 /// An inner node that the walk counted as clean from its visit on.
@@ -251,6 +283,7 @@ impl CheckpointJob {
             still_reached: &[],
         })?;
         self.report.bytes += self.written.pages.iter().map(|page| u64::from(page.bytes)).sum::<u64>();
+        self.report.count(&mut self.shared.account.written.lock());
         self.shared.writer.lock().walk = None;
         self.phase = Phase::Attach;
         Ok(())

@@ -19,13 +19,13 @@ use crate::descent::{TreeCore, Way};
 use crate::forest::Forest;
 use crate::node::slot::Node;
 use crate::shared::{Place, Shared, Writer};
-use crate::store::{PageKind, PageLabel};
+use crate::store::{LivePercent, PageKind, PageLabel};
 use crate::version::Seek;
 
-/// A segment with no more than this part of its bytes alive is worth emptying.
-const LIVE_PERCENT_MAX: u32 = 60;
-/// What `compact` moves: nearly everything that has anything dead beside it.
-const COMPACT_LIVE_PERCENT_MAX: u32 = 90;
+/// What is worth emptying while the database is in use.
+const WORTH_CLEANING: LivePercent = LivePercent { images: 50, deltas: 10 };
+/// What `compact` moves: nearly everything that has anything dead beside it, and all delta blocks.
+const WORTH_COMPACTING: LivePercent = LivePercent { images: 90, deltas: 100 };
 /// Rounds of marking and checkpoints of one `compact`: each leaves less to do, and two or three do it.
 const COMPACT_ROUNDS: usize = 8;
 /// Pages that one step looks at.
@@ -59,7 +59,7 @@ impl Forest {
         drop(writer);
         let (victim, mut pages) = match marking {
             Some(marking) => marking,
-            None => match self.victim(LIVE_PERCENT_MAX) {
+            None => match self.victim(WORTH_CLEANING) {
                 Some(victim) => (victim, self.shared.store.pages_of(victim)?),
                 None => return Ok(Cleaned::Nothing),
             },
@@ -76,22 +76,21 @@ impl Forest {
         marked.map(|()| Cleaned::More)
     }
 
-    /// Marks all live pages of the emptiest segment with no more than `live_percent_max` percent of its bytes alive.
-    /// Answers whether there was one.
+    /// Marks all live pages of the emptiest segment that has no more alive than this. Answers whether there was one.
     ///
     /// # Errors
     /// As [`Forest::clean_step`].
-    pub fn clean_below(&self, live_percent_max: u32) -> Result<bool> {
-        let Some(victim) = self.victim(live_percent_max) else { return Ok(false) };
+    pub(crate) fn clean_below(&self, most: LivePercent) -> Result<bool> {
+        let Some(victim) = self.victim(most) else { return Ok(false) };
         self.mark_pages(&self.shared.store.pages_of(victim)?)?;
         self.shared.writer.lock().marked.insert(victim);
         Ok(true)
     }
 
     /// The emptiest segment that is not marked.
-    fn victim(&self, live_percent_max: u32) -> Option<SegmentNo> {
+    fn victim(&self, most: LivePercent) -> Option<SegmentNo> {
         let marked = self.shared.writer.lock().marked.clone();
-        let victims = self.shared.store.victims(marked.len() + 1, live_percent_max);
+        let victims = self.shared.store.victims(marked.len() + 1, most);
         victims.into_iter().find(|victim| !marked.contains(victim))
     }
 
@@ -116,7 +115,7 @@ impl Forest {
             // No more than there are now: what a checkpoint in between writes may be worth moving again at once, when
             // segments are small against the leaves.
             for _ in 0..self.shared.store.live_bytes().len() {
-                if !self.clean_below(COMPACT_LIVE_PERCENT_MAX)? {
+                if !self.clean_below(WORTH_COMPACTING)? {
                     break;
                 }
                 moved = true;
@@ -167,22 +166,24 @@ impl Shared {
         // Once more under the lock: now nothing moves.
         let mut writer = self.writer.lock();
         let way = core.way_to_level(self, &label.low_key, level, guard)?;
-        mark(&mut writer, &way, label);
+        if mark(&mut writer, &way, label) {
+            self.account.written.lock().moved += 1;
+        }
         Ok(())
     }
 }
 
-/// Marks the node at the end of a way when `label` is one of its pages.
-fn mark(writer: &mut Writer, way: &Way<'_>, label: &PageLabel) {
+/// Marks the node at the end of a way when `label` is one of its pages, and answers whether it is.
+fn mark(writer: &mut Writer, way: &Way<'_>, label: &PageLabel) -> bool {
     let names = |image: &crate::node::Image| image.pages().any(|page| page.addr == label.page.addr);
     let applied = writer.applied;
     let place = Place { keyspace: label.keyspace, key: &label.low_key };
     match &*way.node {
-        Node::Leaf(leaf) if leaf.is_clean() && leaf.image().as_ref().is_some_and(names) => {
-            if let Some(image) = leaf.make_dirty() {
+        Node::Leaf(leaf) if leaf.image().as_ref().is_some_and(names) => {
+            leaf.make_dirty();
+            if let Some(image) = leaf.take_image() {
                 writer.discard(&image, Lsn::ZERO, place);
             }
-            leaf.drop_image();
             writer.marked_bytes += leaf.header().share.bytes();
         }
         Node::Inner(inner) if inner.image().as_ref().is_some_and(names) => {
@@ -190,11 +191,12 @@ fn mark(writer: &mut Writer, way: &Way<'_>, label: &PageLabel) {
                 writer.discard(&image, Lsn::ZERO, place);
             }
         }
-        _ => return,
+        _ => return false,
     }
     for (inner, _) in &way.steps {
         if let Some(image) = inner.make_dirty(applied) {
             writer.discard(&image, Lsn::ZERO, place);
         }
     }
+    true
 }

@@ -8,7 +8,7 @@ use logwood_base::sync::atomic::{AtomicBool, Ordering};
 use logwood_base::sync::{Mutex, RwLock};
 use logwood_base::{Environment, Error, Generation, KeyspaceId, LogPosition, Lsn, Result};
 
-use crate::account::{Account, Class};
+use crate::account::{Account, Class, PageWrites};
 use crate::apply::{self, Change};
 use crate::descent::TreeCore;
 use crate::manifest::ManifestSummary;
@@ -107,6 +107,8 @@ pub struct ForestStatistics {
     pub cold_reads: u64,
     /// Nodes that were let go to keep the cache in its bounds.
     pub evictions: u64,
+    /// Pages written.
+    pub written: PageWrites,
     /// Pages on disk.
     pub store: StoreStatistics,
 }
@@ -348,6 +350,7 @@ impl Forest {
             oldest_snapshot,
             cold_reads: account.cold_reads.load(Ordering::Relaxed),
             evictions: account.evictions.load(Ordering::Relaxed),
+            written: *account.written.lock(),
             store: self.shared.store.statistics(),
         }
     }

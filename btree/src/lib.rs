@@ -71,6 +71,7 @@ mod value;
 pub mod verify;
 mod version;
 
+pub use account::PageWrites;
 pub use apply::{Change, ChangeKind};
 pub use audit::{VerifyReport, verify_directory, verify_directory_with};
 pub use checkpoint::{Checkpoint, CheckpointJob, CheckpointReport, Progress};

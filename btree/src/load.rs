@@ -24,7 +24,6 @@ use crate::node::view::ViewRecord;
 use crate::node::{Cold, Image};
 use crate::shared::Shared;
 use crate::store::{Page, PageKind, PageRef, Store};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A leaf holds one record that is as large as records may be, or some that are not. Whatever a damaged page says of
@@ -68,14 +67,13 @@ impl Shared {
         let page = self.store.read(&entry.page)?;
         match page.kind() {
             PageKind::Leaf if level == 0 => {
-                let newest = entry.deltas.last().map_or(entry.lsn, |delta| delta.last_lsn);
                 let (leaf, overflow) = match self.build_plain(&page, entry)? {
                     Some(leaf) => (leaf, Vec::new()),
                     None => {
                         let loaded = read_leaf(&self.store, &page, entry)?;
                         let records = loaded.records.iter().map(|(key, value)| ViewRecord::whole(key, value));
                         let content = Content::of_records(records);
-                        (Leaf::build(&content, newest, None, &self.account), loaded.overflow)
+                        (Leaf::build(&content, entry.newest_lsn(), None, &self.account), loaded.overflow)
                     }
                 };
                 leaf.set_image(Image { entry: entry.clone(), overflow }, true);
@@ -171,23 +169,31 @@ pub(crate) fn read_leaf(store: &Store, page: &Page, entry: &ChildEntry) -> Resul
         }
         return Ok(loaded);
     }
-    let mut records: BTreeMap<Vec<u8>, Vec<u8>> = loaded.records.into_iter().collect();
-    for delta in &entry.deltas {
-        let page = store.read(&delta.page)?;
-        let decoding = |error: CodecError| undecodable(store, &delta.page, error);
-        let mut iter = DeltaReader::new(page.body()).map_err(decoding)?.iter();
-        while let Some((key, value)) = iter.next().map_err(decoding)? {
-            let key = key.to_vec();
-            match value {
-                Some(value) => {
-                    let value = whole_value(store, &delta.page, value, &mut loaded.overflow)?;
-                    records.insert(key, value);
-                }
-                None => drop(records.remove(&key)),
-            }
+    let blocks: Vec<PageRef> = entry.deltas.iter().map(|delta| delta.page).collect();
+    for (block, page) in blocks.iter().zip(store.read_many(&blocks)) {
+        lay_over(store, &mut loaded, block, &page?)?;
+    }
+    Ok(loaded)
+}
+
+/// Lays a delta block over the records before it.
+fn lay_over(store: &Store, loaded: &mut LoadedLeaf, block: &PageRef, page: &Page) -> Result<()> {
+    if page.kind() != PageKind::Delta {
+        return Err(contradiction(store, block, "page kind", PageKind::Delta as u8, page.kind() as u8));
+    }
+    let decoding = |error: CodecError| undecodable(store, block, error);
+    let mut iter = DeltaReader::new(page.body()).map_err(decoding)?.iter();
+    while let Some((key, value)) = iter.next().map_err(decoding)? {
+        let place = loaded.records.binary_search_by(|(other, _)| other[..].cmp(key));
+        let value = value.map(|value| whole_value(store, block, value, &mut loaded.overflow)).transpose()?;
+        match (place, value) {
+            (Ok(at), Some(value)) => loaded.records[at].1 = value,
+            (Ok(at), None) => drop(loaded.records.remove(at)),
+            (Err(at), Some(value)) => loaded.records.insert(at, (key.to_vec(), value)),
+            (Err(_), None) => {}
         }
     }
-    Ok(LoadedLeaf { records: records.into_iter().collect(), overflow: loaded.overflow })
+    Ok(())
 }
 
 /// A value's bytes, read from its overflow pages where they stand there.

@@ -40,6 +40,18 @@ impl Image {
     pub(crate) fn pages(&self) -> impl Iterator<Item = &PageRef> {
         self.entry.pages().chain(&self.overflow)
     }
+
+    /// Every page of the node itself.
+    pub(crate) fn into_pages(self) -> Vec<PageRef> {
+        self.pages().copied().collect()
+    }
+
+    /// Whether this is `before` with a delta block more.
+    pub(crate) fn extends(&self, before: &Self) -> bool {
+        let deltas = before.entry.deltas.len();
+        self.entry.page == before.entry.page
+            && self.entry.deltas.get(..deltas) == Some(&before.entry.deltas[..])
+    }
 }
 
 /// A node that is only on disk.

@@ -21,6 +21,12 @@ pub(crate) enum Bug {
     DetachedIsForgotten,
     /// A checkpoint of before a range delete takes the pages above detached leaves for reached.
     DetachedInnersCountAsReached,
+    /// The parent's sums stay those of the image when a delta block is added.
+    SumsWithoutTheDelta,
+    /// A delta block is added to an image that the cleaner has taken away meanwhile.
+    AddedToWhatIsGone,
+    /// An image that a checkpoint replaces counts as reached.
+    ReplacedCountsAsReached,
     /// Not a mistake of ours: pages whose checksums are right say that each leaf but the first and the last one holds 2^63
     /// records more than it does.
     HugeCounts,

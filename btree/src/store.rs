@@ -48,7 +48,7 @@ pub use commit::Commit;
 pub use hash::ContentHasher;
 pub use open::Beginning;
 pub(crate) use open::segment_files;
-pub use space::{Pin, StoreStatistics};
+pub use space::{LivePercent, Pin, StoreStatistics};
 
 mod commit;
 mod hash;

@@ -111,7 +111,7 @@ impl Summing<'_> {
     /// Whether the sums beside an address are those of the LSN that is asked for.
     fn holds(&self, entry: &ChildEntry) -> bool {
         let resolved = usize::from(entry.resolved) == entry.deltas.len();
-        entry.lsn <= self.at && !entry.unresolved && resolved
+        entry.newest_lsn() <= self.at && !entry.unresolved && resolved
     }
 
     fn children(&self, inner: &Inner, low: &[u8], high: Option<&[u8]>) -> Result<Option<Digest>> {

@@ -2,6 +2,7 @@
 
 mod bugs;
 mod concurrency;
+mod deltas;
 mod detach;
 mod faults;
 #[cfg(logwood_shuttle)]

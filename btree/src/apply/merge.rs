@@ -36,7 +36,6 @@ impl Applier<'_> {
                 0 => Way::low_of(above).unwrap_or_default(),
                 _ => parent.separator(number - 1),
             };
-            self.make_leaf_dirty(neighbour, Place { keyspace: core.id, key: &their_low });
             let (first, second, past) = if left {
                 let mut past = self.past_of(neighbour, &their_low, Some(&border));
                 past.extend(self.past_of(leaf, &border, None));
@@ -47,8 +46,8 @@ impl Applier<'_> {
                 (content, theirs, past)
             };
             let joined = self.new_leaf(&first.with(second), past);
-            self.supersede(leaf);
-            self.supersede(neighbour);
+            self.supersede(leaf, Place { keyspace: core.id, key: low });
+            self.supersede(neighbour, Place { keyspace: core.id, key: &their_low });
             let mut steps = way.steps.clone();
             if let Some(last) = steps.last_mut() {
                 last.1 = number.min(*child);

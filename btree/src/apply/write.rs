@@ -67,7 +67,7 @@ impl Applier<'_> {
     /// Notes a change in a leaf and in the nodes above it.
     pub(super) fn make_dirty(&mut self, way: &Way<'_>, leaf: &Leaf, place: Place<'_>) {
         self.make_steps_dirty(way, place);
-        self.make_leaf_dirty(leaf, place);
+        leaf.make_dirty();
     }
 
     /// Notes a change below the nodes of a way.
@@ -76,13 +76,6 @@ impl Applier<'_> {
             if let Some(image) = inner.make_dirty(self.lsn) {
                 self.writer.discard(&image, self.lsn, place);
             }
-        }
-    }
-
-    /// Notes a change in a leaf.
-    pub(super) fn make_leaf_dirty(&mut self, leaf: &Leaf, place: Place<'_>) {
-        if let Some(image) = leaf.make_dirty() {
-            self.writer.discard(&image, self.lsn, place);
         }
     }
 
@@ -127,7 +120,8 @@ impl Applier<'_> {
                 low = next;
             }
         }
-        self.supersede(leaf);
+        let place = Place { keyspace: core.id, key: points.first().map_or(&[], |point| point.key) };
+        self.supersede(leaf, place);
         self.replace_child(core, &way.steps, 1, nodes, &separators);
     }
 
@@ -165,9 +159,12 @@ impl Applier<'_> {
         leaf
     }
 
-    /// Notes that another leaf serves from this entry on.
-    pub(super) fn supersede(&self, leaf: &Leaf) {
+    /// Notes that another leaf serves from this entry on, and that no state from here on reaches its disk form.
+    pub(super) fn supersede(&mut self, leaf: &Leaf, place: Place<'_>) {
         leaf.supersede(self.lsn);
+        if let Some(image) = leaf.take_image() {
+            self.writer.discard(&image, self.lsn, place);
+        }
         let class = if leaf.base_lsn() < self.lsn { Class::Kept } else { Class::Retired };
         leaf.header().share.move_to(class);
     }

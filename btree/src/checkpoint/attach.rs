@@ -2,9 +2,8 @@
 
 use logwood_base::Lsn;
 
-use super::{CheckpointJob, Phase, STEP_ATTACHED, VisitedInner};
+use super::{CheckpointJob, Phase, STEP_ATTACHED, VisitedInner, WrittenLeaf};
 use crate::node::Image;
-use crate::node::leaf::Leaf;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::shared::Writer;
@@ -17,8 +16,8 @@ impl CheckpointJob {
         let at = self.lsn();
         for _ in 0..STEP_ATTACHED {
             // Leaves first: an inner node goes only when all below it are on disk.
-            if let Some((leaf, image)) = self.written.leaves.pop() {
-                attach_leaf(&mut writer, at, &leaf, image);
+            if let Some(written) = self.written.leaves.pop() {
+                attach_leaf(&mut writer, at, written);
             } else if let Some(visited) = self.written.inners.pop() {
                 attach_inner(&mut writer, visited);
             } else {
@@ -81,21 +80,33 @@ fn make_dirty_again(writer: &mut Writer, node: &crate::node::inner::Inner, since
     }
 }
 
-fn attach_leaf(writer: &mut Writer, at: Lsn, leaf: &Leaf, image: Image) {
+fn attach_leaf(writer: &mut Writer, at: Lsn, written: WrittenLeaf) {
+    let WrittenLeaf { leaf, image, fresh, extends } = written;
     let superseded = leaf.superseded_at();
     if superseded != Lsn::MAX {
-        writer.discard_pages(image.pages().copied().collect(), superseded);
+        // What it replaced or added to went when the leaf was superseded.
+        writer.discard_pages(fresh, superseded);
         return;
     }
-    match leaf.first_change_above(at) {
-        None => leaf.set_image(image, true),
-        #[cfg(test)]
-        Some(_) if planted(Bug::ChangedLeafCountsAsClean) => leaf.set_image(image, true),
-        Some(first) => {
-            // Kept beside the changes: a checkpoint below the first of them can still use it.
-            writer.discard_pages(image.pages().copied().collect(), first);
-            leaf.set_image(image, false);
-        }
+    let Some(image) = image else {
+        let before = leaf.take_image();
+        writer.discard_pages(before.map_or_else(Vec::new, Image::into_pages), Lsn::ZERO);
+        return;
+    };
+    let stands = leaf.image().is_some_and(|now| image.extends(&now));
+    #[cfg(test)]
+    let stands = stands || planted(Bug::AddedToWhatIsGone);
+    if extends && !stands {
+        // The cleaner took away what was added to: the leaf is dirty, and is written whole by the next checkpoint.
+        writer.discard_pages(fresh, Lsn::ZERO);
+        return;
+    }
+    let changed = leaf.first_change_above(at).is_some();
+    #[cfg(test)]
+    let changed = changed && !planted(Bug::ChangedLeafCountsAsClean);
+    let before = leaf.set_image(image, !changed);
+    if let Some(before) = before.filter(|_| !extends) {
+        writer.discard_pages(before.into_pages(), Lsn::ZERO);
     }
 }
 

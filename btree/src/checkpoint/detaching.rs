@@ -127,7 +127,7 @@ impl Detaching {
 
     /// The pages of a leaf that did not change are its own; those of one that did are garbage already.
     fn leaf(&mut self, leaf: &Leaf) {
-        if let Some(image) = leaf.image().filter(|_| leaf.is_clean()) {
+        if let Some(image) = leaf.image() {
             self.pages.extend(image.pages());
         }
         // No checkpoint writes it any more.

@@ -1,5 +1,9 @@
 //! Pages that a checkpoint does not reach any more.
 
+use std::collections::HashMap;
+
+use logwood_base::PageAddr;
+
 use super::CheckpointJob;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
@@ -25,9 +29,13 @@ impl CheckpointJob {
             .iter()
             .filter(|garbage| garbage.taken_up_by != number)
             .flat_map(|garbage| &garbage.pages)
-            .filter(|page| !self.kept_beside_changes.contains(&page.addr))
-            .copied()
-            .collect();
+            .filter(|page| !self.kept_beside_changes.contains(&page.addr));
+        // Images that this job replaced may have become garbage since.
+        let replaced = &self.written.replaced[..];
+        #[cfg(test)]
+        let replaced = if planted(Bug::ReplacedCountsAsReached) { &[] } else { replaced };
+        let unreached: HashMap<PageAddr, PageRef> =
+            unreached.chain(replaced).map(|page| (page.addr, *page)).collect();
         writer.garbage = kept;
         gone.iter().flat_map(|garbage| &garbage.pages).for_each(|page| store.retire(page));
         // What was found stands in sealed segments now. Should the commit fail, the next one names it.
@@ -39,6 +47,6 @@ impl CheckpointJob {
         drop(writer);
         // Perhaps the last that held them: memory is given back without the writer's lock.
         drop((left, found.trees));
-        (unreached, detached)
+        (unreached.into_values().collect(), detached)
     }
 }

@@ -61,10 +61,14 @@ pub(super) struct LeafAtC {
     pub(super) leaf: Leaf,
     pub(super) low: Vec<u8>,
     pub(super) high: Option<Vec<u8>>,
-    /// The version is the leaf that serves now, with its whole range.
-    whole: bool,
+    /// All of the leaf's range.
+    pub(super) whole: bool,
+    /// … and the leaf serves the newest state.
+    serves: bool,
     /// … and nothing changed since C.
     exact: bool,
+    /// The disk form of the leaf, older than C.
+    pub(super) image: Option<Image>,
 }
 
 /// Where a leaf is looked at.
@@ -145,19 +149,19 @@ impl CheckpointJob {
             }
             Child::Enter(frame) => self.stack.push(frame),
             Child::Write(leaf) => {
-                let (whole, exact, high) = (leaf.whole, leaf.exact, leaf.high.clone());
-                let image = self.write_leaf(core.id, &leaf)?;
+                let (serves, exact, high) = (leaf.serves, leaf.exact, leaf.high.clone());
+                let written = self.write_leaf(core.id, leaf)?;
                 let Some(frame) = self.stack.last_mut() else { return Ok(()) };
                 frame.advance(high);
                 // A leaf without records has no page: its neighbour's range reaches over it.
-                frame.exact &= exact && image.is_some();
-                if let Some(image) = image {
+                frame.exact &= exact && written.image.is_some();
+                if let Some(image) = &written.image {
                     frame.entries.push((next, image.entry.clone()));
-                    if whole {
-                        self.written.leaves.push((leaf.leaf, image));
-                    } else {
-                        self.written.loose.extend(image.pages());
-                    }
+                }
+                if serves {
+                    self.written.leaves.push(written);
+                } else {
+                    self.written.loose.extend(written.fresh);
                 }
             }
         }
@@ -232,10 +236,13 @@ impl CheckpointJob {
     fn leaf_child(&self, writer: &mut Writer, leaf: &Leaf, place: Place<'_>, guard: &Guard) -> Result<Child> {
         let at = self.lsn();
         let Place { key, high, whole, in_tree } = place;
-        if whole && let Some(image) = leaf.image() {
-            let first = leaf.first_change_above(image.entry.lsn);
-            if leaf.is_clean() || image.entry.lsn <= at && first.is_none_or(|first| first > at) {
-                return Ok(Child::Kept { image, exact: in_tree && leaf.is_clean(), high });
+        let image = leaf.image();
+        if whole && let Some(image) = &image {
+            let newest = image.entry.newest_lsn();
+            let first = leaf.first_change_above(newest);
+            if leaf.is_clean() || newest <= at && first.is_none_or(|first| first > at) {
+                let exact = in_tree && leaf.is_clean();
+                return Ok(Child::Kept { image: image.clone(), exact, high });
             }
         }
         let stand = stand_at(leaf, at, Seek::From(key), guard)
@@ -244,12 +251,15 @@ impl CheckpointJob {
         match stand.found {
             Found::Tree(core) => self.detached_child(writer, &core, key, high, guard),
             Found::Leaf(version) => {
-                let is_now = in_tree && version.is(leaf);
+                let is_leaf = version.is(leaf);
+                let serves = whole && in_tree && is_leaf;
                 Ok(Child::Write(LeafAtC {
                     low: key.to_vec(),
                     high,
-                    whole: whole && is_now,
-                    exact: whole && is_now && leaf.newest_lsn() <= at,
+                    whole: whole && is_leaf,
+                    serves,
+                    exact: serves && leaf.newest_lsn() <= at,
+                    image: image.filter(|_| is_leaf),
                     leaf: version.into_owned(),
                 }))
             }
@@ -294,8 +304,9 @@ impl CheckpointJob {
                 Ok(Child::Kept { image, exact: false, high })
             }
             Node::Leaf(leaf) => {
-                if let Some(image) = if whole { None } else { leaf.make_dirty() } {
-                    writer.discard_pages(image.pages().copied().collect(), Lsn::ZERO);
+                if !whole && let Some(image) = leaf.take_image() {
+                    leaf.make_dirty();
+                    writer.discard_pages(image.into_pages(), Lsn::ZERO);
                 }
                 self.leaf_child(writer, leaf, Place { key, high, whole, in_tree: false }, guard)
             }

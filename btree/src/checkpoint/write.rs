@@ -1,11 +1,13 @@
 //! Pages of a checkpoint.
 
 use logwood_base::digest::Digest;
+use logwood_base::limits::DELTA_BLOCKS_MAX;
 use logwood_base::{KeyspaceId, Lsn, Result};
 
-use super::CheckpointJob;
 use super::walk::{Frame, LeafAtC};
-use crate::format::child::ChildEntry;
+use super::{CheckpointJob, WrittenLeaf};
+use crate::format::child::{ChildEntry, DeltaRef};
+use crate::format::delta::DeltaBuilder;
 use crate::format::inner::InnerBuilder;
 use crate::format::leaf::{LeafBuilder, LeafValue};
 use crate::format::overflow::{OverflowRef, pieces};
@@ -23,12 +25,88 @@ const INNER_PAGE_BYTES: usize = 256 << 10;
 /// Bytes that an entry takes in a page, about.
 const ENTRY_BYTES: usize = 64;
 
+/// The delta blocks of a leaf take at most this part of what its image takes: beyond that, reading them all costs more
+/// than writing the leaf whole.
+const DELTA_PARTS: usize = 2;
+
 /// The entries of one level, with the keys that they begin at.
 type Entries = Vec<(Vec<u8>, ChildEntry)>;
 
 impl CheckpointJob {
-    /// Writes a leaf as it was at C. `None` when it held no records.
-    pub(super) fn write_leaf(&mut self, keyspace: KeyspaceId, at_c: &LeafAtC) -> Result<Option<Image>> {
+    /// Writes a leaf as it was at C: a delta block beside its image, or all of it.
+    pub(super) fn write_leaf(&mut self, keyspace: KeyspaceId, at_c: LeafAtC) -> Result<WrittenLeaf> {
+        if let Some(before) = &at_c.image {
+            if at_c.whole
+                && let Some(written) = self.write_delta(keyspace, &at_c, before)?
+            {
+                self.kept_beside_changes.extend(before.pages().map(|page| page.addr));
+                return Ok(written);
+            }
+            self.written.replaced.extend(before.pages());
+        }
+        let image = self.write_image(keyspace, &at_c)?;
+        let fresh = image.iter().flat_map(Image::pages).copied().collect();
+        Ok(WrittenLeaf { leaf: at_c.leaf, image, fresh, extends: false })
+    }
+
+    /// Writes what changed between the image and C. `None` when the leaf is to be written whole.
+    fn write_delta(
+        &mut self,
+        keyspace: KeyspaceId,
+        at_c: &LeafAtC,
+        before: &Image,
+    ) -> Result<Option<WrittenLeaf>> {
+        let (leaf, at, since) = (&at_c.leaf, self.lsn(), before.entry.newest_lsn());
+        #[cfg(test)]
+        let at = if planted(Bug::CheckpointOfTheNewest) { Lsn::MAX } else { at };
+        let Some(area) = leaf.delta().filter(|_| leaf.base_lsn() <= since) else { return Ok(None) };
+        let newest = area.newest_of_each(at);
+        let changes = || newest.iter().filter(|change| change.lsn > since);
+        let entry = &before.entry;
+        let written = entry.deltas.iter().map(|delta| delta.page.bytes as usize).sum::<usize>();
+        let more =
+            changes().map(|change| change.key().len() + change.value().map_or(0, <[u8]>::len)).sum::<usize>();
+        if entry.deltas.len() == DELTA_BLOCKS_MAX
+            || (written + more) * DELTA_PARTS > entry.page.bytes as usize
+        {
+            return Ok(None);
+        }
+        let (mut first, mut last) = (Lsn::MAX, Lsn::ZERO);
+        for change in area.visible(at).filter(|change| change.lsn > since) {
+            (first, last) = (first.min(change.lsn), last.max(change.lsn));
+        }
+        let mut digest = entry.digest;
+        let mut builder = DeltaBuilder::default();
+        for change in changes() {
+            let key = change.key();
+            if let Some(old) = leaf.get(key, since) {
+                digest.remove(key, old);
+            }
+            if let Some(value) = change.value() {
+                digest.add(key, value);
+            }
+            // Long values make a leaf be rebuilt: what stands behind a base is short.
+            builder.push(key, change.value().map(LeafValue::Inline).as_ref());
+        }
+        if digest.count == 0 || builder.is_empty() {
+            return Ok(None);
+        }
+        let label = Label { kind: PageKind::Delta, level: 0, keyspace, low_key: &at_c.low };
+        let page = self.append(Stream::Delta, &label, &builder.finish(first, last))?;
+        self.report.deltas += 1;
+        let mut image = before.clone();
+        image.entry.deltas.push(DeltaRef { page, first_lsn: first, last_lsn: last });
+        image.entry.resolved = image.entry.deltas.len() as u8;
+        image.entry.digest = digest;
+        #[cfg(test)]
+        if planted(Bug::SumsWithoutTheDelta) {
+            image.entry.digest = entry.digest;
+        }
+        Ok(Some(WrittenLeaf { leaf: leaf.clone(), image: Some(image), fresh: vec![page], extends: true }))
+    }
+
+    /// Writes all of a leaf. `None` when it held no records.
+    fn write_image(&mut self, keyspace: KeyspaceId, at_c: &LeafAtC) -> Result<Option<Image>> {
         let at = self.lsn();
         #[cfg(test)]
         let at = if planted(Bug::CheckpointOfTheNewest) { Lsn::MAX } else { at };
@@ -172,11 +250,11 @@ pub(super) fn write_inner_page(
     for (at, (key, entry)) in children.iter().enumerate() {
         builder.push(if at == 0 { low } else { key }, entry.clone());
         sums = sums.plus(entry.digest);
-        let newest = entry.deltas.last().map_or(entry.lsn, |delta| delta.last_lsn);
-        lsn = lsn.max(newest);
+        lsn = lsn.max(entry.newest_lsn());
         unresolved |= entry.unresolved;
     }
     let label = Label { kind: PageKind::Inner, level, keyspace, low_key: low };
-    let page = shared.store.append(Stream::Base, &label, &builder.finish())?;
+    // Written again by nearly every checkpoint, they would leave holes between pages that last.
+    let page = shared.store.append(Stream::Hot, &label, &builder.finish())?;
     Ok(ChildEntry { unresolved, ..ChildEntry::of_image(page, lsn, sums) })
 }

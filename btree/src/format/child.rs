@@ -65,6 +65,12 @@ impl ChildEntry {
         Self { page, lsn, deltas: Vec::new(), digest, resolved: 0, unresolved: false }
     }
 
+    /// The state at which the newest of its pages was written: what the base and all deltas together say.
+    #[must_use]
+    pub fn newest_lsn(&self) -> Lsn {
+        self.deltas.last().map_or(self.lsn, |delta| delta.last_lsn)
+    }
+
     /// The base image and the delta blocks.
     pub fn pages(&self) -> impl Iterator<Item = &PageRef> {
         std::iter::once(&self.page).chain(self.deltas.iter().map(|delta| &delta.page))

@@ -325,28 +325,27 @@ impl Leaf {
         self.header().image.lock().as_deref().cloned()
     }
 
-    /// Attaches a disk form; `clean` when nothing changed since.
-    pub(crate) fn set_image(&self, image: Image, clean: bool) {
-        *self.header().image.lock() = Some(Box::new(image));
+    /// Attaches a disk form; `clean` when nothing changed since. Answers the one before.
+    pub(crate) fn set_image(&self, image: Image, clean: bool) -> Option<Image> {
+        let before = self.header().image.lock().replace(Box::new(image));
         self.header().clean.store(clean, Relaxed);
         if clean {
             self.header().share.move_to(Class::Clean);
         }
+        before.map(|image| *image)
     }
 
-    /// Forgets the disk form: the next checkpoint writes the leaf again.
-    pub(crate) fn drop_image(&self) {
-        *self.header().image.lock() = None;
+    /// Takes the disk form away: nobody may add to it, and the next checkpoint writes all of the leaf.
+    pub(crate) fn take_image(&self) -> Option<Image> {
+        self.header().image.lock().take().map(|image| *image)
     }
 
-    /// The first change since the image ends its being clean; answers the image then, once.
-    pub(crate) fn make_dirty(&self) -> Option<Image> {
-        if !self.is_clean() {
-            return None;
+    /// A change ends its being clean. The disk form stays: the next checkpoint may add to it.
+    pub(crate) fn make_dirty(&self) {
+        if self.is_clean() {
+            self.header().clean.store(false, Relaxed);
+            self.header().share.move_to(Class::Dirty);
         }
-        self.header().clean.store(false, Relaxed);
-        self.header().share.move_to(Class::Dirty);
-        self.image()
     }
 
     /// The LSN of the first change above `lsn`.

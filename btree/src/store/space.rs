@@ -10,7 +10,7 @@
 
 use logwood_base::SegmentNo;
 
-use super::{DeadSegment, PageRef, SegmentState, State, Store};
+use super::{DeadSegment, PageRef, SegmentState, State, Store, Stream};
 
 /// Keeps the files of segments that were alive when it was taken, for a reader of an older state of the trees.
 ///
@@ -30,6 +30,16 @@ impl Drop for Pin {
             state.pins.remove(&self.tick);
         }
     }
+}
+
+/// How much of a segment may be alive, in percent, for it to be worth emptying. It differs by stream because emptying
+/// does: an image costs about its own length, a delta block the image of its leaf, which is many times as long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LivePercent {
+    /// Of segments with images and long values.
+    pub images: u32,
+    /// Of segments with delta blocks.
+    pub deltas: u32,
 }
 
 /// What the store holds, in bytes and numbers.
@@ -105,17 +115,18 @@ impl Store {
         Pin { store: self.clone(), tick }
     }
 
-    /// Sealed segments that are worth emptying: the emptiest first, at most `count`, none with more than
-    /// `live_percent_max` percent of its bytes alive.
+    /// Sealed segments that are worth emptying: the emptiest first, at most `count`, none with more of its bytes alive
+    /// than `most` says for its stream, in percent.
     #[must_use]
-    pub fn victims(&self, count: usize, live_percent_max: u32) -> Vec<SegmentNo> {
+    pub fn victims(&self, count: usize, most: LivePercent) -> Vec<SegmentNo> {
         let state = self.inner.state.lock();
         let mut candidates: Vec<(u64, SegmentNo)> = state
             .segments
             .iter()
             .filter_map(|(number, segment)| {
                 let bytes = u64::from(segment.sealed?.bytes);
-                let fits = segment.live_bytes * 100 <= bytes * u64::from(live_percent_max);
+                let most = if segment.stream == Stream::Delta { most.deltas } else { most.images };
+                let fits = segment.live_bytes * 100 <= bytes * u64::from(most);
                 // Live parts per million: integers, so that the order is the same everywhere.
                 fits.then(|| (segment.live_bytes * 1_000_000 / bytes, *number))
             })

@@ -8,6 +8,7 @@ use logwood_base::disk::simulated::SimulatedDisk;
 
 use super::world::{KEYSPACE, Model, at, checkpoint, commit, create, open, require, small};
 use crate::planted::{self, Bug};
+use crate::store::LivePercent;
 use crate::{Change, ChangeKind, Forest, Progress};
 
 /// Puts every third key of a range, so that leaves are rebuilt and split.
@@ -70,6 +71,7 @@ fn script() {
         checkpoint(&forest).unwrap();
         require_sound(&forest);
     }
+    let lsn = small_changes(&disk, &forest, &mut model, lsn);
     range_delete(&forest, &mut model, lsn + 1);
 }
 
@@ -103,6 +105,53 @@ fn range_delete(forest: &Forest, model: &mut Model, lsn: u64) {
         while forest.give_back_step().unwrap() {}
         require_sound(forest);
     }
+}
+
+/// Changes that are written as delta blocks, with a cleaner that takes their images away before they are attached.
+/// Answers the newest LSN.
+fn small_changes(disk: &SimulatedDisk, forest: &Forest, model: &mut Model, mut lsn: u64) -> u64 {
+    let mut change = |model: &mut Model| {
+        lsn += 1;
+        let numbers: Vec<u64> = (0..240).step_by(12).collect();
+        numbers.into_iter().for_each(|n| {
+            let key = format!("key{:04}", n * 7).into_bytes();
+            lsn += 1;
+            commit(forest, lsn, &[(&key, Some(b"small"))]);
+            model.insert(key, b"small".to_vec());
+        });
+    };
+    change(model);
+    let report = checkpoint(forest).unwrap();
+    assert!(report.deltas > 3, "{report:?}");
+    require_sound(forest);
+    change(model);
+    let at_c = model.clone();
+    let c = forest.snapshot();
+    let mut job = forest.begin_checkpoint(&at(c.lsn())).unwrap();
+    let mut steps = 0;
+    while !job.is_durable() {
+        job.step().unwrap();
+        steps += 1;
+        if steps == 2 {
+            while forest.clean_below(LivePercent { images: 100, deltas: 100 }).unwrap() {}
+            change(model);
+        }
+    }
+    while job.step().unwrap() == Progress::More {}
+    drop((job, c));
+    require_sound(forest);
+    let crashed = disk.snapshot();
+    crashed.crash(&mut fastrand::Rng::with_seed(2));
+    let (reopened, _) = open(&crashed, small()).unwrap();
+    require(&reopened.tree(KEYSPACE).unwrap(), &reopened.snapshot(), &at_c);
+    require_sound(&reopened);
+    for _ in 0..2 {
+        checkpoint(forest).unwrap();
+        require_sound(forest);
+        forest.shared.evict_everything();
+        require(&forest.tree(KEYSPACE).unwrap(), &forest.snapshot(), model);
+    }
+    lsn
 }
 
 fn require_sound(forest: &Forest) {
@@ -143,6 +192,21 @@ fn an_eviction_under_a_snapshot_is_found() {
 #[test]
 fn pages_retired_while_they_are_reached_are_found() {
     is_found(Bug::RetiredWhileReached);
+}
+
+#[test]
+fn sums_that_a_delta_block_left_alone_are_found() {
+    is_found(Bug::SumsWithoutTheDelta);
+}
+
+#[test]
+fn a_delta_block_added_to_an_image_that_is_gone_is_found() {
+    is_found(Bug::AddedToWhatIsGone);
+}
+
+#[test]
+fn an_image_that_was_replaced_and_counts_as_reached_is_found() {
+    is_found(Bug::ReplacedCountsAsReached);
 }
 
 #[test]

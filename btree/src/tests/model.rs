@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use super::world::{
     KEYSPACE, Model, at, change, checkpoint, commit, create, digest_of, open, require, scale, small,
 };
-use crate::{At, Change, ChangeKind, CheckpointJob, Forest, Progress, Snapshot, Tree};
+use crate::store::LivePercent;
+use crate::{At, Change, ChangeKind, CheckpointJob, Forest, ForestOptions, Progress, Snapshot, Tree};
 use logwood_base::disk::simulated::SimulatedDisk;
 
 #[derive(Clone, Debug)]
@@ -81,6 +82,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 struct Run {
+    options: ForestOptions,
     disk: SimulatedDisk,
     rng: fastrand::Rng,
     /// The checkpoint under way, with the state that it is to hold.
@@ -97,15 +99,16 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Self {
+    fn new(leaf_bytes: usize) -> Self {
+        let options = ForestOptions { leaf_bytes, ..small() };
         let disk = SimulatedDisk::new(1);
-        let forest = create(&disk, small());
+        let forest = create(&disk, options.clone());
         let tree = forest.create_tree(Lsn(1), KEYSPACE).unwrap();
         forest.apply(Lsn(1), &[]).unwrap();
         forest.publish(Lsn(1));
         let (applied, visible, snapshots, durable, job) = Default::default();
         let rng = fastrand::Rng::with_seed(1);
-        Self { disk, rng, job, durable, forest, tree, lsn: 1, applied, visible, snapshots }
+        Self { options, disk, rng, job, durable, forest, tree, lsn: 1, applied, visible, snapshots }
     }
 
     fn step(&mut self, op: &Op) {
@@ -179,7 +182,7 @@ impl Run {
             }
             Op::StepCheckpoint(steps) => (0..*steps).for_each(|_| self.step_checkpoint()),
             Op::GiveUpCheckpoint => self.give_up(),
-            Op::Clean => drop(self.forest.clean_below(95).unwrap()),
+            Op::Clean => drop(self.forest.clean_below(LivePercent { images: 95, deltas: 95 }).unwrap()),
             Op::EvictAll => self.forest.shared.evict_everything(),
             Op::Reopen { power_cut } => self.reopen(*power_cut),
         }
@@ -212,7 +215,7 @@ impl Run {
         } else {
             self.disk.kill_process();
         }
-        let (forest, opened) = open(&self.disk, small()).unwrap();
+        let (forest, opened) = open(&self.disk, self.options.clone()).unwrap();
         let (lsn, model, exists) = self.durable.clone();
         assert_eq!(opened.checkpoint_lsn, lsn);
         self.forest = forest;
@@ -297,8 +300,12 @@ proptest! {
     })]
 
     #[test]
-    fn every_read_at_every_snapshot_is_what_the_model_says(ops in prop::collection::vec(op(), 1..120)) {
-        let mut run = Run::new();
+    fn every_read_at_every_snapshot_is_what_the_model_says(
+        // Small leaves are split and merged often, larger ones are written as delta blocks often.
+        leaf_bytes in prop::sample::select(vec![400, 1_600]),
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let mut run = Run::new(leaf_bytes);
         ops.iter().for_each(|op| run.step(op));
         run.finish();
     }

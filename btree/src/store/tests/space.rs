@@ -5,7 +5,7 @@ use logwood_base::{KeyspaceId, LogPosition, Lsn, SegmentNo};
 
 use super::harness::{Forest, body, create, label, open};
 use crate::format::child::ChildEntry;
-use crate::store::{Commit, PageKind, PageRef, Root, Store, Stream, TreeEntry};
+use crate::store::{Commit, LivePercent, PageKind, PageRef, Root, Store, Stream, TreeEntry};
 
 fn segment_files(disk: &SimulatedDisk) -> usize {
     disk.paths().iter().filter(|path| path.extension().is_some_and(|found| found == "pages")).count()
@@ -83,6 +83,8 @@ fn a_manifest_that_someone_holds_keeps_its_files() {
     assert!(store.collect() > 0);
 }
 
+const HALF: LivePercent = LivePercent { images: 50, deltas: 50 };
+
 #[test]
 fn victims_are_the_emptiest_first() {
     let disk = SimulatedDisk::new(1);
@@ -92,7 +94,7 @@ fn victims_are_the_emptiest_first() {
         forest.write(&store, Stream::Base, keyspace).unwrap();
     }
     forest.checkpoint(&store).unwrap();
-    assert_eq!(store.victims(9, 50), []);
+    assert_eq!(store.victims(9, HALF), []);
     let of = |forest: &Forest, keyspace: u64| forest.pages[&keyspace].1.addr.segment;
     let (first, last) = (of(&forest, 1), of(&forest, 50));
     assert_ne!(first, last);
@@ -105,8 +107,8 @@ fn victims_are_the_emptiest_first() {
         forest.write(&store, Stream::Hot, *keyspace).unwrap();
     }
     forest.checkpoint(&store).unwrap();
-    assert_eq!(store.victims(9, 50), [last, first]);
-    assert_eq!(store.victims(1, 50), [last]);
+    assert_eq!(store.victims(9, HALF), [last, first]);
+    assert_eq!(store.victims(1, HALF), [last]);
 
     let labels = store.pages_of(last).unwrap();
     let alive: Vec<u64> = labels
