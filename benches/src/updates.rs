@@ -57,7 +57,10 @@ pub fn updates(setting: &Setting) {
         sorted.sort_by(f64::total_cmp);
         sorted[sorted.len() / 2]
     };
-    println!("updates: {records} records, cache {} MiB, {UPDATES} random overwrites a round", CACHE_BYTES >> 20);
+    println!(
+        "updates: {records} records, cache {} MiB, {UPDATES} random overwrites a round",
+        CACHE_BYTES >> 20
+    );
     println!("    updates a second: median {:.0}   rounds {}", median(&rates), show(&rates));
     println!("    bytes written an update: median {:.0}   rounds {}", median(&bytes), show(&bytes));
     println!("    {:?}", db.statistics());
