@@ -128,7 +128,8 @@ pub fn manifest(trees: u64, segments: u64) -> Manifest {
         root: (n % 3 != 2)
             .then(|| Root { level: n as u8 % 5, child: child(if n % 5 == 0 { n % 4 } else { 0 }) }),
     };
-    let detached = |n| Detached { keyspace: KeyspaceId(n), root: Root { level: n as u8 % 4, child: child(n % 4) } };
+    let detached =
+        |n| Detached { keyspace: KeyspaceId(n), root: Root { level: n as u8 % 4, child: child(n % 4) } };
     let segment = |n| SegmentEntry {
         number: SegmentNo(3 + n * 130),
         bytes: 4096 * (1 + n as u32),
