@@ -165,6 +165,10 @@ impl Shared {
         }
         // Once more under the lock: now nothing moves.
         let mut writer = self.writer.lock();
+        if core.dropped() != Lsn::MAX {
+            // A checkpoint may be giving its pages back.
+            return Ok(());
+        }
         let way = core.way_to_level(self, &label.low_key, level, guard)?;
         if mark(&mut writer, &way, label) {
             self.account.written.lock().moved += 1;

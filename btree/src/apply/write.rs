@@ -87,7 +87,10 @@ impl Applier<'_> {
         }
         let more: usize =
             points.iter().map(|point| point.key.len() + point.value.map_or(0, <[u8]>::len)).sum();
-        bytes + more <= self.shared.options.leaf_bytes / 2
+        let budget = self.shared.options.leaf_bytes;
+        // A leaf that comes from disk has folded in what stood behind its base: only here is seen how it grows.
+        let whole = leaf.cost(0, leaf.len()) + bytes + more;
+        bytes + more <= budget / 2 && (leaf.len() < 2 || whole <= budget + budget / 2)
     }
 
     /// Puts new leaves in the place of one, its changes and `points` folded in.

@@ -182,3 +182,24 @@ fn compacting_folds_the_blocks_into_their_leaves() {
     assert_eq!(pages(&world), before - 10, "ten blocks went");
     world.require();
 }
+
+#[test]
+fn a_leaf_that_grows_between_evictions_is_split() {
+    let mut world = World::new();
+    // Two new records of one leaf at a time, written as a block, folded in when they are read back.
+    for round in 0..400u64 {
+        let n = 10_000 + round * 2;
+        for n in [n, n + 1] {
+            let key = format!("key{:08}x{n:08}", 5_000).into_bytes();
+            world.lsn += 1;
+            let value = noise(n, 100);
+            commit(&world.forest, world.lsn, &[(&key, Some(&value))]);
+            world.model.insert(key, value);
+        }
+        let report = checkpoint(&world.forest).unwrap();
+        assert!(report.bytes < 8 * 4096 + 8 * 1024, "round {round}: {report:?}");
+        world.forest.shared.evict_everything();
+    }
+    world.checkpoint();
+    world.require();
+}

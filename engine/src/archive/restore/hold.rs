@@ -51,7 +51,13 @@ impl Holds {
             })?;
             match held {
                 Ok(placed) => holds.placed.push(placed),
-                Err(refused @ (Error::ArchiveUnavailable { .. } | Error::Io { .. })) => {
+                // Also where a copy of an archive lies on a full disk, or lacks a directory that was empty.
+                Err(
+                    refused @ (Error::ArchiveUnavailable { .. }
+                    | Error::Io { .. }
+                    | Error::DiskFull { .. }
+                    | Error::NotFound { .. }),
+                ) => {
                     holds.refused = Some(refused);
                     break;
                 }
