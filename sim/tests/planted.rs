@@ -10,7 +10,7 @@ use logwood::planted::{Bug, with};
 use logwood_sim::simulation::{STEPS, simulate};
 
 /// Seeds that a bug has to show itself in.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 1000;
 
 /// The first seed that fails, and why.
 fn found(bug: Bug) -> Option<(u64, String)> {
