@@ -55,8 +55,8 @@ pub fn many_reads(setting: &Setting) {
     report("reads of 100 keys at once", "ns a key", "<= 0.77", &series);
 }
 
-/// Puts records in batches of 1,000.
-fn load(db: &Database, records: u64) {
+/// Puts records in batches of 1,000, and writes a checkpoint.
+pub fn load(db: &Database, records: u64) {
     let keyspace = db.keyspace("default").expect("is there");
     for first in (0..records).step_by(1_000) {
         let mut batch = db.batch();

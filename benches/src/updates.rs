@@ -3,7 +3,8 @@
 use logwood::{Database, Durability, Options};
 
 use crate::Setting;
-use crate::measure::{Draw, record, seconds};
+use crate::measure::{Draw, Series, record, seconds};
+use crate::reads::load;
 
 const CACHE_BYTES: usize = 32 << 20;
 /// Overwrites of a round.
@@ -17,22 +18,15 @@ pub fn updates(setting: &Setting) {
     let path = dir.path().join("db");
     let records = 10 * CACHE_BYTES as u64 / 174;
     let db = Database::open(&path, Options::default().cache_bytes(2 << 30)).expect("opens");
-    let keyspace = db.ensure_keyspace("default").expect("makes a keyspace");
-    for first in (0..records).step_by(1_000) {
-        let mut batch = db.batch();
-        for number in first..(first + 1_000).min(records) {
-            let (key, value) = record(number);
-            batch.put(&keyspace, &key, &value).expect("fits");
-        }
-        db.commit(batch, Durability::Buffered).expect("commits");
-    }
-    db.checkpoint().expect("writes a checkpoint");
-    drop((db, keyspace));
+    db.ensure_keyspace("default").expect("makes a keyspace");
+    load(&db, records);
+    drop(db);
 
     let db = Database::open(&path, Options::default().cache_bytes(CACHE_BYTES)).expect("opens");
     let keyspace = db.keyspace("default").expect("finds it");
     let mut draw = Draw(9);
-    let (mut rates, mut bytes) = (Vec::new(), Vec::new());
+    let series = |name: &str| Series { name: name.to_owned(), figures: Vec::new() };
+    let (mut rates, mut bytes) = (series("updates a second"), series("bytes written an update"));
     for _ in 0..setting.rounds {
         let before = written_bytes();
         let took = seconds(|| {
@@ -48,21 +42,16 @@ pub fn updates(setting: &Setting) {
             }
             db.checkpoint().expect("writes a checkpoint");
         });
-        rates.push(UPDATES as f64 / took);
-        bytes.push((written_bytes() - before) as f64 / UPDATES as f64);
+        rates.figures.push(UPDATES as f64 / took);
+        bytes.figures.push((written_bytes() - before) as f64 / UPDATES as f64);
     }
-    let show = |figures: &[f64]| figures.iter().map(|one| format!("{one:.0}")).collect::<Vec<_>>().join(" ");
-    let median = |figures: &[f64]| {
-        let mut sorted = figures.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
-    };
     println!(
         "updates: {records} records, cache {} MiB, {UPDATES} random overwrites a round",
         CACHE_BYTES >> 20
     );
-    println!("    updates a second: median {:.0}   rounds {}", median(&rates), show(&rates));
-    println!("    bytes written an update: median {:.0}   rounds {}", median(&bytes), show(&bytes));
+    for one in [&rates, &bytes] {
+        println!("    {}: median {:.0}   rounds {:.0?}", one.name, one.median(), one.figures);
+    }
     println!("    {:?}", db.statistics());
 }
 

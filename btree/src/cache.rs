@@ -11,8 +11,8 @@
 //! writer is idle.
 
 use crossbeam_epoch::Guard;
+use logwood_base::KeyspaceId;
 use logwood_base::sync::atomic::Ordering;
-use logwood_base::{KeyspaceId, Lsn};
 
 use crate::account::Class;
 use crate::descent::TreeCore;
@@ -169,9 +169,7 @@ impl Shared {
 
     /// Puts the address of an inner node without children in memory in its place.
     fn evict_inner(&self, parent: &Inner, child: usize, inner: &Inner, guard: &Guard) {
-        if inner.first_dirty() == Lsn::MAX
-            && let Some(image) = inner.image()
-        {
+        if let Some(image) = inner.exact_image() {
             let cold = Cold { entry: image.entry, level: inner.level() };
             parent.slots()[child].replace(Node::Cold(Arc::new(cold)), guard);
             self.account.evictions.fetch_add(1, Ordering::Relaxed);
@@ -183,7 +181,7 @@ impl Shared {
 fn may_go(leaf: &Leaf, needs: &Needs, guard: &Guard) -> Option<Cold> {
     let oldest = needs.oldest();
     #[cfg(test)]
-    let oldest = if planted(Bug::EvictionIgnoresSnapshots) { Lsn::MAX } else { oldest };
+    let oldest = if planted(Bug::EvictionIgnoresSnapshots) { logwood_base::Lsn::MAX } else { oldest };
     if !leaf.is_clean() || leaf.newest_lsn() > oldest || leaf.take_referenced() {
         return None;
     }

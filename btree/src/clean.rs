@@ -186,20 +186,20 @@ fn mark(writer: &mut Writer, way: &Way<'_>, label: &PageLabel) -> bool {
         Node::Leaf(leaf) if leaf.image().as_ref().is_some_and(names) => {
             leaf.make_dirty();
             if let Some(image) = leaf.take_image() {
-                writer.discard(&image, Lsn::ZERO, place);
+                writer.discard(image, Lsn::ZERO, place);
             }
             writer.marked_bytes += leaf.header().share.bytes();
         }
         Node::Inner(inner) if inner.image().as_ref().is_some_and(names) => {
             if let Some(image) = inner.make_dirty(applied) {
-                writer.discard(&image, Lsn::ZERO, place);
+                writer.discard(image, Lsn::ZERO, place);
             }
         }
         _ => return false,
     }
     for (inner, _) in &way.steps {
         if let Some(image) = inner.make_dirty(applied) {
-            writer.discard(&image, Lsn::ZERO, place);
+            writer.discard(image, Lsn::ZERO, place);
         }
     }
     true

@@ -131,10 +131,10 @@ impl Writer {
     }
 
     /// Notes that no state from `from` on reaches the pages of `image`, whose node stood at `place`.
-    pub(crate) fn discard(&mut self, image: &Image, from: Lsn, place: Place<'_>) {
+    pub(crate) fn discard(&mut self, image: Image, from: Lsn, place: Place<'_>) {
         let past = self.walk.as_ref().is_some_and(|walk| walk.is_past(place));
         let taken_up_by = if past { self.job } else { 0 };
-        let pages = image.pages().copied().collect();
+        let pages = image.into_pages();
         self.garbage.push(Garbage { pages, from, after_job: self.job, taken_up_by });
     }
 

@@ -236,10 +236,7 @@ fn known(node: &Node) -> Option<u64> {
     match node {
         Node::Cold(cold) => Some(cold.entry.digest.count),
         Node::Leaf(leaf) => Some((leaf.len() + leaf.delta().map_or(0, |delta| delta.len())) as u64),
-        Node::Inner(inner) => {
-            let image = inner.image().filter(|_| inner.first_dirty() == Lsn::MAX)?;
-            Some(image.entry.digest.count)
-        }
+        Node::Inner(inner) => Some(inner.exact_image()?.entry.digest.count),
     }
 }
 

@@ -91,7 +91,7 @@ impl Summing<'_> {
             seen = loaded;
         }
         if let Some(inner) = seen.inner() {
-            let image = inner.image().filter(|_| whole && inner.first_dirty() == Lsn::MAX);
+            let image = inner.exact_image().filter(|_| whole);
             return match image {
                 Some(image) if self.holds(&image.entry) => Ok(Some(image.entry.digest)),
                 _ => self.children(inner, low, high),

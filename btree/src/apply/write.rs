@@ -74,7 +74,7 @@ impl Applier<'_> {
     pub(super) fn make_steps_dirty(&mut self, way: &Way<'_>, place: Place<'_>) {
         for (inner, _) in &way.steps {
             if let Some(image) = inner.make_dirty(self.lsn) {
-                self.writer.discard(&image, self.lsn, place);
+                self.writer.discard(image, self.lsn, place);
             }
         }
     }
@@ -166,7 +166,7 @@ impl Applier<'_> {
     pub(super) fn supersede(&mut self, leaf: &Leaf, place: Place<'_>) {
         leaf.supersede(self.lsn);
         if let Some(image) = leaf.take_image() {
-            self.writer.discard(&image, self.lsn, place);
+            self.writer.discard(image, self.lsn, place);
         }
         let class = if leaf.base_lsn() < self.lsn { Class::Kept } else { Class::Retired };
         leaf.header().share.move_to(class);

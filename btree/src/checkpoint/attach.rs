@@ -76,7 +76,7 @@ fn make_dirty_again(writer: &mut Writer, node: &crate::node::inner::Inner, since
     // A node that was visited because it had no page yet, and was not dirty otherwise, is dirty from the start.
     let since = if since == Lsn::MAX { Lsn::ZERO } else { since };
     if let Some(image) = node.make_dirty(since) {
-        writer.discard_pages(image.pages().copied().collect(), Lsn::ZERO);
+        writer.discard_pages(image.into_pages(), Lsn::ZERO);
     }
 }
 
@@ -119,6 +119,6 @@ fn attach_inner(writer: &mut Writer, visited: VisitedInner) {
     if node.first_dirty() == Lsn::MAX {
         node.set_image(Some(image));
     } else {
-        writer.discard_pages(image.pages().copied().collect(), Lsn::ZERO);
+        writer.discard_pages(image.into_pages(), Lsn::ZERO);
     }
 }

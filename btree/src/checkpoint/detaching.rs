@@ -5,8 +5,7 @@
 //!
 //! | what | what becomes of its pages |
 //! |---|---|
-//! | a leaf in memory that did not change since its image | known, and retired at once |
-//! | a leaf in memory that did change | were discarded when it changed |
+//! | a leaf in memory that has an image, whether it changed since or not | known, and retired at once |
 //! | an inner node that nothing changed below, and everything that is on disk only | noted: a *detached subtree* |
 //! | another inner node | were discarded; its children are looked at |
 //!
@@ -28,7 +27,6 @@ use crate::node::leaf::Leaf;
 use crate::node::slot::Node;
 use crate::shared::Shared;
 use crate::store::{Detached, PageRef, Root};
-use logwood_base::Lsn;
 
 /// Children of one node that the manifest names one by one.
 const NAMED_ALONE_MAX: usize = 4;
@@ -103,8 +101,8 @@ impl Detaching {
             self.begun += 1;
             match &*core.root.load(&guard) {
                 Node::Leaf(leaf) => self.leaf(leaf),
-                Node::Inner(node) => match clean_entry(node) {
-                    Some(entry) => self.note(core.id, node.level(), entry),
+                Node::Inner(node) => match node.exact_image() {
+                    Some(image) => self.note(core.id, node.level(), image.entry),
                     None => self.enter(node, core.range.low.clone()),
                 },
                 Node::Cold(cold) => self.note(core.id, cold.level, cold.entry.clone()),
@@ -117,15 +115,15 @@ impl Detaching {
         let node = Arc::clone(&frame.node);
         match &*node.slots()[child].load(&guard) {
             Node::Leaf(leaf) => self.leaf(leaf),
-            Node::Inner(inner) => match clean_entry(inner) {
-                Some(entry) => frame.entries.push((low, entry)),
+            Node::Inner(inner) => match inner.exact_image() {
+                Some(image) => frame.entries.push((low, image.entry)),
                 None => self.enter(inner, low),
             },
             Node::Cold(cold) => frame.entries.push((low, cold.entry.clone())),
         }
     }
 
-    /// The pages of a leaf that did not change are its own; those of one that did are garbage already.
+    /// The pages of a leaf's image are its own, whether it changed since or not.
     fn leaf(&mut self, leaf: &Leaf) {
         if let Some(image) = leaf.image() {
             self.pages.extend(image.pages());
@@ -157,11 +155,6 @@ impl Detaching {
         found.into_iter().for_each(|(level, entry)| self.note(keyspace, level, entry));
         Ok(())
     }
-}
-
-/// The address of an inner node below which nothing changed.
-fn clean_entry(inner: &Inner) -> Option<ChildEntry> {
-    inner.image().filter(|_| inner.first_dirty() == Lsn::MAX).map(|image| image.entry)
 }
 
 impl CheckpointJob {

@@ -222,10 +222,7 @@ impl CheckpointJob {
     }
 
     fn inner_child(&self, inner: &Arc<Inner>, key: &[u8], high: Option<Vec<u8>>, whole: bool) -> Child {
-        if whole
-            && inner.first_dirty() == Lsn::MAX
-            && let Some(image) = inner.image()
-        {
+        if whole && let Some(image) = inner.exact_image() {
             return Child::Kept { image, exact: true, high };
         }
         // From here on changes count anew: those that come before the commit make it dirty again.
@@ -282,7 +279,7 @@ impl CheckpointJob {
         let reached = false;
         for (inner, _) in way.steps.iter().filter(|_| !reached) {
             if let Some(image) = inner.make_dirty(Lsn::ZERO) {
-                writer.discard_pages(image.pages().copied().collect(), Lsn::ZERO);
+                writer.discard_pages(image.into_pages(), Lsn::ZERO);
             }
         }
         let end = way.high().or_else(|| core.range.high.clone());

@@ -213,6 +213,11 @@ impl Inner {
         self.image.lock().clone()
     }
 
+    /// The disk form, if it says everything that stands below.
+    pub(crate) fn exact_image(&self) -> Option<Image> {
+        self.image().filter(|_| self.first_dirty() == Lsn::MAX)
+    }
+
     /// Notes that no new reader finds it.
     pub(super) fn retire(&self) {
         self.share.retire();

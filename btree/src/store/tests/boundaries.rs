@@ -7,7 +7,7 @@ use std::path::Path;
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::{Error, Generation, Lsn, SegmentNo};
 
-use super::harness::{DIR, Forest, create, open};
+use super::harness::{DIR, Forest, one_generation, open};
 use crate::format::child::ChildEntry;
 use crate::format::manifest::Manifest;
 use crate::manifest::{copy_path, copy_paths};
@@ -19,13 +19,7 @@ const EDGES: [u64; 10] =
 
 /// A store with one generation of some segments, its process gone.
 fn sample() -> (SimulatedDisk, Forest) {
-    let disk = SimulatedDisk::new(1);
-    let store = create(&disk).unwrap();
-    let mut forest = Forest::default();
-    for keyspace in 1..20 {
-        forest.write(&store, Stream::Base, keyspace).unwrap();
-    }
-    forest.checkpoint(&store).unwrap();
+    let (disk, store, forest) = one_generation();
     drop(store);
     disk.kill_process();
     (disk, forest)

@@ -5,20 +5,14 @@ use std::path::{Path, PathBuf};
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::{Error, SegmentNo};
 
-use super::harness::{DIR, Forest, create, open, options, scale};
+use super::harness::{DIR, Forest, create, one_generation, open, options, scale};
 use crate::store::planted::{self, Bug};
 use crate::store::{Store, Stream, parse_segment_name};
 use crate::verify::{Damage, verify_files};
 
 /// Two generations, several segments, some dead pages.
 fn two_generations() -> (SimulatedDisk, Forest) {
-    let disk = SimulatedDisk::new(1);
-    let store = create(&disk).unwrap();
-    let mut forest = Forest::default();
-    for keyspace in 1..20 {
-        forest.write(&store, Stream::Base, keyspace).unwrap();
-    }
-    forest.checkpoint(&store).unwrap();
+    let (disk, store, mut forest) = one_generation();
     for keyspace in 5..9 {
         forest.write(&store, Stream::Hot, keyspace).unwrap();
     }

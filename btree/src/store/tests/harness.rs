@@ -151,3 +151,15 @@ impl Forest {
         self.pages.values().map(|(_, page)| u64::from(page.bytes)).sum()
     }
 }
+
+/// A store with one generation of some segments.
+pub(super) fn one_generation() -> (SimulatedDisk, Store, Forest) {
+    let disk = SimulatedDisk::new(1);
+    let store = create(&disk).unwrap();
+    let mut forest = Forest::default();
+    for keyspace in 1..20 {
+        forest.write(&store, Stream::Base, keyspace).unwrap();
+    }
+    forest.checkpoint(&store).unwrap();
+    (disk, store, forest)
+}
