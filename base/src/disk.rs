@@ -30,13 +30,13 @@ pub mod plain;
 #[cfg(unix)]
 pub mod probe;
 pub mod simulated;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(logwood_portable)))]
 pub mod uring;
 
 #[cfg(unix)]
 pub use plain::PlainDisk;
 pub use simulated::SimulatedDisk;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(logwood_portable)))]
 pub use uring::UringDisk;
 
 /// How a file is opened.

@@ -52,7 +52,7 @@ impl Region {
             // SAFETY: the part of the mapping behind the region; nobody uses it.
             let _ = unsafe { munmap(rest.cast(), behind) };
         }
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(logwood_portable)))]
         if huge {
             // A refusal costs speed only.
             // SAFETY: advice about a mapping that this region owns.

@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(logwood_portable)))]
     #[test]
     fn the_io_uring_disk_conforms() {
         let disk = match crate::disk::UringDisk::new() {
@@ -330,7 +330,7 @@ mod tests {
         check(&disk, dir.path());
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(logwood_portable)))]
     #[test]
     fn a_file_system_in_memory_conforms() {
         let Ok(dir) = tempfile::tempdir_in("/dev/shm") else {

@@ -47,12 +47,12 @@ fn unknown(name: &str) -> Error {
     Error::InvalidArgument(format!("{DISK_VARIABLE}={name}: no such disk; there are plain and uring"))
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(logwood_portable)))]
 fn uring() -> Result<Arc<dyn Disk>> {
     Ok(Arc::new(super::UringDisk::new()?))
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), logwood_portable))]
 fn uring() -> Result<Arc<dyn Disk>> {
     Err(Error::InvalidArgument("io_uring is of Linux".to_owned()))
 }
@@ -204,7 +204,10 @@ mod tests {
             println!("{one:?}");
             assert!(one.p50 <= one.p99 && one.per_second > 0.0);
         }
-        assert!(measured.iter().any(|one| one.method == "fdatasync") || cfg!(not(target_os = "linux")));
+        assert!(
+            measured.iter().any(|one| one.method == "fdatasync")
+                || cfg!(any(not(target_os = "linux"), logwood_portable))
+        );
         assert_eq!(measured.iter().map(|one| one.in_flight).max(), Some(8));
         assert!(PlainDisk::new().list(directory.path()).unwrap().is_empty());
         assert!(matches!(measure(directory.path(), 0), Err(Error::InvalidArgument(_))));

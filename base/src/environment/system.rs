@@ -107,13 +107,13 @@ impl Spawner for ThreadSpawner {
 }
 
 /// How much less of a processor a patient thread gets, on the system's scale of 0 to 19.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(logwood_portable)))]
 const PATIENCE: i32 = 10;
 
 /// Lowers the priority of the calling thread. That it stays as it is does no harm.
 fn give_way() {
     // Elsewhere this would be the process's priority.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(logwood_portable)))]
     let _ = rustix::process::nice(PATIENCE);
 }
 
@@ -206,7 +206,7 @@ mod tests {
         drop(handle);
         assert_eq!(Arc::strong_count(&count), 1, "the task itself is gone");
     }
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(logwood_portable)))]
     #[test]
     fn a_patient_task_gives_way_and_nobody_else_does() {
         struct Asking(std::sync::mpsc::Sender<i32>);

@@ -30,11 +30,11 @@ impl Refused {
     }
 
     fn may_direct(&self) -> bool {
-        cfg!(target_os = "linux") && !self.direct.load(Ordering::Relaxed)
+        cfg!(all(target_os = "linux", not(logwood_portable))) && !self.direct.load(Ordering::Relaxed)
     }
 
     fn may_dsync(&self) -> bool {
-        cfg!(target_os = "linux") && !self.dsync.load(Ordering::Relaxed)
+        cfg!(all(target_os = "linux", not(logwood_portable))) && !self.dsync.load(Ordering::Relaxed)
     }
 
     pub(super) fn describe(&self, backend: &'static str) -> DiskDescription {
@@ -58,6 +58,10 @@ pub(crate) struct PlainFile {
     /// What this file's file system refuses.
     refused: Refused,
     /// What any file of this disk was refused last, for the description.
+    #[cfg_attr(
+        any(not(target_os = "linux"), logwood_portable),
+        expect(dead_code, reason = "only Linux has ways of writing that a file system may refuse")
+    )]
     seen: Arc<Refused>,
 }
 
@@ -81,7 +85,7 @@ impl PlainFile {
     }
 
     /// The descriptor that reads and writes through the page cache.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(logwood_portable)))]
     pub(crate) fn ordinary(&self) -> &OwnedFd {
         &self.ordinary
     }
@@ -126,7 +130,7 @@ impl PlainFile {
 
     /// Writes with `RWF_DSYNC` on one descriptor. Answers how many bytes are durable; fewer than asked only when the
     /// kernel refuses to go on in this way.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(logwood_portable)))]
     fn write_dsync(&self, descriptor: &OwnedFd, offset: u64, bytes: &[u8]) -> Result<usize> {
         use rustix::io::ReadWriteFlags;
         let direct = !std::ptr::eq(descriptor, &raw const self.ordinary);
@@ -159,7 +163,7 @@ impl PlainFile {
         Ok(written)
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(not(target_os = "linux"), logwood_portable))]
     fn write_dsync(&self, _descriptor: &OwnedFd, _offset: u64, _bytes: &[u8]) -> Result<usize> {
         Ok(0)
     }
@@ -257,7 +261,7 @@ impl File for PlainFile {
         sync_descriptor(&self.ordinary, false).map_err(|error| self.failed("sync", error))
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(logwood_portable)))]
     fn allocate(&self, size: u64) -> Result<()> {
         use rustix::fs::FallocateFlags;
         if size == 0 {
@@ -273,7 +277,7 @@ impl File for PlainFile {
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(not(target_os = "linux"), logwood_portable))]
     fn allocate(&self, size: u64) -> Result<()> {
         self.write_zeros(size)
     }
@@ -294,7 +298,7 @@ fn open_descriptor(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     // A pipe or device put in a file's place must not make the open wait.
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let mode = Mode::RUSR | Mode::WUSR;
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(logwood_portable)))]
     if !flags.intersects(OFlags::RDWR) {
         // Reading changes nothing, not even the time of the last access. Only a file's owner may ask for that.
         match rustix::fs::openat(CWD, path, flags | OFlags::NOATIME, mode) {
@@ -306,7 +310,7 @@ fn open_descriptor(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Opens the direct descriptor of the file that `expected` describes, if the file system has such a thing.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(logwood_portable)))]
 fn open_direct(path: &Path, flags: OFlags, expected: &rustix::fs::Stat) -> Option<OwnedFd> {
     let flags = (flags - OFlags::CREATE - OFlags::EXCL) | OFlags::DIRECT;
     let descriptor = open_descriptor(path, flags).ok()?;
@@ -315,7 +319,7 @@ fn open_direct(path: &Path, flags: OFlags, expected: &rustix::fs::Stat) -> Optio
     ((found.st_dev, found.st_ino) == (expected.st_dev, expected.st_ino)).then_some(descriptor)
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), logwood_portable))]
 fn open_direct(_path: &Path, _flags: OFlags, _expected: &rustix::fs::Stat) -> Option<OwnedFd> {
     None
 }
