@@ -36,7 +36,8 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Milliseconds since 1970-01-01 UTC. May jump either way.
     fn wall_ms(&self) -> u64;
 
-    /// Lets time pass in the calling thread: for a caller that was refused and tries again, never to wait for others.
+    /// Lets time pass in the calling thread: for a caller that was refused and tries again, and for work that gives way to
+    /// others; never to wait for something that others do.
     fn sleep(&self, time: Duration);
 }
 

@@ -19,6 +19,21 @@ pub use shuttle::sync::atomic;
 #[cfg(logwood_shuttle)]
 pub use std::sync::{Arc, Weak};
 
+/// Releases a lock, and hands it to the thread that has waited for it longest, if any does.
+///
+/// An ordinary release lets whoever comes first take it: a thread that takes a lock again and again, as a walk does,
+/// then keeps it from one that has to be woken first.
+#[cfg(not(logwood_shuttle))]
+pub fn hand_over<T>(guard: MutexGuard<'_, T>) {
+    MutexGuard::unlock_fair(guard);
+}
+
+/// Releases a lock: who takes it next is explored anyway.
+#[cfg(logwood_shuttle)]
+pub fn hand_over<T>(guard: MutexGuard<'_, T>) {
+    drop(guard);
+}
+
 /// `shuttle`'s primitives behind `parking_lot`'s signatures.
 #[cfg(logwood_shuttle)]
 mod explored {

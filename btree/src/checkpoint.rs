@@ -6,8 +6,9 @@
 //!    content of a changed leaf as of C is written, then its parent's page, and so on up. The writer's lock is held
 //!    for one child at a time, never while a page is encoded or written.
 //! 3. *Detach*: where the pages are of trees that were dropped up to C, and of subtrees that were detached.
-//! 4. *Commit*: segments are sealed, pages that C does not reach are retired, the manifest is written.
-//! 5. *Attach*: leaves and inner nodes learn their new addresses. Those that did not change since C are clean.
+//! 4. *Seal*: the segments with these pages are completed and synced.
+//! 5. *Commit*: pages that C does not reach are retired, the manifest is written.
+//! 6. *Attach*: leaves and inner nodes learn their new addresses. Those that did not change since C are clean.
 //!
 //! # Delta blocks
 //! Of a leaf that has an image, and that was neither rebuilt nor split nor merged since, only the changes between the
@@ -49,8 +50,10 @@ use walk::Frame;
 
 /// Children that one step takes up.
 const STEP_CHILDREN: usize = 48;
-/// Nodes that one step attaches.
-const STEP_ATTACHED: usize = 512;
+/// Bytes of pages beyond which a step takes up no more.
+const STEP_BYTES: u64 = 128 << 10;
+/// Nodes that one step attaches, under the writer's lock.
+const STEP_ATTACHED: usize = 64;
 
 /// What a checkpoint is to hold.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +132,7 @@ pub struct CheckpointJob {
 enum Phase {
     Walk,
     Detach,
+    Seal,
     Commit,
     Attach,
     Over,
@@ -143,6 +147,8 @@ struct Written {
     loose: Vec<PageRef>,
     /// All pages.
     pages: Vec<PageRef>,
+    /// What they take.
+    bytes: u64,
     /// Pages of images that leaves still have and that the trees at C do not reach.
     replaced: Vec<PageRef>,
 }
@@ -165,6 +171,13 @@ struct VisitedInner {
     dirty_before: Lsn,
     /// Its page, when it says everything that stands below.
     image: Option<Image>,
+}
+
+impl Written {
+    fn took(&mut self, page: PageRef) {
+        self.bytes += u64::from(page.bytes);
+        self.pages.push(page);
+    }
 }
 
 impl std::fmt::Debug for Written {
@@ -232,7 +245,7 @@ impl Forest {
 }
 
 impl CheckpointJob {
-    /// Does a bounded piece of work; only the commit waits for the disk as long as the disk takes.
+    /// Does a bounded piece of work; only sealing and the commit wait for the disk as long as the disk takes.
     ///
     /// # Errors
     /// `DiskFull`, `Io`, `Corruption` of a page that had to be read: the checkpoint is given up, everything stays
@@ -241,6 +254,7 @@ impl CheckpointJob {
         let result = match self.phase {
             Phase::Walk => self.walk_some(),
             Phase::Detach => self.detach_some(),
+            Phase::Seal => self.seal(),
             Phase::Commit => self.commit(),
             Phase::Attach => {
                 self.attach_some();
@@ -267,9 +281,15 @@ impl CheckpointJob {
         matches!(self.phase, Phase::Attach)
     }
 
-    /// Makes it durable.
-    fn commit(&mut self) -> Result<()> {
+    /// Makes the pages durable.
+    fn seal(&mut self) -> Result<()> {
         self.shared.store.seal_all()?;
+        self.phase = Phase::Commit;
+        Ok(())
+    }
+
+    /// Makes it durable that they are the state at C.
+    fn commit(&mut self) -> Result<()> {
         let (unreached, detached) = self.retire();
         self.finished.sort_by_key(|tree| tree.keyspace);
         self.report.generation = self.shared.store.commit(Commit {
@@ -282,7 +302,7 @@ impl CheckpointJob {
             unreached: &unreached,
             still_reached: &[],
         })?;
-        self.report.bytes += self.written.pages.iter().map(|page| u64::from(page.bytes)).sum::<u64>();
+        self.report.bytes += self.written.bytes;
         self.report.count(&mut self.shared.account.written.lock());
         self.shared.writer.lock().walk = None;
         self.phase = Phase::Attach;

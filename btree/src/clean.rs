@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
+use logwood_base::sync::hand_over;
 use logwood_base::{Lsn, Result, SegmentNo};
 
 use crate::descent::{TreeCore, Way};
@@ -173,6 +174,7 @@ impl Shared {
         if mark(&mut writer, &way, label) {
             self.account.written.lock().moved += 1;
         }
+        hand_over(writer);
         Ok(())
     }
 }

@@ -67,7 +67,8 @@ mod tests;
 pub struct StoreOptions {
     /// A segment is sealed when it has grown beyond this. 16 MiB by default.
     pub segment_bytes: u32,
-    /// Pages are written to the file in pieces of this, a multiple of 4 KiB. 1 MiB by default.
+    /// Pages are written to the file in pieces of this, a multiple of 4 KiB. 256 KiB by default: hashing and copying a
+    /// piece is one stretch of work, and what stands behind it waits.
     pub write_bytes: usize,
     /// Segments are sealed sooner when all that are open take more memory than this. 32 MiB by default.
     pub open_bytes_max: usize,
@@ -81,7 +82,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             segment_bytes: 16 << 20,
-            write_bytes: 1 << 20,
+            write_bytes: 256 << 10,
             open_bytes_max: 32 << 20,
             compression: Compression::Auto,
             open_files_max: 128,

@@ -14,7 +14,8 @@
 //! | from 0.7 | every writer does parts of it before its commit, by the bytes it commits, more as pressure grows |
 //! | from 1.0 | a writer goes on with it until pressure is below 1 again |
 //!
-//! So writers are slowed smoothly, and a process without background threads works the same way.
+//! So writers are slowed smoothly, and a process without background threads works the same way. A checkpoint that was
+//! asked for is written by who asked, and rests between its steps while others commit ([`crate::pace`]), up to 0.7.
 //!
 //! After a checkpoint, entries below the *older* manifest's `replay_from` are released: should the newest manifest be
 //! lost, the one before it still opens.
@@ -28,6 +29,7 @@ use logwood_btree::store::Manifest;
 use logwood_btree::{Checkpoint, CheckpointJob, Progress, Snapshot};
 
 use crate::core::Core;
+use crate::pace::Pace;
 use crate::planted::{Bug, planted};
 use crate::statistics::logged_bytes;
 
@@ -161,7 +163,7 @@ impl Core {
         let goal = self.sequencer.lock().applier.applied();
         loop {
             let mut work = self.checkpointer.work.lock();
-            while self.step_checkpoint(&mut work)? == Outcome::Unfinished {}
+            self.finish_steps(&mut work)?;
             if self.checkpointer.newest() >= goal {
                 return Ok(self.checkpointer.newest());
             }
@@ -218,6 +220,22 @@ impl Core {
         log.max(share(changed, 2 * self.options.dirty_bytes_bound()))
     }
 
+    /// Steps to the end of the checkpoint that runs, or of a new one. Gives way to commits while there is time: a caller
+    /// who waits for a checkpoint waits a little longer, others do not notice it.
+    fn finish_steps(&self, work: &mut Work) -> Result<()> {
+        let clock = &*self.environment.clock;
+        let mut pace = Pace::begin(clock, self.visible_lsn());
+        while self.step_checkpoint(work)? == Outcome::Unfinished {
+            if self.pressure() < HELP
+                && let Some(rest) = pace.rest(clock, self.visible_lsn())
+            {
+                clock.sleep(rest);
+                pace.go_on(clock);
+            }
+        }
+        Ok(())
+    }
+
     /// One bounded piece of work: pins a new LSN, or goes on with the checkpoint that runs.
     fn step_checkpoint(&self, work: &mut Work) -> Result<Outcome> {
         self.check_writable()?;
@@ -252,11 +270,11 @@ impl Core {
     /// changes pages without a commit.
     pub(crate) fn checkpoint_always(&self) -> Result<()> {
         let mut work = self.checkpointer.work.lock();
-        while work.running.is_some() {
-            self.step_checkpoint(&mut work)?;
+        if work.running.is_some() {
+            self.finish_steps(&mut work)?;
         }
         self.begin_checkpoint(&mut work, true)?;
-        while self.step_checkpoint(&mut work)? == Outcome::Unfinished {}
+        self.finish_steps(&mut work)?;
         Ok(())
     }
 
@@ -264,12 +282,12 @@ impl Core {
     /// the same state.
     pub(crate) fn checkpoint_held(&self) -> Result<(Arc<Manifest>, Snapshot)> {
         let mut work = self.checkpointer.work.lock();
-        while work.running.is_some() {
-            self.step_checkpoint(&mut work)?;
+        if work.running.is_some() {
+            self.finish_steps(&mut work)?;
         }
         self.begin_checkpoint(&mut work, true)?;
         let snapshot = work.running.as_ref().map(|running| running.pinned.clone());
-        while self.step_checkpoint(&mut work)? == Outcome::Unfinished {}
+        self.finish_steps(&mut work)?;
         // No other checkpoint can have come between: they take the same lock.
         let manifest = self.forest.store().manifest();
         match snapshot {

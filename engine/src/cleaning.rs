@@ -12,6 +12,7 @@ use logwood_base::{Error, Result, Step, Task, TaskHandle};
 use logwood_btree::Cleaned;
 
 use crate::core::Core;
+use crate::pace::Pace;
 
 /// How often the cleaner looks when nobody wakes it.
 const LOOK: Duration = Duration::from_secs(10);
@@ -40,7 +41,8 @@ impl Core {
     /// Starts the background task.
     pub(crate) fn start_cleaning(self: &Arc<Self>) -> Result<()> {
         if self.options.background {
-            let task = Cleaning { core: Arc::downgrade(self) };
+            let pace = Pace::begin(&*self.environment.clock, self.visible_lsn());
+            let task = Cleaning { core: Arc::downgrade(self), pace };
             let handle = self.environment.spawner.spawn("logwood-clean", Box::new(task))?;
             *self.cleaner.task.lock() = Some(handle);
         }
@@ -83,6 +85,7 @@ impl Core {
 /// Steps the cleaner.
 struct Cleaning {
     core: Weak<Core>,
+    pace: Pace,
 }
 
 impl Task for Cleaning {
@@ -91,13 +94,18 @@ impl Task for Cleaning {
         if core.check_writable().is_err() {
             return Step::Wait(None);
         }
+        let clock = &*core.environment.clock;
+        self.pace.go_on(clock);
         let cleaned = match core.forest.give_back_step() {
             Ok(true) => Ok(Cleaned::More),
             Ok(false) => core.forest.clean_step(),
             Err(error) => Err(error),
         };
         match cleaned {
-            Ok(Cleaned::More) => Step::Again,
+            Ok(Cleaned::More) => match self.pace.rest(clock, core.visible_lsn()) {
+                Some(rest) => Step::Wait(Some(rest)),
+                None => Step::Again,
+            },
             Ok(Cleaned::Enough) => {
                 // Its end wakes this task.
                 core.checkpointer.ask();

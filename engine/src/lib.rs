@@ -61,6 +61,7 @@ mod fragments;
 mod keyspace;
 mod log_only;
 mod options;
+mod pace;
 #[cfg(not(logwood_planted))]
 mod planted;
 #[cfg(logwood_planted)]

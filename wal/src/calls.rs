@@ -19,6 +19,8 @@ pub(crate) struct Calls {
     wakers: Vec<Waker>,
     /// Whether only the writer task can lead.
     writer: bool,
+    /// Whether the keeper task should prepare a segment.
+    keeper: bool,
 }
 
 impl Calls {
@@ -42,6 +44,11 @@ impl Calls {
         self.writer = true;
     }
 
+    /// The keeper task.
+    pub(crate) fn keeper_task(&mut self) {
+        self.keeper = true;
+    }
+
     /// Calls them: first who leads, because the device waits for that.
     pub(crate) fn make(self, shared: &Shared) {
         self.leader.into_iter().for_each(|round| round.signal.wake_one());
@@ -49,6 +56,9 @@ impl Calls {
         self.wakers.into_iter().for_each(Waker::wake);
         if self.writer {
             shared.wake_writer();
+        }
+        if self.keeper {
+            shared.wake_keeper();
         }
     }
 }

@@ -315,8 +315,14 @@ impl Shared {
         calls
     }
 
-    /// Releases the lock, then calls who is to lead next and who waits to be told.
-    pub(crate) fn release(&self, state: MutexGuard<'_, State>, mut calls: Calls) {
+    /// Releases the lock, then calls who is to lead next and who waits to be told; and once a segment, when it has begun
+    /// to fill, who prepares the next ones.
+    pub(crate) fn release(&self, mut state: MutexGuard<'_, State>, mut calls: Calls) {
+        let current = Some(state.current().number);
+        if state.keeper_called != current && self.wants_segment(&state) {
+            state.keeper_called = current;
+            calls.keeper_task();
+        }
         if self.can_lead(&state) {
             if let Some(image) = state.queue.iter().find(|image| image.waiters > 0) {
                 calls.one_of(&image.round);

@@ -320,6 +320,7 @@ fn make(
     identity: Identity,
     number: SegmentNo,
 ) -> Result<Segment> {
-    let Prepared { bytes, file, .. } = create_written(&*env.disk, dir, number, options.segment_bytes, true)?;
+    let Prepared { bytes, file, .. } =
+        create_written(&*env.disk, dir, number, options.segment_bytes, true, &|| false)?;
     Ok(Segment::new(identity.0, number, bytes, file))
 }

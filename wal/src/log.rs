@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use logwood_base::limits::{self, BLOCK_BYTES, GROUPS_MAX, MEMBERSHIP_BYTES_MAX};
-use logwood_base::sync::atomic::{AtomicBool, AtomicU64};
+use logwood_base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use logwood_base::sync::{Arc, Condvar, Mutex};
 use logwood_base::{
     AlignedBuffer, DatabaseId, Disk, Environment, Error, GroupId, LogId, LogPosition, Lsn, Result, SegmentNo,
@@ -58,7 +58,7 @@ impl Log {
         }
         let log = LogId::random(&*env.random);
         let bytes = options.segment_bytes.min(FIRST_SEGMENT_BYTES_MAX);
-        let prepared = create_written(disk, dir, number, bytes, true)?;
+        let prepared = create_written(disk, dir, number, bytes, true, &|| false)?;
         let header = SegmentHeader {
             segment_bytes: bytes,
             log,
@@ -109,6 +109,7 @@ impl Log {
             next_flight: 0,
             prepared: VecDeque::new(),
             next_segment,
+            keeper_called: None,
             unproven: false,
             poison: None,
             closed: false,
@@ -130,6 +131,7 @@ impl Log {
             news: Condvar::new(),
             readers_waiting: AtomicU64::new(0),
             preparing: Mutex::new(()),
+            short_of_room: AtomicUsize::new(0),
             state_writing: Mutex::new(()),
             retaining: Mutex::new(()),
             tasks: Mutex::new(Tasks::default()),
@@ -221,7 +223,7 @@ impl Log {
     /// # Errors
     /// As appending.
     pub fn maintain(&self) -> Result<()> {
-        while self.shared.maintain_step()? {}
+        while self.shared.maintain_step(false)? {}
         Ok(())
     }
 

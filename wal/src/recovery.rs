@@ -163,7 +163,7 @@ fn begin(
     let records: Vec<_> = found.groups.iter().map(|(id, replay)| (*id, replay.log.record.clone())).collect();
     let bytes = first_segment_bytes(options, 0);
     let sync_name = !planted!(options, SkipDirectorySync);
-    let prepared = create_written(disk, dir, number, bytes, sync_name)?;
+    let prepared = create_written(disk, dir, number, bytes, sync_name, &|| false)?;
     let segment = Segment::new(found.log, number, bytes, prepared.file);
     let kept = skip_empty(&found.chain);
     let (predecessor, predecessor_crc) = match (kept.last(), found.chain.first()) {
@@ -206,7 +206,7 @@ fn rewrite_tail(
     let records: Vec<_> = before.groups.iter().map(|(id, replay)| (*id, replay.log.record.clone())).collect();
     let tail_bytes = found.end.offset.saturating_sub(before.end.offset);
     let bytes = first_segment_bytes(options, tail_bytes);
-    let prepared = create_written(&*env.disk, dir, number, bytes, true)?;
+    let prepared = create_written(&*env.disk, dir, number, bytes, true, &|| false)?;
     let segment = Segment::new(found.log, number, bytes, prepared.file);
     let predecessor = LogPosition::new(last.header.segment, last.end);
     let identity = (found.log, found.database);

@@ -107,20 +107,23 @@ impl Shared {
         Ok(Hold { shared: Arc::clone(self), group, id })
     }
 
-    /// One piece of upkeep. Answers whether there may be more.
-    pub(crate) fn maintain_step(&self) -> Result<bool> {
-        let state = self.lock()?;
-        let filling = state.tail > state.current().bytes / 4;
-        let short = state.prepared.len() < self.options.pool_segments;
-        drop(state);
+    /// One piece of upkeep; `in_background`: beside commits that should not notice it. Answers whether there may be more.
+    pub(crate) fn maintain_step(&self, in_background: bool) -> Result<bool> {
+        let wanted = self.wants_segment(&*self.lock()?);
         if self.let_go_step()? {
             return Ok(true);
         }
-        if filling && short {
-            self.prepare_segment(|state| state.prepared.len() < self.options.pool_segments)?;
-            return Ok(true);
+        if wanted && in_background {
+            self.prepare_ahead()?;
+        } else if wanted {
+            self.prepare_segment(|state| self.wants_segment(state))?;
         }
-        Ok(false)
+        Ok(wanted)
+    }
+
+    /// Whether a segment should be prepared ahead: the current one has begun to fill.
+    pub(crate) fn wants_segment(&self, state: &State) -> bool {
+        state.tail > state.current().bytes / 4 && state.prepared.len() < self.options.pool_segments
     }
 
     /// Lets the oldest segment go if that is possible now. Answers whether something was done.

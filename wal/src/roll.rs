@@ -12,6 +12,9 @@
 //! A crash before 3 leaves k open at its end. After 3 the log ends in k; that k + 1 exists without a header says that
 //! nothing in it was acknowledged. After 5 the header bounds k. Commits wait for two writes: steps 3 and 5.
 
+use std::time::Duration;
+
+use logwood_base::sync::atomic::Ordering;
 use logwood_base::sync::{Arc, MutexGuard};
 use logwood_base::{GroupId, LogPosition, Result};
 
@@ -27,6 +30,10 @@ use crate::mutants::planted;
 use crate::recovery::{Identity, Records};
 use crate::segment::{Prepared, Segment, create_written, recycle};
 use crate::shared::{Shared, State};
+
+/// How long the preparation of a segment rests between two pieces, while nobody waits for it: a durable commit flushes the
+/// device, and the flush waits for what was written before it.
+const ZEROS_REST: Duration = Duration::from_micros(500);
 
 /// A header with the state copies behind it, ready to be written at the start of a segment.
 pub(crate) struct Opening {
@@ -121,9 +128,32 @@ impl Shared {
         state
     }
 
-    /// Prepares one more segment, if `wanted` still says so once nobody else prepares one.
+    /// Prepares one more segment for an append that waits for it, if `wanted` still says so once nobody else prepares one.
     pub(crate) fn prepare_segment(&self, wanted: impl Fn(&State) -> bool) -> Result<()> {
-        let _one_at_a_time = self.preparing.lock();
+        self.short_of_room.fetch_add(1, Ordering::Relaxed);
+        let one_at_a_time = self.preparing.lock();
+        self.short_of_room.fetch_sub(1, Ordering::Relaxed);
+        self.prepare(one_at_a_time, wanted, &|| false)
+    }
+
+    /// Prepares one more segment ahead, while commits go on: little by little, unless an append comes to wait for it.
+    pub(crate) fn prepare_ahead(&self) -> Result<()> {
+        let has_time = || {
+            let has_time = self.short_of_room.load(Ordering::Relaxed) == 0;
+            if has_time {
+                self.env.clock.sleep(ZEROS_REST);
+            }
+            has_time
+        };
+        self.prepare(self.preparing.lock(), |state| self.wants_segment(state), &has_time)
+    }
+
+    fn prepare(
+        &self,
+        _one_at_a_time: MutexGuard<'_, ()>,
+        wanted: impl Fn(&State) -> bool,
+        has_time: &dyn Fn() -> bool,
+    ) -> Result<()> {
         let mut state = self.lock()?;
         if !wanted(&state) {
             return Ok(());
@@ -133,7 +163,8 @@ impl Shared {
         drop(state);
         let sync_name = !planted!(self.options, SkipDirectorySync);
         let disk = &*self.env.disk;
-        let prepared = create_written(disk, &self.dir, number, self.options.segment_bytes, sync_name)?;
+        let bytes = self.options.segment_bytes;
+        let prepared = create_written(disk, &self.dir, number, bytes, sync_name, has_time)?;
         self.state.lock().prepared.push_back(prepared);
         Ok(())
     }

@@ -16,6 +16,9 @@ use crate::map::{MapSlot, SegmentMap};
 /// folio costs ext4 a walk over all of its blocks: so pieces are not made as large as they could be.
 const ZERO_BYTES: usize = 32 << 10;
 
+/// Zeros are written in pieces of this size, each durable before the next, while there is time.
+const PATIENT_BYTES: usize = 64 << 10;
+
 /// A segment with a valid header.
 pub(crate) struct Segment {
     pub(crate) number: SegmentNo,
@@ -69,16 +72,20 @@ pub(crate) fn path_of(dir: &Path, segment: SegmentNo) -> PathBuf {
 
 /// Creates a segment's file and writes all of it with zeros, so that later writes change neither its size nor where
 /// its blocks lie. File and name are durable on return. What was made is taken away again when that fails.
+///
+/// `has_time` is asked before each piece: as long as it says so, the file is written little by little, and what others
+/// write and sync meanwhile does not wait for all of it.
 pub(crate) fn create_written(
     disk: &dyn Disk,
     dir: &Path,
     number: SegmentNo,
     bytes: u32,
     sync_name: bool,
+    has_time: &dyn Fn() -> bool,
 ) -> Result<Prepared> {
     let path = path_of(dir, number);
     let file = disk.create(&path)?;
-    let written = write_zeros(&*file, bytes).and_then(|()| file.sync());
+    let written = write_zeros(&*file, bytes, has_time).and_then(|()| file.sync());
     let named = written.and_then(|()| if sync_name { disk.sync_dir(dir) } else { Ok(()) });
     match named {
         Ok(()) => Ok(Prepared { number, bytes, file }),
@@ -110,13 +117,25 @@ pub(crate) fn write_header(file: &dyn File, header: &SegmentHeader) -> Result<u3
     Ok(crc)
 }
 
-fn write_zeros(file: &dyn File, bytes: u32) -> Result<()> {
-    let zeros = AlignedBuffer::zeroed(ZERO_BYTES.min(bytes as usize));
+fn write_zeros(file: &dyn File, bytes: u32, has_time: &dyn Fn() -> bool) -> Result<()> {
+    let zeros = AlignedBuffer::zeroed(PATIENT_BYTES.min(bytes as usize));
     let mut offset = 0;
+    let mut allocated = false;
     while offset < bytes {
-        let piece = (zeros.len() as u32).min(bytes - offset);
-        file.write_at(u64::from(offset), &zeros[..piece as usize])?;
-        offset += piece;
+        let left = (bytes - offset) as usize;
+        if has_time() {
+            if !allocated {
+                file.allocate(u64::from(bytes))?;
+                allocated = true;
+            }
+            let piece = &zeros[..zeros.len().min(left)];
+            file.write_durable(u64::from(offset), piece)?;
+            offset += piece.len() as u32;
+        } else {
+            let piece = &zeros[..ZERO_BYTES.min(zeros.len()).min(left)];
+            file.write_at(u64::from(offset), piece)?;
+            offset += piece.len() as u32;
+        }
     }
     debug_assert!(offset.is_multiple_of(BLOCK));
     Ok(())

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
-use logwood_base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use logwood_base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use logwood_base::sync::{Arc, Condvar, Mutex, MutexGuard};
 use logwood_base::{
     AlignedBuffer, DatabaseId, Environment, Error, GroupId, LogId, LogPosition, Lsn, Result, SegmentNo,
@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) readers_waiting: AtomicU64,
     /// Held by who prepares a segment.
     pub(crate) preparing: Mutex<()>,
+    /// Appends that wait for a segment to be prepared.
+    pub(crate) short_of_room: AtomicUsize,
     /// Held by who writes a state, so that what is read back is what was written.
     pub(crate) state_writing: Mutex<()>,
     /// Held by who lets segments go.
@@ -96,6 +98,8 @@ pub(crate) struct State {
     pub(crate) next_flight: u64,
     pub(crate) prepared: VecDeque<Prepared>,
     pub(crate) next_segment: SegmentNo,
+    /// The segment for whose successors the keeper was called.
+    pub(crate) keeper_called: Option<SegmentNo>,
     /// Whether something was acknowledged that no later durable batch proves yet.
     pub(crate) unproven: bool,
     pub(crate) poison: Option<Error>,

@@ -110,7 +110,7 @@ impl Task for Keeper {
             return Step::Done;
         }
         // A full disk is told to the caller who needs the room, and tried again at the next wake.
-        match shared.maintain_step() {
+        match shared.maintain_step(true) {
             Ok(true) => Step::Again,
             Ok(false) => Step::Wait(None),
             Err(error) => {

@@ -1,6 +1,7 @@
 //! What a finished checkpoint tells the nodes in memory, and what an unfinished one takes back.
 
 use logwood_base::Lsn;
+use logwood_base::sync::hand_over;
 
 use super::{CheckpointJob, Phase, STEP_ATTACHED, VisitedInner, WrittenLeaf};
 use crate::node::Image;
@@ -32,6 +33,7 @@ impl CheckpointJob {
             }
         }
         shared.evict(&mut writer, shared.options.cache_bytes, &crossbeam_epoch::pin());
+        hand_over(writer);
         shared.collect();
     }
 
@@ -48,7 +50,7 @@ impl CheckpointJob {
                 }
                 return;
             }
-            Phase::Walk | Phase::Detach | Phase::Commit => {}
+            Phase::Walk | Phase::Detach | Phase::Seal | Phase::Commit => {}
         }
         let shared = std::sync::Arc::clone(&self.shared);
         let mut writer = shared.writer.lock();

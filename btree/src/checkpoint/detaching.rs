@@ -163,7 +163,7 @@ impl CheckpointJob {
         let shared = Arc::clone(&self.shared);
         if self.detaching.step(&shared)? {
             self.report.bytes += self.detaching.written.iter().map(|page| u64::from(page.bytes)).sum::<u64>();
-            self.phase = Phase::Commit;
+            self.phase = Phase::Seal;
         }
         Ok(())
     }

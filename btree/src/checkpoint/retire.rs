@@ -15,16 +15,24 @@ impl CheckpointJob {
     /// still use them; and all subtrees that are detached.
     pub(super) fn retire(&mut self) -> (Vec<PageRef>, Vec<Detached>) {
         let store = &self.shared.store;
-        let mut writer = self.shared.writer.lock();
         let (at, number) = (self.snapshot.lsn(), self.number);
-        let (gone, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut writer.garbage).into_iter().partition(|garbage| {
-                #[cfg(test)]
-                if planted(Bug::RetiredWhileReached) {
-                    return true;
-                }
-                garbage.from <= at && garbage.after_job < number
-            });
+        // What was found stands in sealed segments now. Should the commit fail, the next one names it.
+        let found = self.detaching.take();
+        let mut writer = self.shared.writer.lock();
+        let garbage = std::mem::take(&mut writer.garbage);
+        let left = writer.dropped.extract_if(.., |core| found.is_of(core)).collect::<Vec<_>>();
+        writer.detached.extend(found.roots);
+        let detached = writer.detached.clone();
+        // There may be much to look through, and writers need not wait for it. What becomes garbage meanwhile counts as
+        // reached: the walk is past it, or it is of a detached subtree that was copied just now.
+        drop(writer);
+        let (gone, mut kept): (Vec<_>, Vec<_>) = garbage.into_iter().partition(|garbage| {
+            #[cfg(test)]
+            if planted(Bug::RetiredWhileReached) {
+                return true;
+            }
+            garbage.from <= at && garbage.after_job < number
+        });
         let unreached = kept
             .iter()
             .filter(|garbage| garbage.taken_up_by != number)
@@ -36,14 +44,11 @@ impl CheckpointJob {
         let replaced = if planted(Bug::ReplacedCountsAsReached) { &[] } else { replaced };
         let unreached: HashMap<PageAddr, PageRef> =
             unreached.chain(replaced).map(|page| (page.addr, *page)).collect();
-        writer.garbage = kept;
         gone.iter().flat_map(|garbage| &garbage.pages).for_each(|page| store.retire(page));
-        // What was found stands in sealed segments now. Should the commit fail, the next one names it.
-        let found = self.detaching.take();
         found.pages.iter().for_each(|page| store.retire(page));
-        let left = writer.dropped.extract_if(.., |core| found.is_of(core)).collect::<Vec<_>>();
-        writer.detached.extend(found.roots);
-        let detached = writer.detached.clone();
+        let mut writer = self.shared.writer.lock();
+        kept.append(&mut writer.garbage);
+        writer.garbage = kept;
         drop(writer);
         // Perhaps the last that held them: memory is given back without the writer's lock.
         drop((left, found.trees));

@@ -10,9 +10,10 @@
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
+use logwood_base::sync::hand_over;
 use logwood_base::{Error, KeyspaceId, Lsn, Result};
 
-use super::{CheckpointJob, Phase, STEP_CHILDREN, VisitedInner};
+use super::{CheckpointJob, Phase, STEP_BYTES, STEP_CHILDREN, VisitedInner};
 use crate::descent::TreeCore;
 use crate::format::child::ChildEntry;
 use crate::node::Image;
@@ -106,7 +107,11 @@ fn nearer(a: Option<Vec<u8>>, b: Option<&Vec<u8>>) -> Option<Vec<u8>> {
 impl CheckpointJob {
     /// Takes up some children.
     pub(super) fn walk_some(&mut self) -> Result<()> {
+        let enough = self.written.bytes + STEP_BYTES;
         for _ in 0..STEP_CHILDREN {
+            if self.written.bytes >= enough {
+                break;
+            }
             if self.stack.is_empty() && !self.begin_tree() {
                 let end = WalkPosition { keyspace: KeyspaceId(u64::MAX), next: None };
                 self.shared.writer.lock().walk = Some(end);
@@ -177,6 +182,7 @@ impl CheckpointJob {
             // Under the same lock: whoever makes it dirty from here on knows that its page was taken up.
             writer.walk = Some(WalkPosition { keyspace: core.id, next: high.clone() });
         }
+        hand_over(writer);
         Ok(child)
     }
 

@@ -161,7 +161,7 @@ impl CheckpointJob {
 
     fn append(&mut self, stream: Stream, label: &Label<'_>, body: &[u8]) -> Result<PageRef> {
         let page = self.shared.store.append(stream, label, body)?;
-        self.written.pages.push(page);
+        self.written.took(page);
         Ok(page)
     }
 
@@ -217,7 +217,7 @@ impl CheckpointJob {
         children: &[(Vec<u8>, ChildEntry)],
     ) -> Result<ChildEntry> {
         let entry = write_inner_page(&self.shared, keyspace, level, low, children)?;
-        self.written.pages.push(entry.page);
+        self.written.took(entry.page);
         self.report.inners += 1;
         Ok(entry)
     }

@@ -173,16 +173,9 @@ impl Store {
     /// Completes, writes and syncs segments, then their names. Each is sealed or abandoned when this returns.
     fn seal(&self, writers: Vec<SegmentWriter>) -> Result<Vec<SegmentSummary>> {
         let mut failure: Option<Error> = None;
-        let mut synced = Vec::new();
-        for mut writer in writers {
-            match self.finish(&mut writer) {
-                Ok(()) => synced.push(writer),
-                Err(cause) => {
-                    self.abandon(writer, &cause);
-                    failure.get_or_insert(cause);
-                }
-            }
-        }
+        // All are written before the first is synced: one commit of the file system's journal then covers them all.
+        let written = self.each(writers, &mut failure, |writer| self.complete(writer));
+        let mut synced = self.each(written, &mut failure, |writer| sync(writer));
         #[cfg(test)]
         let names = if planted(Bug::NoPagesDirectorySync) {
             Ok(())
@@ -202,24 +195,34 @@ impl Store {
         }
     }
 
-    /// Index, trailer, the last bytes, and the sync.
-    fn finish(&self, writer: &mut SegmentWriter) -> Result<()> {
+    /// Does a step for each segment, and answers those that it succeeded for. The others are abandoned.
+    fn each(
+        &self,
+        writers: Vec<SegmentWriter>,
+        failure: &mut Option<Error>,
+        mut step: impl FnMut(&mut SegmentWriter) -> Result<()>,
+    ) -> Vec<SegmentWriter> {
+        let mut succeeded = Vec::with_capacity(writers.len());
+        for mut writer in writers {
+            match step(&mut writer) {
+                Ok(()) => succeeded.push(writer),
+                Err(cause) => {
+                    self.abandon(writer, &cause);
+                    failure.get_or_insert(cause);
+                }
+            }
+        }
+        succeeded
+    }
+
+    /// Index, trailer, and the last bytes.
+    fn complete(&self, writer: &mut SegmentWriter) -> Result<()> {
         writer.index.finish(writer.number, &mut writer.image.bytes.write());
         while writer.unwritten() > 0 {
             let piece = writer.unwritten().min(self.inner.options.write_bytes);
             self.write_piece(writer, piece)?;
         }
-        let file = writer.file.as_ref().expect("something was written");
-        #[cfg(test)]
-        {
-            if planted(Bug::ManifestBeforeSegmentSync) {
-                return Ok(());
-            }
-            if planted(Bug::FailedSyncRetried) {
-                return file.sync().or_else(|_| file.sync());
-            }
-        }
-        file.sync()
+        Ok(())
     }
 
     /// The segment stands on disk whole, with its name: readers go to the file from here on.
@@ -288,6 +291,21 @@ impl Store {
             self.inner.images.write().remove(&number);
         }
     }
+}
+
+/// Makes a completed segment durable.
+fn sync(writer: &SegmentWriter) -> Result<()> {
+    let file = writer.file.as_ref().expect("something was written");
+    #[cfg(test)]
+    {
+        if planted(Bug::ManifestBeforeSegmentSync) {
+            return Ok(());
+        }
+        if planted(Bug::FailedSyncRetried) {
+            return file.sync().or_else(|_| file.sync());
+        }
+    }
+    file.sync()
 }
 
 impl SegmentWriter {

@@ -42,6 +42,24 @@ fn an_idle_group_beside_a_busy_one_keeps_its_entries_and_the_log_stays_bounded()
 }
 
 #[test]
+fn the_next_segment_is_there_before_the_current_one_is_full_though_nobody_lets_anything_go() {
+    let world = World::new(1);
+    let (log, group) = world.create(small()).unwrap();
+    world.rest();
+    let mut before = log.statistics();
+    while before.rolls < 5 {
+        commit(&group, 1, 3_000).unwrap();
+        let now = log.statistics();
+        assert!(
+            now.rolls == before.rolls || before.prepared_segments > 0,
+            "a roll prepared its segment itself"
+        );
+        world.rest();
+        before = log.statistics();
+    }
+}
+
+#[test]
 fn a_holder_keeps_entries_is_named_and_loses_its_hold_beyond_the_bound() {
     let world = World::new(1);
     let (log, group) = world.create(LogOptions { log_bytes_max: 10 * (64 << 10), ..small() }).unwrap();
