@@ -20,6 +20,9 @@ pub(crate) struct Account {
     bytes: [AtomicUsize; 4],
     inner_bytes: AtomicUsize,
     pub(crate) cold_reads: AtomicU64,
+    pub(crate) overflow_reads: AtomicU64,
+    /// Memory of references to long values, which is not the arena's.
+    pub(crate) reference_bytes: AtomicUsize,
     pub(crate) evictions: AtomicU64,
     pub(crate) written: Mutex<PageWrites>,
     #[cfg(test)]

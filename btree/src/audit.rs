@@ -24,7 +24,8 @@ use logwood_base::{Disk, Error, KeyspaceId, Result, SegmentNo};
 use crate::forest::Forest;
 use crate::format::child::ChildEntry;
 use crate::format::inner::InnerReader;
-use crate::load::{contradiction, read_leaf, undecodable};
+use crate::load::{LoadedValue, contradiction, read_leaf, undecodable};
+use crate::overflow::hash_from_device;
 use crate::store::{Detached, Manifest, Page, PageKind, PageRef, Store, StoreOptions};
 use crate::verify::{Damage, Derived, FilesProgress, FilesReport, KeyRange, verify_and_derive};
 
@@ -256,7 +257,12 @@ impl Walk<'_> {
                     found,
                 ));
             }
-            digest.add(key, value);
+            match value {
+                LoadedValue::Inline(value) => digest.add(key, value),
+                LoadedValue::Overflow(reference) => {
+                    digest.add_hash(hash_from_device(self.store, key, reference)?);
+                }
+            }
             last = Some(key);
         }
         Ok(digest)

@@ -42,6 +42,7 @@ use crate::forest::Forest;
 use crate::node::Image;
 use crate::node::inner::Inner;
 use crate::node::leaf::Leaf;
+use crate::node::overflow::OverflowValue;
 use crate::shared::{Shared, WalkPosition};
 use crate::snapshot::Snapshot;
 use crate::store::{Commit, PageRef, TreeEntry};
@@ -121,8 +122,8 @@ pub struct CheckpointJob {
     /// Trees dropped and subtrees detached up to C, and what was found of them.
     detaching: detaching::Detaching,
     written: Written,
-    /// Pages of leaves that changed since C, but had a page that says what they were at C; pages that a delta block was
-    /// added to.
+    /// Pages that this checkpoint reaches, whatever becomes garbage meanwhile: those of leaves that changed since C, but had a
+    /// page that says what they were at C; those that a delta block was added to; those of long values.
     kept_beside_changes: HashSet<PageAddr>,
     phase: Phase,
     report: CheckpointReport,
@@ -149,7 +150,7 @@ struct Written {
     pages: Vec<PageRef>,
     /// What they take.
     bytes: u64,
-    /// Pages of images that leaves still have and that the trees at C do not reach.
+    /// Pages that leaves still have and that the trees at C do not reach, unless this job reaches them all the same.
     replaced: Vec<PageRef>,
 }
 
@@ -162,6 +163,8 @@ struct WrittenLeaf {
     fresh: Vec<PageRef>,
     /// Whether the image is the one before with a delta block more.
     extends: bool,
+    /// Long values that were written elsewhere, and where.
+    moved: Vec<(Arc<OverflowValue>, Vec<PageRef>)>,
 }
 
 /// An inner node that the walk counted as clean from its visit on.

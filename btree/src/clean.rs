@@ -20,7 +20,7 @@ use crate::descent::{TreeCore, Way};
 use crate::forest::Forest;
 use crate::node::slot::Node;
 use crate::shared::{Place, Shared, Writer};
-use crate::store::{LivePercent, PageKind, PageLabel};
+use crate::store::{LivePercent, PageKind, PageLabel, PageRef};
 use crate::version::Seek;
 
 /// What is worth emptying while the database is in use.
@@ -151,7 +151,7 @@ impl Shared {
         let level = if label.kind == PageKind::Inner { label.level } else { 0 };
         let way = core.way_to_level(self, &label.low_key, level, guard)?;
         match &*way.node {
-            // Overflow pages are known to their leaf only: it must be loaded.
+            // Overflow pages are known to their leaf only: it must be loaded, but not they.
             Node::Cold(cold) if cold.level == level => {
                 if !at_page(&cold.entry) && label.kind != PageKind::Overflow {
                     return Ok(());
@@ -181,27 +181,30 @@ impl Shared {
 
 /// Marks the node at the end of a way when `label` is one of its pages, and answers whether it is.
 fn mark(writer: &mut Writer, way: &Way<'_>, label: &PageLabel) -> bool {
-    let names = |image: &crate::node::Image| image.pages().any(|page| page.addr == label.page.addr);
+    let is_it = |page: &PageRef| page.addr == label.page.addr;
     let applied = writer.applied;
     let place = Place { keyspace: label.keyspace, key: &label.low_key };
     match &*way.node {
-        Node::Leaf(leaf) if leaf.image().as_ref().is_some_and(names) => {
+        Node::Leaf(leaf) if leaf.pages().iter().any(is_it) => {
             leaf.make_dirty();
-            if let Some(image) = leaf.take_image() {
-                writer.discard(image, Lsn::ZERO, place);
-            }
+            writer.discard(leaf.take_image(), Lsn::ZERO, place);
             writer.marked_bytes += leaf.header().share.bytes();
+            if label.kind == PageKind::Overflow {
+                leaf.overflow_values().for_each(|value| value.ask_to_move(label.page.addr));
+                // No memory, but the next checkpoint's work.
+                writer.marked_bytes += label.page.bytes as usize;
+            }
         }
-        Node::Inner(inner) if inner.image().as_ref().is_some_and(names) => {
+        Node::Inner(inner) if inner.image().is_some_and(|image| image.pages().any(is_it)) => {
             if let Some(image) = inner.make_dirty(applied) {
-                writer.discard(image, Lsn::ZERO, place);
+                writer.discard(image.into_pages(), Lsn::ZERO, place);
             }
         }
         _ => return false,
     }
     for (inner, _) in &way.steps {
         if let Some(image) = inner.make_dirty(applied) {
-            writer.discard(image, Lsn::ZERO, place);
+            writer.discard(image.into_pages(), Lsn::ZERO, place);
         }
     }
     true

@@ -2,7 +2,8 @@
 //!
 //! A cursor copies some records at a time into a buffer of its own and lends them out one by one. Between two
 //! fillings it stands on no node: it blocks nobody, may be kept as long as its snapshot, and may move to another
-//! thread. The first filling is short, for short ranges; later ones grow.
+//! thread. The first filling is short, for short ranges; later ones grow. A long value is read whole, and ends a filling:
+//! the buffer holds one at a time.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use crossbeam_epoch::Guard;
 use logwood_base::{Error, Result};
 
 use crate::descent::TreeCore;
+use crate::node::overflow::RecordValue;
 use crate::node::view::{View, ViewRecord};
+use crate::overflow::of_value;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::version::{Seek, Version, version_at};
@@ -86,11 +89,20 @@ impl Buffer {
         }
     }
 
-    fn push(&mut self, record: &ViewRecord<'_>) {
-        self.records.push((self.bytes.len(), record.key_bytes() as u32, record.value.len() as u32));
+    /// Copies a record. A long value is read whole.
+    fn push(&mut self, record: &ViewRecord<'_>, core: &TreeCore, shared: &Shared) -> Result<()> {
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(record.prefix);
         self.bytes.extend_from_slice(record.suffix);
-        self.bytes.extend_from_slice(record.value);
+        match record.value {
+            RecordValue::Inline(value) => self.bytes.extend_from_slice(value),
+            RecordValue::Overflow(value) => {
+                let read = shared.read_overflow(value, &mut self.bytes);
+                read.map_err(|error| of_value(error, core.id, &record.key()))?;
+            }
+        }
+        self.records.push((start, record.key_bytes() as u32, record.value.len() as u32));
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
@@ -223,7 +235,7 @@ impl Cursor {
             };
             let mut place = view.place_of(&self.range.low);
             while let Some(record) = view.next(&mut place, end) {
-                self.front.push(&record);
+                self.front.push(&record, &self.core, &self.shared)?;
                 if self.front.is_full() {
                     break;
                 }
@@ -258,7 +270,7 @@ impl Cursor {
             };
             let mut place = self.range.high.as_deref().map_or_else(|| view.end(), |high| view.place_of(high));
             while let Some(record) = view.next_back(start, &mut place) {
-                self.back.push(&record);
+                self.back.push(&record, &self.core, &self.shared)?;
                 if self.back.is_full() {
                     break;
                 }

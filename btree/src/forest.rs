@@ -85,7 +85,7 @@ pub struct Opened {
 pub struct ForestStatistics {
     /// All memory of nodes and versions.
     pub resident_bytes: usize,
-    /// What is held from the system for leaves: their memory, and room between them.
+    /// What is held from the system for leaves: their memory, room between them, and where their long values stand.
     pub held_bytes: usize,
     /// Leaves that the disk has too.
     pub clean_bytes: usize,
@@ -105,6 +105,8 @@ pub struct ForestStatistics {
     pub oldest_snapshot: Option<Lsn>,
     /// Pages that were read because they were not in memory.
     pub cold_reads: u64,
+    /// Pieces of long values that were read.
+    pub overflow_reads: u64,
     /// Nodes that were let go to keep the cache in its bounds.
     pub evictions: u64,
     /// Pages written.
@@ -339,7 +341,7 @@ impl Forest {
         let (snapshots, oldest_snapshot) = self.shared.registry.live();
         ForestStatistics {
             resident_bytes: account.resident(),
-            held_bytes: account.arena.held_bytes(),
+            held_bytes: account.arena.held_bytes() + account.reference_bytes.load(Ordering::Relaxed),
             clean_bytes: account.bytes(Class::Clean),
             dirty_bytes: account.bytes(Class::Dirty),
             inner_bytes: account.inner_bytes(),
@@ -349,6 +351,7 @@ impl Forest {
             snapshots,
             oldest_snapshot,
             cold_reads: account.cold_reads.load(Ordering::Relaxed),
+            overflow_reads: account.overflow_reads.load(Ordering::Relaxed),
             evictions: account.evictions.load(Ordering::Relaxed),
             written: *account.written.lock(),
             store: self.shared.store.statistics(),

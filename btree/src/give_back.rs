@@ -6,18 +6,21 @@
 //! both in one manifest. So the walk may stop anywhere:
 //!
 //! - a crash goes back to the list of the newest manifest, in which nothing that was walked since is retired;
-//! - a page that cannot be read is tried again later; one that is damaged is given up with all that hangs below it, which
-//!   then stays counted as alive.
+//! - a page that cannot be read is tried again later; one that is damaged is given up with what only it knows of, which then
+//!   stays counted as alive.
 //!
-//! Leaves must be read too: only they know the pages of their long values.
+//! Leaves must be read too: only they know the pages of their long values. Those pages themselves are not read.
 
+use logwood_base::codec::CodecError;
 use logwood_base::{Lsn, Result};
 
 use crate::forest::Forest;
+use crate::format::delta::DeltaReader;
 use crate::format::inner::InnerReader;
-use crate::load::{read_leaf, undecodable};
+use crate::format::leaf::{LeafReader, LeafValue};
+use crate::load::undecodable;
 use crate::shared::Shared;
-use crate::store::{Detached, PageKind, PageRef, Root};
+use crate::store::{Detached, Page, PageKind, PageRef, Root};
 
 /// Pages that one step reads.
 const STEP_PAGES: usize = 16;
@@ -51,22 +54,55 @@ fn look_at(shared: &Shared, node: &Detached) -> Result<(Vec<PageRef>, Vec<Detach
     let Detached { keyspace, root: Root { level, child: entry } } = node;
     let mut pages: Vec<PageRef> = entry.pages().copied().collect();
     let mut children = Vec::new();
-    let walked = shared.store.read(&entry.page).and_then(|page| {
+    let decoding = |page, error| undecodable(&shared.store, page, error);
+    // Nobody misses the records: what is lost is the room of the pages below.
+    let unless_damaged = |walked: Result<()>| match walked {
+        Err(error) if error.corruption().is_none() => Err(error),
+        _ => Ok(()),
+    };
+    unless_damaged(shared.store.read(&entry.page).and_then(|page| {
         if page.kind() == PageKind::Leaf {
-            pages.extend(read_leaf(&shared.store, &page, entry)?.overflow);
+            pages.extend(overflow_of_image(&page).map_err(|error| decoding(&entry.page, error))?);
             return Ok(());
         }
-        let decoding = |error| undecodable(&shared.store, &entry.page, error);
+        let decoding = |error| decoding(&entry.page, error);
         let mut iter = InnerReader::new(page.body()).map_err(decoding)?.iter();
         while let Some((_, child)) = iter.next().map_err(decoding)? {
             let root = Root { level: level.saturating_sub(1), child };
             children.push(Detached { keyspace: *keyspace, root });
         }
         Ok(())
-    });
-    match walked {
-        Err(error) if error.corruption().is_none() => Err(error),
-        // Nobody misses the records: what is lost is the room of the pages below.
-        _ => Ok((pages, children)),
+    }))?;
+    for delta in &entry.deltas {
+        // Each by itself: damage to one hides no other's.
+        unless_damaged(shared.store.read(&delta.page).and_then(|page| {
+            pages.extend(overflow_of_delta(&page).map_err(|error| decoding(&delta.page, error))?);
+            Ok(())
+        }))?;
     }
+    Ok((pages, children))
+}
+
+/// The pages that the long values of a leaf's image stand in.
+fn overflow_of_image(page: &Page) -> Result<Vec<PageRef>, CodecError> {
+    let mut pages = Vec::new();
+    let mut iter = LeafReader::new(page.body())?.iter();
+    while let Some((_, value)) = iter.next()? {
+        if let LeafValue::Overflow(reference) = value {
+            pages.extend(reference.extents);
+        }
+    }
+    Ok(pages)
+}
+
+/// The same of a delta block.
+fn overflow_of_delta(page: &Page) -> Result<Vec<PageRef>, CodecError> {
+    let mut pages = Vec::new();
+    let mut iter = DeltaReader::new(page.body())?.iter();
+    while let Some((_, value)) = iter.next()? {
+        if let Some(LeafValue::Overflow(reference)) = value {
+            pages.extend(reference.extents);
+        }
+    }
+    Ok(pages)
 }

@@ -15,6 +15,7 @@
 //! | `descent` | the way from a root to a leaf |
 //! | `apply` | changes: append to a leaf, rebuild, split, merge |
 //! | `load`, `cache` | pages into memory, and leaves out of it |
+//! | `overflow`, `value_reader` | long values, whole or piece by piece |
 //! | `checkpoint` | the state at one LSN, written bottom-up beside the writer |
 //! | `clean` | giving back the space of page segments that are mostly dead |
 //! | `audit`, [`verify`] | every tree re-derived, every byte of every file |
@@ -57,6 +58,7 @@ mod give_back;
 mod load;
 pub mod manifest;
 mod node;
+mod overflow;
 #[cfg(test)]
 mod planted;
 mod shared;
@@ -68,6 +70,7 @@ mod sums;
 mod tests;
 pub mod tree;
 mod value;
+mod value_reader;
 pub mod verify;
 mod version;
 
@@ -84,3 +87,4 @@ pub use snapshot::{At, Snapshot};
 pub use store::{Beginning, Compression, Identity};
 pub use tree::Tree;
 pub use value::Value;
+pub use value_reader::ValueReader;

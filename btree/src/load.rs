@@ -2,7 +2,7 @@
 //!
 //! A reader that meets the address of a page reads it without any lock, builds the node and installs it in the place
 //! of the address. Who comes second uses what the first one installed. Damage is an error for the keys that the page
-//! holds; it changes nothing, and the next reader finds it again.
+//! holds; it changes nothing, and the next reader finds it again. Long values are not read: the leaf keeps where they stand.
 
 use crossbeam_epoch::Guard;
 use logwood_base::codec::CodecError;
@@ -19,6 +19,7 @@ use crate::format::overflow::OverflowRef;
 use crate::node::content::Content;
 use crate::node::inner::{Inner, Keys};
 use crate::node::leaf::Leaf;
+use crate::node::overflow::{OverflowValue, RecordValue};
 use crate::node::slot::{Node, Seen, Slot};
 use crate::node::view::ViewRecord;
 use crate::node::{Cold, Image};
@@ -26,14 +27,22 @@ use crate::shared::Shared;
 use crate::store::{Page, PageKind, PageRef, Store};
 use std::sync::Arc;
 
-/// A leaf holds one record that is as large as records may be, or some that are not. Whatever a damaged page says of
-/// long values elsewhere, no more than this is read for it.
+/// A leaf holds one record that is as large as records may be, or some that are not.
 const LEAF_BYTES_MAX: usize = 2 * (KEY_BYTES_MAX + VALUE_BYTES_MAX);
 
-/// The records of a leaf as they were read, and the pages that its long values stand in.
+/// The records of a leaf as they were read, and the pages that its long values stand in: those too that a delta block has taken
+/// away or replaced.
 pub(crate) struct LoadedLeaf {
-    pub(crate) records: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) records: Vec<(Vec<u8>, LoadedValue)>,
     pub(crate) overflow: Vec<PageRef>,
+}
+
+/// The value of a record that was read.
+pub(crate) enum LoadedValue {
+    /// Its bytes.
+    Inline(Vec<u8>),
+    /// Where they are.
+    Overflow(OverflowRef),
 }
 
 impl Shared {
@@ -70,10 +79,8 @@ impl Shared {
                 let (leaf, overflow) = match self.build_plain(&page, entry)? {
                     Some(leaf) => (leaf, Vec::new()),
                     None => {
-                        let loaded = read_leaf(&self.store, &page, entry)?;
-                        let records = loaded.records.iter().map(|(key, value)| ViewRecord::whole(key, value));
-                        let content = Content::of_records(records);
-                        (Leaf::build(&content, entry.newest_lsn(), None, &self.account), loaded.overflow)
+                        let LoadedLeaf { records, overflow } = read_leaf(&self.store, &page, entry)?;
+                        (self.build(records, entry.newest_lsn()), overflow)
                     }
                 };
                 leaf.set_image(Image { entry: entry.clone(), overflow }, true);
@@ -114,6 +121,30 @@ impl Shared {
         Ok(Some(Leaf::build(&Content::of_records(records), entry.lsn, None, &self.account)))
     }
 
+    /// Builds a leaf some of whose values may stand elsewhere. The caller keeps the pages of those.
+    fn build(&self, records: Vec<(Vec<u8>, LoadedValue)>, lsn: Lsn) -> Leaf {
+        let mut overflow = Vec::new();
+        let inline: Vec<_> = records
+            .into_iter()
+            .map(|(key, value)| match value {
+                LoadedValue::Inline(value) => (key, Some(value)),
+                LoadedValue::Overflow(reference) => {
+                    overflow.push(Arc::new(OverflowValue::new(reference, &self.store, &self.account)));
+                    (key, None)
+                }
+            })
+            .collect();
+        let mut overflow = overflow.iter();
+        let records = inline.iter().filter_map(|(key, value)| {
+            let value = match value {
+                Some(value) => RecordValue::Inline(value),
+                None => RecordValue::Overflow(overflow.next()?),
+            };
+            Some(ViewRecord { prefix: &[], suffix: key, value })
+        });
+        Leaf::build(&Content::of_records(records), lsn, None, &self.account)
+    }
+
     fn read_inner(&self, page: &Page, entry: &ChildEntry) -> Result<Arc<Inner>> {
         let decoding = |error: CodecError| undecodable(&self.store, &entry.page, error);
         let reader = InnerReader::new(page.body()).map_err(decoding)?;
@@ -137,7 +168,7 @@ impl Shared {
     }
 }
 
-/// The records of a leaf: its image, its delta blocks, its overflow pages.
+/// The records of a leaf: its image, its delta blocks over it. Reads no overflow page.
 ///
 /// # Errors
 /// `Corruption`; `Io`.
@@ -159,7 +190,7 @@ pub(crate) fn read_leaf(store: &Store, page: &Page, entry: &ChildEntry) -> Resul
             ));
         }
         let key = key.to_vec();
-        let value = whole_value(store, &entry.page, value, &mut loaded.overflow)?;
+        let value = loaded.value(value);
         loaded.records.push((key, value));
     }
     if entry.deltas.is_empty() {
@@ -185,7 +216,7 @@ fn lay_over(store: &Store, loaded: &mut LoadedLeaf, block: &PageRef, page: &Page
     let mut iter = DeltaReader::new(page.body()).map_err(decoding)?.iter();
     while let Some((key, value)) = iter.next().map_err(decoding)? {
         let place = loaded.records.binary_search_by(|(other, _)| other[..].cmp(key));
-        let value = value.map(|value| whole_value(store, block, value, &mut loaded.overflow)).transpose()?;
+        let value = value.map(|value| loaded.value(value));
         match (place, value) {
             (Ok(at), Some(value)) => loaded.records[at].1 = value,
             (Ok(at), None) => drop(loaded.records.remove(at)),
@@ -196,41 +227,16 @@ fn lay_over(store: &Store, loaded: &mut LoadedLeaf, block: &PageRef, page: &Page
     Ok(())
 }
 
-/// A value's bytes, read from its overflow pages where they stand there.
-fn whole_value(
-    store: &Store,
-    page: &PageRef,
-    value: LeafValue<'_>,
-    overflow: &mut Vec<PageRef>,
-) -> Result<Vec<u8>> {
-    match value {
-        LeafValue::Inline(bytes) => Ok(bytes.to_vec()),
-        LeafValue::Overflow(reference) => {
-            overflow.extend(&reference.extents);
-            read_overflow(store, page, &reference)
+impl LoadedLeaf {
+    /// Takes a value, and notes its pages.
+    fn value(&mut self, value: LeafValue<'_>) -> LoadedValue {
+        match value {
+            LeafValue::Inline(bytes) => LoadedValue::Inline(bytes.to_vec()),
+            LeafValue::Overflow(reference) => {
+                self.overflow.extend(&reference.extents);
+                LoadedValue::Overflow(reference)
+            }
         }
-    }
-}
-
-fn read_overflow(store: &Store, page: &PageRef, reference: &OverflowRef) -> Result<Vec<u8>> {
-    let mut value = Vec::new();
-    for piece in store.read_many(&reference.extents) {
-        let piece = piece?;
-        if piece.kind() != PageKind::Overflow {
-            return Err(contradiction(
-                store,
-                page,
-                "page kind",
-                PageKind::Overflow as u8,
-                piece.kind() as u8,
-            ));
-        }
-        value.extend_from_slice(piece.body());
-    }
-    if value.len() as u64 == reference.total_bytes {
-        Ok(value)
-    } else {
-        Err(contradiction(store, page, "overflow length", reference.total_bytes, value.len()))
     }
 }
 

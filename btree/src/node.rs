@@ -7,6 +7,8 @@
 //! | [`block`], [`arena`] | the memory of one leaf; memory of all leaves |
 //! | [`delta`] | the newest changes of one leaf |
 //! | [`entries`] | the entries of a delta area, and the memory of their bytes |
+//! | `plan` | how the bytes of a leaf to be will lie |
+//! | [`overflow`] | long values: where they stand on disk |
 //! | [`inner`] | separators and child words |
 //! | [`slot`] | one child word: leaf, inner node, or the address of a page on disk |
 //! | [`view`] | a leaf as of one LSN |
@@ -20,6 +22,8 @@ pub(crate) mod delta;
 pub(crate) mod entries;
 pub(crate) mod inner;
 pub(crate) mod leaf;
+pub(crate) mod overflow;
+mod plan;
 mod prefetch;
 pub(crate) mod search;
 pub(crate) mod slot;
@@ -28,7 +32,7 @@ pub(crate) mod view;
 use crate::format::child::ChildEntry;
 use crate::format::page::PageRef;
 
-/// The disk form of a node: what its parent keeps about it, and the overflow pages of a leaf's own long values.
+/// The disk form of a node: what its parent keeps about it, and the overflow pages of a leaf's long values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Image {
     pub(crate) entry: ChildEntry,

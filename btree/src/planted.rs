@@ -27,6 +27,14 @@ pub(crate) enum Bug {
     AddedToWhatIsGone,
     /// An image that a checkpoint replaces counts as reached.
     ReplacedCountsAsReached,
+    /// The pages of long values are given up with the image of a leaf that is built anew.
+    LongValuesGoWithTheImage,
+    /// A reference to a long value in memory keeps no file.
+    LongValuesKeepNoFile,
+    /// The pages of a long value that a checkpoint takes over count as unreached when they become garbage.
+    TakenOverCountsAsUnreached,
+    /// A checkpoint that has moved a long value does not tell its leaf.
+    MovedValueIsNotTold,
     /// Not a mistake of ours: pages whose checksums are right say that each leaf but the first and the last one holds 2^63
     /// records more than it does.
     HugeCounts,

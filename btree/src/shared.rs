@@ -13,7 +13,6 @@ use crate::account::{Account, Class};
 use crate::apply::Change;
 use crate::descent::TreeCore;
 use crate::forest::ForestOptions;
-use crate::node::Image;
 use crate::node::leaf::Leaf;
 use crate::store::{Detached, PageLabel, PageRef, Store};
 use crate::version;
@@ -130,11 +129,13 @@ impl Writer {
         Self { applied: lsn, checkpoint: lsn, detached, ..Self::default() }
     }
 
-    /// Notes that no state from `from` on reaches the pages of `image`, whose node stood at `place`.
-    pub(crate) fn discard(&mut self, image: Image, from: Lsn, place: Place<'_>) {
+    /// Notes that no state from `from` on reaches the pages of a node that stood at `place`.
+    pub(crate) fn discard(&mut self, pages: Vec<PageRef>, from: Lsn, place: Place<'_>) {
+        if pages.is_empty() {
+            return;
+        }
         let past = self.walk.as_ref().is_some_and(|walk| walk.is_past(place));
         let taken_up_by = if past { self.job } else { 0 };
-        let pages = image.into_pages();
         self.garbage.push(Garbage { pages, from, after_job: self.job, taken_up_by });
     }
 

@@ -5,7 +5,7 @@
 //! | [`open`](Store::open) | create, open, throw away what a crash left behind |
 //! | `writer` | append pages to streams, seal segments |
 //! | `reader` | read and verify pages, sealed or not |
-//! | `space` | live bytes, pins, victims for the cleaner |
+//! | `space` | live bytes, pins and holds, victims for the cleaner |
 //! | `commit` | the next generation of the manifest, then the files that nobody needs |
 //!
 //! # The life of a page
@@ -16,7 +16,7 @@
 //! 3. [`Store::commit`] writes a manifest whose trees reach the page. From here on it survives a crash.
 //! 4. [`Store::retire`] says that no tree reaches it any more. The segment's live bytes fall.
 //! 5. A segment without live bytes leaves the next manifest. Its file is unlinked when no manifest on disk names
-//!    it, no [`Pin`] is older than its death, and nobody holds a manifest that names it.
+//!    it, no [`Pin`] is older than its death, there is no [`Hold`] of it, and nobody holds a manifest that names it.
 //!
 //! # When writing fails
 //! A full disk, a failed write or a failed sync of a segment fails that call, and *abandons* the segment: it is
@@ -48,7 +48,7 @@ pub use commit::Commit;
 pub use hash::ContentHasher;
 pub use open::Beginning;
 pub(crate) use open::segment_files;
-pub use space::{LivePercent, Pin, StoreStatistics};
+pub use space::{Hold, LivePercent, Pin, StoreStatistics};
 
 mod commit;
 mod hash;
@@ -157,6 +157,8 @@ struct State {
     /// How many pins were taken at each tick, and the tick that the next death is given.
     pins: BTreeMap<u64, usize>,
     tick: u64,
+    /// How many holds there are of each segment.
+    holds: BTreeMap<SegmentNo, usize>,
     /// Sealed segments that nothing reaches, with the tick of their death. Their files stand until they may go.
     dead: BTreeMap<SegmentNo, DeadSegment>,
     abandoned: BTreeMap<SegmentNo, Abandoned>,

@@ -12,6 +12,7 @@ use crate::descent::TreeCore;
 use crate::format::child::ChildEntry;
 use crate::node::inner::Inner;
 use crate::node::leaf::Leaf;
+use crate::node::overflow::RecordValue;
 use crate::node::slot::{Node, Slot};
 use crate::node::view::{View, ViewRecord};
 use crate::shared::Shared;
@@ -28,17 +29,21 @@ pub(crate) enum Want {
 
 /// The hash of a record whose key comes in two parts.
 pub(crate) fn hash_of(record: &ViewRecord<'_>) -> u128 {
+    let value = match record.value {
+        RecordValue::Inline(value) => value,
+        RecordValue::Overflow(value) => return value.record_hash,
+    };
     if record.prefix.is_empty() {
-        return record_hash(record.suffix, record.value);
+        return record_hash(record.suffix, value);
     }
     if record.key_bytes() <= 128 {
         let mut key = [0u8; 128];
         key[..record.prefix.len()].copy_from_slice(record.prefix);
         key[record.prefix.len()..record.key_bytes()].copy_from_slice(record.suffix);
-        return record_hash(&key[..record.key_bytes()], record.value);
+        return record_hash(&key[..record.key_bytes()], value);
     }
     let mut hasher = RecordHasher::new(&record.key());
-    hasher.update(record.value);
+    hasher.update(value);
     hasher.finish()
 }
 

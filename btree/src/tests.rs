@@ -7,6 +7,7 @@ mod detach;
 mod faults;
 #[cfg(logwood_shuttle)]
 mod interleavings;
+mod long_values;
 mod model;
 mod remembered;
 mod sizes;

@@ -9,11 +9,14 @@ use logwood_base::{Error, KeyspaceId, Lsn, Result};
 use crate::cursor::{Cursor, KeyRange};
 use crate::descent::TreeCore;
 use crate::node::leaf::Leaf;
+use crate::node::overflow::{OverflowValue, RecordValue};
+use crate::overflow::of_value;
 use crate::shared::Shared;
 use crate::sizes::{self, RangeSize};
 use crate::snapshot::{At, Snapshot};
 use crate::sums::{self, Want};
 use crate::value::Value;
+use crate::value_reader::ValueReader;
 use crate::version::{Seek, version_at};
 
 mod many;
@@ -39,25 +42,56 @@ impl Tree {
     /// The value of `key`.
     ///
     /// # Errors
-    /// `Corruption` naming the key range of a page that cannot be trusted; `Io`.
+    /// `Corruption` naming the key range of a page that cannot be trusted, or the key of a long value; `Io`.
     pub fn get(&self, key: &[u8], at: At<'_>) -> Result<Option<Value>> {
-        self.get_with(key, at, |value| value.map(Value::from))
+        match self.find(key, at, |_, _, value| owned(value))? {
+            Ok(value) => Ok(value),
+            Err(elsewhere) => Ok(Some(self.read_whole(key, &elsewhere)?.into())),
+        }
     }
 
-    /// Whether the tree holds `key`.
+    /// Whether the tree holds `key`. Reads no long value.
     ///
     /// # Errors
     /// As [`Tree::get`].
     pub fn contains(&self, key: &[u8], at: At<'_>) -> Result<bool> {
-        self.get_with(key, at, |value| value.is_some())
+        self.find(key, at, |_, _, value| value.is_some())
     }
 
-    /// Lends the value of `key` to `look`, without copying it. Memory that is given back meanwhile waits for `look`
-    /// to return.
+    /// Lends the value of `key` to `look`, without copying it, but for a long value that is on disk. Memory that is given
+    /// back meanwhile waits for `look` to return.
     ///
     /// # Errors
     /// As [`Tree::get`].
     pub fn get_with<R>(&self, key: &[u8], at: At<'_>, look: impl FnOnce(Option<&[u8]>) -> R) -> Result<R> {
+        let found = self.find(key, at, |_, _, value| match value {
+            Some(RecordValue::Overflow(value)) => Err((Arc::clone(value), look)),
+            value => Ok(look(value.map(|value| value.inline()))),
+        })?;
+        match found {
+            Ok(seen) => Ok(seen),
+            Err((value, look)) => Ok(look(Some(&self.read_whole(key, &value)?))),
+        }
+    }
+
+    /// The value of `key`, to be read piece by piece; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub fn value_reader(&self, key: &[u8], at: At<'_>) -> Result<Option<ValueReader>> {
+        self.find(key, at, |leaf, lsn, value| {
+            let reader = |value| ValueReader::new(&self.shared, self.core.id, key, (leaf, lsn), value);
+            value.map(reader).transpose()
+        })?
+    }
+
+    /// Shows `look` the leaf that serves `key`, the LSN that is read, and the value.
+    fn find<R>(
+        &self,
+        key: &[u8],
+        at: At<'_>,
+        look: impl FnOnce(&Leaf, Lsn, Option<RecordValue<'_>>) -> R,
+    ) -> Result<R> {
         let guard = crossbeam_epoch::pin();
         loop {
             // Loaded behind the pin: what is unlinked because nobody needs it below this LSN stays while we look.
@@ -68,13 +102,21 @@ impl Tree {
             };
             leaf.touch();
             if leaf.base_lsn() <= lsn {
-                return Ok(look(leaf.get(key, lsn)));
+                return Ok(look(leaf, lsn, leaf.get(key, lsn)));
             }
             if let Some(version) = version_at(&self.shared, leaf, lsn, Seek::From(key), &guard)? {
-                return Ok(look(version.leaf.get(key, lsn)));
+                return Ok(look(&version.leaf, lsn, version.leaf.get(key, lsn)));
             }
             self.explain_gap(leaf, at, lsn)?;
         }
+    }
+
+    /// Reads a long value. Nothing is pinned meanwhile: it keeps its files by itself.
+    fn read_whole(&self, key: &[u8], value: &OverflowValue) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = self.shared.read_overflow(value, &mut bytes);
+        read.map_err(|error| of_value(error, self.core.id, key))?;
+        Ok(bytes)
     }
 
     fn lsn_of(&self, at: At<'_>) -> Lsn {
@@ -138,6 +180,14 @@ impl Tree {
     pub fn digest(&self, range: (Bound<&[u8]>, Bound<&[u8]>), snapshot: &Snapshot) -> Result<Digest> {
         let range = KeyRange::new(range);
         sums::sum(&self.shared, &self.core, &range, snapshot.lsn(), Want::Digest)
+    }
+}
+
+/// A value that can be kept: its bytes, or what it takes to read them.
+fn owned(value: Option<RecordValue<'_>>) -> Result<Option<Value>, Arc<OverflowValue>> {
+    match value {
+        Some(RecordValue::Overflow(value)) => Err(Arc::clone(value)),
+        value => Ok(value.map(|value| value.inline().into())),
     }
 }
 

@@ -35,6 +35,12 @@ impl From<&[u8]> for Value {
     }
 }
 
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
 impl PartialEq<[u8]> for Value {
     fn eq(&self, other: &[u8]) -> bool {
         *self.0 == *other

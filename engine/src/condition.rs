@@ -143,7 +143,12 @@ impl Keyspace {
             |sequencer| {
                 let applied =
                     |found: Option<&[u8]>| if holds(found) { Ok(()) } else { Err(found.map(Value::from)) };
-                let Err(found) = self.shared().tree.get_with(key, At::Applied, applied)? else {
+                let tree = &self.shared().tree;
+                // Whether there is a value is known without reading it.
+                if matches!(condition, Condition::Present) && tree.contains(key, At::Applied)? {
+                    return Ok(());
+                }
+                let Err(found) = tree.get_with(key, At::Applied, applied)? else {
                     return Ok(());
                 };
                 refused = Some(found);

@@ -5,7 +5,7 @@ use std::ops::RangeBounds;
 use logwood_base::digest::Digest;
 use logwood_base::sync::Arc;
 use logwood_base::{KeyspaceId, Lsn, Result, limits};
-use logwood_btree::{At, RangeSize, Value};
+use logwood_btree::{At, RangeSize, Value, ValueReader};
 use logwood_wal::Durability;
 
 use crate::catalog::KeyspaceShared;
@@ -54,7 +54,8 @@ impl Keyspace {
     }
 
     /// The value of a key. Takes no lock and writes to no shared memory where the leaf is in the cache, and one read of
-    /// the disk where it is not, or a few in a large tree that was just opened.
+    /// the disk where it is not, or a few in a large tree that was just opened. A value of more than a few KiB that is not in
+    /// memory is read whole, and not kept: see [`Keyspace::value_reader`].
     ///
     /// # Errors
     /// `NotFound` when the keyspace was dropped; `Corruption` when the page that held the key is damaged (other keys
@@ -65,7 +66,7 @@ impl Keyspace {
         self.shared.tree.get(key, At::Latest)
     }
 
-    /// Calls `read` with the value of a key where it lies, without copying it.
+    /// Calls `read` with the value of a key where it lies, without copying it; a long value that is on disk only is read first.
     ///
     /// `read` runs while the page is held: keep it short, and call nothing of the database in it.
     ///
@@ -85,6 +86,36 @@ impl Keyspace {
     pub fn get_with<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> Result<R> {
         self.shared.check_exists()?;
         self.shared.tree.get_with(key, At::Latest, read)
+    }
+
+    /// The value of a key, to be read piece by piece: for values that are better not held in memory whole. `None` when there is
+    /// none.
+    ///
+    /// The reader stays on the value that was there when it was made, whatever is written afterwards. It holds one piece of 256 KiB,
+    /// which one read brings from the disk when it is asked for.
+    ///
+    /// ```
+    /// use std::io::{Read, Seek, SeekFrom};
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let ks = db.ensure_keyspace("films")?;
+    /// ks.put(b"trailer", &vec![7; 3_000_000])?;
+    /// let mut film = ks.value_reader(b"trailer")?.expect("it was put");
+    /// assert_eq!(film.len(), 3_000_000);
+    /// film.seek(SeekFrom::Start(2_999_990))?;
+    /// let mut end = Vec::new();
+    /// film.read_to_end(&mut end)?;
+    /// assert_eq!(end, [7; 10]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`]. Damage to a piece is found when that piece is read, and is an [`std::io::Error`] with the
+    /// [`Error`](crate::Error) inside.
+    pub fn value_reader(&self, key: &[u8]) -> Result<Option<ValueReader>> {
+        self.shared.check_exists()?;
+        self.shared.tree.value_reader(key, At::Latest)
     }
 
     /// The values of several keys, all of one moment, in the order of the keys. Faster than one by one where the tree is
@@ -109,12 +140,13 @@ impl Keyspace {
         self.shared.tree.get_many(keys, At::Snapshot(&self.core.forest.snapshot()))
     }
 
-    /// Whether a key has a value.
+    /// Whether a key has a value. Reads no long value.
     ///
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
-        self.get_with(key, |value| value.is_some())
+        self.shared.check_exists()?;
+        self.shared.tree.contains(key, At::Latest)
     }
 
     /// Sets the value of a key, as durably as [`Options::durability`](crate::Options::durability) says. A durable one

@@ -102,7 +102,7 @@ pub use logwood_base::{
     LineageId, LogId, Lsn, NodeId, Result, Term,
 };
 pub use logwood_btree::verify::Damage;
-pub use logwood_btree::{ForestStatistics, RangeSize, Value};
+pub use logwood_btree::{ForestStatistics, RangeSize, Value, ValueReader};
 pub use logwood_wal::{Append, BaseState, Durability, Hold, Statistics as LogStatistics, Tail};
 
 /// The README's example compiles with this crate, or this fails.
@@ -120,3 +120,8 @@ pub struct TransactionsGuide;
 #[doc = include_str!("../../docs/guide/first-steps.md")]
 #[doc = include_str!("../../docs/guide/durability.md")]
 pub struct FirstSteps;
+
+/// As the README's, for the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/large-data.md")]
+pub struct LargeDataGuide;

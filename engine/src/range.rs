@@ -9,7 +9,8 @@ use logwood_btree::{Cursor, Value};
 /// The records of a range at one moment, in the order of their keys; `.rev()` goes from the end.
 ///
 /// It sees the database as it was when the iteration began, whatever is committed since, and holds back what that
-/// takes until it is dropped. After an error it has no more items.
+/// takes until it is dropped. After an error it has no more items. Values come whole: a long one that is on disk is read when
+/// its record is, one at a time.
 ///
 /// ```
 /// # use logwood::{Database, Options};

@@ -4,7 +4,7 @@ use std::ops::RangeBounds;
 
 use logwood_base::digest::Digest;
 use logwood_base::{Error, Lsn, Result};
-use logwood_btree::{At, Value};
+use logwood_btree::{At, Value, ValueReader};
 
 use crate::keyspace::Keyspace;
 use crate::range::{Range, behind_prefix, bounds, prefix_bounds};
@@ -65,6 +65,28 @@ impl Snapshot {
         keyspace.shared().tree.get_with(key, At::Snapshot(&self.trees), read)
     }
 
+    /// The value of a key, to be read piece by piece; see [`Keyspace::value_reader`]. The reader outlives the snapshot.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("films")?;
+    /// ks.put(b"trailer", &vec![7; 1_000_000])?;
+    /// let mut film = db.snapshot().value_reader(&ks, b"trailer")?.expect("it was put");
+    /// ks.put(b"trailer", b"cut")?;
+    /// assert_eq!(std::io::copy(&mut film, &mut std::io::sink())?, 1_000_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn value_reader(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<ValueReader>> {
+        self.check(keyspace)?;
+        keyspace.shared().tree.value_reader(key, At::Snapshot(&self.trees))
+    }
+
     /// The values of several keys; faster than one by one.
     ///
     /// # Errors
@@ -79,7 +101,8 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::get`].
     pub fn contains(&self, keyspace: &Keyspace, key: &[u8]) -> Result<bool> {
-        self.get_with(keyspace, key, |value| value.is_some())
+        self.check(keyspace)?;
+        keyspace.shared().tree.contains(key, At::Snapshot(&self.trees))
     }
 
     /// The records of a range of keys, in both directions.

@@ -11,6 +11,7 @@ mod hostile;
 mod inspection;
 mod lock;
 mod log_only;
+mod long_values;
 mod model;
 mod mutants;
 mod space;

@@ -175,7 +175,14 @@ impl Transaction {
     /// # Errors
     /// As [`Transaction::get`].
     pub fn contains(&self, keyspace: &Keyspace, key: &[u8]) -> Result<bool> {
-        self.get_with(keyspace, key, |value| value.is_some())
+        self.snapshot.check(keyspace)?;
+        match self.writes.get(keyspace.shared(), key) {
+            Own::Written(value) => Ok(value.is_some()),
+            Own::Untouched => {
+                self.reads.lock().key(keyspace.shared(), key)?;
+                self.snapshot.contains(keyspace, key)
+            }
+        }
     }
 
     /// The records of a range of keys, in both directions. The transaction can be written to when the iterator is

@@ -117,7 +117,7 @@ impl Applier<'_> {
             past.push(Part { low: (*range.low).into(), older, valid_below: self.lsn });
         }
         let new = self.new_leaf(&Content::of(leaf, &edits), past);
-        self.supersede(leaf, Place { keyspace: core.id, key: from });
+        self.supersede(leaf, &new.pages(), Place { keyspace: core.id, key: from });
         self.close_gap(core, &ways, new, range.high.as_deref());
         std::mem::forget(whole);
         self.writer.detach(detached);

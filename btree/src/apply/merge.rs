@@ -46,8 +46,9 @@ impl Applier<'_> {
                 (content, theirs, past)
             };
             let joined = self.new_leaf(&first.with(second), past);
-            self.supersede(leaf, Place { keyspace: core.id, key: low });
-            self.supersede(neighbour, Place { keyspace: core.id, key: &their_low });
+            let carried = joined.pages();
+            self.supersede(leaf, &carried, Place { keyspace: core.id, key: low });
+            self.supersede(neighbour, &carried, Place { keyspace: core.id, key: &their_low });
             let mut steps = way.steps.clone();
             if let Some(last) = steps.last_mut() {
                 last.1 = number.min(*child);

@@ -15,6 +15,7 @@ use crate::node::slot::{Node, Seen};
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::shared::Place;
+use crate::store::PageRef;
 use crate::version::{Older, Part, Previous, Seek};
 
 /// Points whose leaves are looked at together.
@@ -74,7 +75,7 @@ impl Applier<'_> {
     pub(super) fn make_steps_dirty(&mut self, way: &Way<'_>, place: Place<'_>) {
         for (inner, _) in &way.steps {
             if let Some(image) = inner.make_dirty(self.lsn) {
-                self.writer.discard(image, self.lsn, place);
+                self.writer.discard(image.into_pages(), self.lsn, place);
             }
         }
     }
@@ -89,7 +90,12 @@ impl Applier<'_> {
             points.iter().map(|point| point.key.len() + point.value.map_or(0, <[u8]>::len)).sum();
         let budget = self.shared.options.leaf_bytes;
         // A leaf that comes from disk has folded in what stood behind its base: only here is seen how it grows.
-        let whole = leaf.cost(0, leaf.len()) + bytes + more;
+        let base = leaf.cost(0, leaf.len());
+        if leaf.has_long(base, budget) && points.iter().any(|point| leaf.is_long(point.key, budget)) {
+            // A base that kept a long value beside its successor would keep its memory, or its file.
+            return false;
+        }
+        let whole = base + bytes + more;
         bytes + more <= budget / 2 && (leaf.len() < 2 || whole <= budget + budget / 2)
     }
 
@@ -111,20 +117,23 @@ impl Applier<'_> {
         let high = if contents.len() > 1 { way.high() } else { None };
         let mut nodes = Vec::with_capacity(contents.len());
         let mut separators = Keys::default();
+        let mut carried = Vec::new();
         let mut low = low;
         for (at, content) in contents.iter().enumerate() {
             let border = contents.get(at + 1).and_then(|next| Some((content.last()?, next.first()?)));
             let next_low = border.map(|(left, right)| search::separator(&left.key(), &right.key()));
             let end = next_low.as_deref().or(high.as_deref());
             let past = self.past_of(leaf, &low, end);
-            nodes.push(Node::Leaf(self.new_leaf(content, past)));
+            let new = self.new_leaf(content, past);
+            carried.append(&mut new.pages());
+            nodes.push(Node::Leaf(new));
             if let Some(next) = next_low {
                 separators.push(&next);
                 low = next;
             }
         }
         let place = Place { keyspace: core.id, key: points.first().map_or(&[], |point| point.key) };
-        self.supersede(leaf, place);
+        self.supersede(leaf, &carried, place);
         self.replace_child(core, &way.steps, 1, nodes, &separators);
     }
 
@@ -162,12 +171,15 @@ impl Applier<'_> {
         leaf
     }
 
-    /// Notes that another leaf serves from this entry on, and that no state from here on reaches its disk form.
-    pub(super) fn supersede(&mut self, leaf: &Leaf, place: Place<'_>) {
+    /// Notes that another leaf serves from this entry on, and that no state from here on reaches the pages of this one, but for
+    /// those that were `carried` over with long values.
+    pub(super) fn supersede(&mut self, leaf: &Leaf, carried: &[PageRef], place: Place<'_>) {
         leaf.supersede(self.lsn);
-        if let Some(image) = leaf.take_image() {
-            self.writer.discard(image, self.lsn, place);
-        }
+        let mut pages = leaf.take_pages();
+        #[cfg(test)]
+        let carried = if planted(Bug::LongValuesGoWithTheImage) { &[] } else { carried };
+        pages.retain(|page| carried.iter().all(|other| other.addr != page.addr));
+        self.writer.discard(pages, self.lsn, place);
         let class = if leaf.base_lsn() < self.lsn { Class::Kept } else { Class::Retired };
         leaf.header().share.move_to(class);
     }

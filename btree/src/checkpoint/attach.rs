@@ -4,10 +4,10 @@ use logwood_base::Lsn;
 use logwood_base::sync::hand_over;
 
 use super::{CheckpointJob, Phase, STEP_ATTACHED, VisitedInner, WrittenLeaf};
-use crate::node::Image;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::shared::Writer;
+use crate::store::Store;
 
 impl CheckpointJob {
     /// Attaches some images.
@@ -18,7 +18,7 @@ impl CheckpointJob {
         for _ in 0..STEP_ATTACHED {
             // Leaves first: an inner node goes only when all below it are on disk.
             if let Some(written) = self.written.leaves.pop() {
-                attach_leaf(&mut writer, at, written);
+                attach_leaf(&shared.store, &mut writer, at, written);
             } else if let Some(visited) = self.written.inners.pop() {
                 attach_inner(&mut writer, visited);
             } else {
@@ -82,8 +82,8 @@ fn make_dirty_again(writer: &mut Writer, node: &crate::node::inner::Inner, since
     }
 }
 
-fn attach_leaf(writer: &mut Writer, at: Lsn, written: WrittenLeaf) {
-    let WrittenLeaf { leaf, image, fresh, extends } = written;
+fn attach_leaf(store: &Store, writer: &mut Writer, at: Lsn, written: WrittenLeaf) {
+    let WrittenLeaf { leaf, image, fresh, extends, moved } = written;
     let superseded = leaf.superseded_at();
     if superseded != Lsn::MAX {
         // What it replaced or added to went when the leaf was superseded.
@@ -91,8 +91,7 @@ fn attach_leaf(writer: &mut Writer, at: Lsn, written: WrittenLeaf) {
         return;
     }
     let Some(image) = image else {
-        let before = leaf.take_image();
-        writer.discard_pages(before.map_or_else(Vec::new, Image::into_pages), Lsn::ZERO);
+        writer.discard_pages(leaf.take_pages(), Lsn::ZERO);
         return;
     };
     let stands = leaf.image().is_some_and(|now| image.extends(&now));
@@ -106,10 +105,8 @@ fn attach_leaf(writer: &mut Writer, at: Lsn, written: WrittenLeaf) {
     let changed = leaf.first_change_above(at).is_some();
     #[cfg(test)]
     let changed = changed && !planted(Bug::ChangedLeafCountsAsClean);
-    let before = leaf.set_image(image, !changed);
-    if let Some(before) = before.filter(|_| !extends) {
-        writer.discard_pages(before.into_pages(), Lsn::ZERO);
-    }
+    writer.discard_pages(leaf.set_image(image, !changed), Lsn::ZERO);
+    moved.into_iter().for_each(|(value, extents)| value.move_to(extents, store));
 }
 
 fn attach_inner(writer: &mut Writer, visited: VisitedInner) {

@@ -5,7 +5,7 @@
 //!
 //! | what | what becomes of its pages |
 //! |---|---|
-//! | a leaf in memory that has an image, whether it changed since or not | known, and retired at once |
+//! | a leaf in memory, whether it changed since it was written or not | known, and retired at once |
 //! | an inner node that nothing changed below, and everything that is on disk only | noted: a *detached subtree* |
 //! | another inner node | were discarded; its children are looked at |
 //!
@@ -123,11 +123,9 @@ impl Detaching {
         }
     }
 
-    /// The pages of a leaf's image are its own, whether it changed since or not.
+    /// The pages of a leaf are its own, whether it changed since they were written or not.
     fn leaf(&mut self, leaf: &Leaf) {
-        if let Some(image) = leaf.image() {
-            self.pages.extend(image.pages());
-        }
+        self.pages.append(&mut leaf.pages());
         // No checkpoint writes it any more.
         leaf.header().share.move_to(Class::Kept);
     }

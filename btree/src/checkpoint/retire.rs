@@ -1,9 +1,5 @@
 //! Pages that a checkpoint does not reach any more.
 
-use std::collections::HashMap;
-
-use logwood_base::PageAddr;
-
 use super::CheckpointJob;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
@@ -33,17 +29,17 @@ impl CheckpointJob {
             }
             garbage.from <= at && garbage.after_job < number
         });
-        let unreached = kept
-            .iter()
-            .filter(|garbage| garbage.taken_up_by != number)
-            .flat_map(|garbage| &garbage.pages)
-            .filter(|page| !self.kept_beside_changes.contains(&page.addr));
-        // Images that this job replaced may have become garbage since.
-        let replaced = &self.written.replaced[..];
+        let later = kept.iter().filter(|garbage| garbage.taken_up_by != number);
+        let mut unreached: Vec<PageRef> = later.flat_map(|garbage| &garbage.pages).copied().collect();
         #[cfg(test)]
-        let replaced = if planted(Bug::ReplacedCountsAsReached) { &[] } else { replaced };
-        let unreached: HashMap<PageAddr, PageRef> =
-            unreached.chain(replaced).map(|page| (page.addr, *page)).collect();
+        if planted(Bug::ReplacedCountsAsReached) {
+            self.written.replaced.clear();
+        }
+        unreached.append(&mut self.written.replaced);
+        unreached.retain(|page| !self.kept_beside_changes.contains(&page.addr));
+        // What this job replaced may have become garbage since.
+        unreached.sort_unstable_by_key(|page| page.addr);
+        unreached.dedup_by_key(|page| page.addr);
         gone.iter().flat_map(|garbage| &garbage.pages).for_each(|page| store.retire(page));
         found.pages.iter().for_each(|page| store.retire(page));
         let mut writer = self.shared.writer.lock();
@@ -52,6 +48,6 @@ impl CheckpointJob {
         drop(writer);
         // Perhaps the last that held them: memory is given back without the writer's lock.
         drop((left, found.trees));
-        (unreached.into_values().collect(), detached)
+        (unreached, detached)
     }
 }

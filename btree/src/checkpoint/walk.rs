@@ -23,7 +23,7 @@ use crate::node::slot::Node;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::shared::{WalkPosition, Writer};
-use crate::store::TreeEntry;
+use crate::store::{PageRef, TreeEntry};
 use crate::version::{Found, Seek, stand_at};
 
 /// An inner page in the making.
@@ -70,6 +70,15 @@ pub(super) struct LeafAtC {
     exact: bool,
     /// The disk form of the leaf, older than C.
     pub(super) image: Option<Image>,
+    /// All pages that belong to the leaf.
+    pub(super) pages: Vec<PageRef>,
+}
+
+impl LeafAtC {
+    /// Whether what is written is to stand for the leaf.
+    pub(super) const fn serves(&self) -> bool {
+        self.serves
+    }
 }
 
 /// Where a leaf is looked at.
@@ -263,6 +272,7 @@ impl CheckpointJob {
                     serves,
                     exact: serves && leaf.newest_lsn() <= at,
                     image: image.filter(|_| is_leaf),
+                    pages: if is_leaf { leaf.pages() } else { Vec::new() },
                     leaf: version.into_owned(),
                 }))
             }
@@ -307,9 +317,9 @@ impl CheckpointJob {
                 Ok(Child::Kept { image, exact: false, high })
             }
             Node::Leaf(leaf) => {
-                if !whole && let Some(image) = leaf.take_image() {
+                if !whole && leaf.image().is_some() {
                     leaf.make_dirty();
-                    writer.discard_pages(image.into_pages(), Lsn::ZERO);
+                    writer.discard_pages(leaf.take_image(), Lsn::ZERO);
                 }
                 self.leaf_child(writer, leaf, Place { key, high, whole, in_tree: false }, guard)
             }

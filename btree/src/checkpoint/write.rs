@@ -1,5 +1,7 @@
 //! Pages of a checkpoint.
 
+use std::sync::Arc;
+
 use logwood_base::digest::Digest;
 use logwood_base::limits::DELTA_BLOCKS_MAX;
 use logwood_base::{KeyspaceId, Lsn, Result};
@@ -12,6 +14,7 @@ use crate::format::inner::InnerBuilder;
 use crate::format::leaf::{LeafBuilder, LeafValue};
 use crate::format::overflow::{OverflowRef, pieces};
 use crate::node::Image;
+use crate::node::overflow::{OverflowValue, RecordValue};
 use crate::node::view::View;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
@@ -29,24 +32,28 @@ const ENTRY_BYTES: usize = 64;
 /// than writing the leaf whole.
 const DELTA_PARTS: usize = 2;
 
+/// Long values that were written elsewhere, and where.
+type Moved = Vec<(Arc<OverflowValue>, Vec<PageRef>)>;
+
 /// The entries of one level, with the keys that they begin at.
 type Entries = Vec<(Vec<u8>, ChildEntry)>;
 
 impl CheckpointJob {
     /// Writes a leaf as it was at C: a delta block beside its image, or all of it.
     pub(super) fn write_leaf(&mut self, keyspace: KeyspaceId, at_c: LeafAtC) -> Result<WrittenLeaf> {
-        if let Some(before) = &at_c.image {
-            if at_c.whole
-                && let Some(written) = self.write_delta(keyspace, &at_c, before)?
-            {
-                self.kept_beside_changes.extend(before.pages().map(|page| page.addr));
-                return Ok(written);
-            }
-            self.written.replaced.extend(before.pages());
+        if let Some(before) = &at_c.image
+            && at_c.whole
+            && let Some(written) = self.write_delta(keyspace, &at_c, before)?
+        {
+            self.kept_beside_changes.extend(before.pages().map(|page| page.addr));
+            return Ok(written);
         }
-        let image = self.write_image(keyspace, &at_c)?;
-        let fresh = image.iter().flat_map(Image::pages).copied().collect();
-        Ok(WrittenLeaf { leaf: at_c.leaf, image, fresh, extends: false })
+        self.written.replaced.extend(&at_c.pages);
+        let mut moved = Vec::new();
+        let image = self.write_image(keyspace, &at_c, &mut moved)?;
+        let taken_over = |page: &&PageRef| self.kept_beside_changes.contains(&page.addr);
+        let fresh = image.iter().flat_map(Image::pages).filter(|page| !taken_over(page)).copied().collect();
+        Ok(WrittenLeaf { leaf: at_c.leaf, image, fresh, extends: false, moved })
     }
 
     /// Writes what changed between the image and C. `None` when the leaf is to be written whole.
@@ -79,8 +86,10 @@ impl CheckpointJob {
         let mut builder = DeltaBuilder::default();
         for change in changes() {
             let key = change.key();
-            if let Some(old) = leaf.get(key, since) {
-                digest.remove(key, old);
+            match leaf.get(key, since) {
+                Some(RecordValue::Inline(old)) => digest.remove(key, old),
+                Some(RecordValue::Overflow(old)) => digest.remove_hash(old.record_hash),
+                None => {}
             }
             if let Some(value) = change.value() {
                 digest.add(key, value);
@@ -102,11 +111,22 @@ impl CheckpointJob {
         if planted(Bug::SumsWithoutTheDelta) {
             image.entry.digest = entry.digest;
         }
-        Ok(Some(WrittenLeaf { leaf: leaf.clone(), image: Some(image), fresh: vec![page], extends: true }))
+        Ok(Some(WrittenLeaf {
+            leaf: leaf.clone(),
+            image: Some(image),
+            fresh: vec![page],
+            extends: true,
+            moved: Vec::new(),
+        }))
     }
 
     /// Writes all of a leaf. `None` when it held no records.
-    fn write_image(&mut self, keyspace: KeyspaceId, at_c: &LeafAtC) -> Result<Option<Image>> {
+    fn write_image(
+        &mut self,
+        keyspace: KeyspaceId,
+        at_c: &LeafAtC,
+        moved: &mut Moved,
+    ) -> Result<Option<Image>> {
         let at = self.lsn();
         #[cfg(test)]
         let at = if planted(Bug::CheckpointOfTheNewest) { Lsn::MAX } else { at };
@@ -120,13 +140,22 @@ impl CheckpointJob {
             let hash = hash_of(&record);
             digest.add_hash(hash);
             let key = record.key();
-            let value = if key.len() + record.value.len() > self.shared.options.leaf_bytes {
-                let reference = self.write_overflow(keyspace, &key, record.value, hash)?;
-                overflow.extend(&reference.extents);
-                LeafValue::Overflow(reference)
-            } else {
-                LeafValue::Inline(record.value)
+            let label = Label { kind: PageKind::Overflow, level: 0, keyspace, low_key: &key };
+            let value = match record.value {
+                RecordValue::Inline(value) if key.len() + value.len() <= self.shared.options.leaf_bytes => {
+                    LeafValue::Inline(value)
+                }
+                RecordValue::Inline(value) => LeafValue::Overflow(self.write_overflow(&label, value, hash)?),
+                RecordValue::Overflow(value) => {
+                    let copied =
+                        if value.is_moving() && at_c.serves() { self.copy(&label, value)? } else { None };
+                    moved.extend(copied.iter().map(|copied| (Arc::clone(value), copied.extents.clone())));
+                    LeafValue::Overflow(copied.unwrap_or_else(|| self.take_over(value)))
+                }
             };
+            if let LeafValue::Overflow(reference) = &value {
+                overflow.extend(&reference.extents);
+            }
             builder.push(&key, &value);
         }
         if builder.is_empty() {
@@ -145,18 +174,36 @@ impl CheckpointJob {
     }
 
     /// Writes a long value.
-    fn write_overflow(
-        &mut self,
-        keyspace: KeyspaceId,
-        key: &[u8],
-        value: &[u8],
-        record_hash: u128,
-    ) -> Result<OverflowRef> {
-        let label = Label { kind: PageKind::Overflow, level: 0, keyspace, low_key: key };
+    fn write_overflow(&mut self, label: &Label<'_>, value: &[u8], record_hash: u128) -> Result<OverflowRef> {
         let extents = pieces(value)
-            .map(|piece| self.append(Stream::Overflow, &label, piece))
+            .map(|piece| self.append(Stream::Overflow, label, piece))
             .collect::<Result<Vec<PageRef>>>()?;
         Ok(OverflowRef { total_bytes: value.len() as u64, record_hash, extents })
+    }
+
+    /// Writes a long value elsewhere, piece by piece. `None` when it cannot be read: then it is better left where it is.
+    fn copy(&mut self, label: &Label<'_>, value: &OverflowValue) -> Result<Option<OverflowRef>> {
+        let place = value.place();
+        let mut extents = Vec::with_capacity(place.extents.len());
+        for number in 0..place.extents.len() {
+            let Ok(piece) = self.shared.read_piece(&place.extents, value.bytes, number) else {
+                self.written.loose.append(&mut extents);
+                return Ok(None);
+            };
+            extents.push(self.append(Stream::Overflow, label, piece.body())?);
+        }
+        Ok(Some(OverflowRef { extents, ..value.reference() }))
+    }
+
+    /// The reference to a long value that stays where it is.
+    fn take_over(&mut self, value: &OverflowValue) -> OverflowRef {
+        let reference = value.reference();
+        #[cfg(test)]
+        if planted(Bug::TakenOverCountsAsUnreached) {
+            return reference;
+        }
+        self.kept_beside_changes.extend(reference.extents.iter().map(|page| page.addr));
+        reference
     }
 
     fn append(&mut self, stream: Stream, label: &Label<'_>, body: &[u8]) -> Result<PageRef> {

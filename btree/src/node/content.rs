@@ -29,7 +29,8 @@ pub(crate) struct Edit<'v> {
 #[derive(Default)]
 pub(crate) struct Content<'v> {
     pub(crate) pieces: Vec<Piece<'v>>,
-    /// What they will take in memory, about.
+    /// What they will take in memory, about; long values count whole, wherever they are: so where leaves are cut does not
+    /// depend on what was read.
     pub(crate) cost: usize,
     /// Whether the last record is a new one behind all that the old leaf held.
     pub(crate) appended: bool,
@@ -305,7 +306,7 @@ mod tests {
                 for at in 0..leaf.len() {
                     let record = leaf.view_record(at);
                     assert_eq!(leaf.find(&record.key()), Ok(at));
-                    found.push((record.key(), record.value.to_vec()));
+                    found.push((record.key(), record.value.inline().to_vec()));
                 }
             }
             assert!(found.into_iter().eq(model));

@@ -9,13 +9,16 @@
 //! - All keys share the prefix; records keep only what follows it.
 //! - When all keys are of one length and all values too (*fixed*), there are no offsets, and a record is key suffix
 //!   and value, found by multiplication. Otherwise a record begins with the length of its suffix (2 bytes).
+//! - A long value that is on disk takes no bytes here: the header says which records have one, and where it stands.
 //! - The delta area stands in the header; its entries hang beside the base, made at the first change.
 //!
 //! Invariants:
 //! 1. The base never changes. Its newest change is `base_lsn`; changes in the delta area are not older.
 //! 2. A reader at V uses this version if `base_lsn` ≤ V, else the older version that `prev` names for its key.
-//! 3. `image`, when there is one, is the disk form of this leaf as it was before its first change above the image's
+//! 3. The image, when there is one, is the disk form of this leaf as it was before its first change above the image's
 //!    LSN; *clean* means that there was none.
+//! 4. Of the leaves in memory, the one that serves the newest state has all overflow pages that its image and the long values
+//!    of that state stand in, and no other leaf has them: see `docs/format/pages.md`.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -27,12 +30,16 @@ use logwood_base::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use super::Image;
 use super::arena;
 use super::block::{BODY_BYTES, Block};
-use super::content::{Content, Piece, record_cost};
+use super::content::{Content, record_cost};
 use super::delta::DeltaArea;
+use super::overflow::{OverflowValue, RecordValue};
+use super::plan::Plan;
 use super::prefetch::prefetch;
 use super::search::{self, Head};
 use super::view::ViewRecord;
 use crate::account::{Account, Class, Share};
+use crate::format::child::ChildEntry;
+use crate::store::PageRef;
 use crate::version::Previous;
 use crate::version::cell::EpochCell;
 
@@ -55,6 +62,8 @@ pub(crate) struct Header {
     prefix_bytes: u32,
     shape: Shape,
     delta: DeltaArea,
+    /// Records whose values stand elsewhere, in order.
+    overflow: Box<[(u32, Arc<OverflowValue>)]>,
     /// Set by readers when clear, cleared by the eviction's clock.
     referenced: AtomicBool,
     /// Whether `image` is the whole truth about this leaf.
@@ -64,12 +73,27 @@ pub(crate) struct Header {
     /// From which LSN on another version serves; `u64::MAX` while this one does.
     superseded_at: AtomicU64,
     pub(crate) share: Share,
-    image: Mutex<Option<Box<Image>>>,
+    on_disk: Mutex<Option<Box<OnDisk>>>,
+}
+
+/// What of the disk belongs to a leaf.
+#[derive(Default)]
+struct OnDisk {
+    /// Its image, with delta blocks.
+    entry: Option<ChildEntry>,
+    /// The pages of long values: all that the image reaches, and those that the leaf took over from the one before it.
+    overflow: Vec<PageRef>,
+}
+
+impl OnDisk {
+    fn pages(&self) -> impl Iterator<Item = &PageRef> {
+        self.entry.iter().flat_map(ChildEntry::pages).chain(&self.overflow)
+    }
 }
 
 /// How records are laid out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Shape {
+pub(super) enum Shape {
     /// Every record is so many bytes of key suffix and so many of value.
     Fixed { suffix: u32, value: u32 },
     /// Records are found by offsets.
@@ -88,6 +112,11 @@ impl Leaf {
         account: &Arc<Account>,
     ) -> Self {
         let plan = Plan::of(content);
+        let taken_over: Vec<PageRef> =
+            plan.overflow.iter().flat_map(|(_, value)| value.place().extents.clone()).collect();
+        let on_disk =
+            (!taken_over.is_empty()).then(|| Box::new(OnDisk { entry: None, overflow: taken_over }));
+        let beside: usize = plan.overflow.iter().map(|(_, value)| value.memory_bytes()).sum();
         let header = Header {
             base_lsn,
             records: plan.records as u32,
@@ -98,8 +127,9 @@ impl Leaf {
             clean: AtomicBool::new(false),
             prev: EpochCell::new(prev),
             superseded_at: AtomicU64::new(u64::MAX),
-            image: Mutex::new(None),
-            share: Share::new(account, arena::rounded(BODY_BYTES + plan.bytes())),
+            on_disk: Mutex::new(on_disk),
+            share: Share::new(account, arena::rounded(BODY_BYTES + plan.bytes()) + beside),
+            overflow: plan.overflow.clone().into_boxed_slice(),
         };
         Self(Block::new(header, plan.bytes(), |tail| plan.write(content, tail)))
     }
@@ -151,12 +181,12 @@ impl Leaf {
         &self.tail()[..self.header().prefix_bytes as usize]
     }
 
-    fn heads(&self) -> &[Head] {
+    pub(super) fn heads(&self) -> &[Head] {
         let from = self.header().prefix_bytes as usize;
         self.tail()[from..from + 4 * self.len()].as_chunks().0
     }
 
-    /// Key suffix and value of the record at `at`.
+    /// Key suffix of the record at `at`, and its value, which is empty when it stands elsewhere.
     pub(crate) fn record(&self, at: usize) -> Record<'_> {
         let header = self.header();
         let from = header.prefix_bytes as usize + 4 * self.len();
@@ -179,11 +209,33 @@ impl Leaf {
     /// The record at `at`.
     pub(crate) fn view_record(&self, at: usize) -> ViewRecord<'_> {
         let (suffix, value) = self.record(at);
-        ViewRecord { prefix: self.prefix(), suffix, value }
+        ViewRecord { prefix: self.prefix(), suffix, value: self.value_of(at, value) }
+    }
+
+    /// The value of the record at `at`, of which `inline` stands here.
+    fn value_of<'l>(&'l self, at: usize, inline: &'l [u8]) -> RecordValue<'l> {
+        let overflow = &self.header().overflow;
+        if overflow.is_empty() {
+            return RecordValue::Inline(inline);
+        }
+        let found = overflow.binary_search_by_key(&(at as u32), |(record, _)| *record);
+        found.map_or(RecordValue::Inline(inline), |number| RecordValue::Overflow(&overflow[number].1))
+    }
+
+    /// Those of the records `from..to` whose values stand elsewhere.
+    pub(super) fn overflow(&self, from: usize, to: usize) -> &[(u32, Arc<OverflowValue>)] {
+        let overflow = &self.header().overflow;
+        let number = |at: usize| overflow.partition_point(|(record, _)| (*record as usize) < at);
+        if overflow.is_empty() { overflow } else { &overflow[number(from)..number(to)] }
+    }
+
+    /// All values of the base that stand elsewhere.
+    pub(crate) fn overflow_values(&self) -> impl Iterator<Item = &Arc<OverflowValue>> {
+        self.header().overflow.iter().map(|(_, value)| value)
     }
 
     /// The records `from..to` as they lie in the base, and where each begins: `None` when all have one length.
-    fn run(&self, from: usize, to: usize) -> (&[u8], Option<&[[u8; 4]]>) {
+    pub(super) fn run(&self, from: usize, to: usize) -> (&[u8], Option<&[[u8; 4]]>) {
         let header = self.header();
         let behind_heads = header.prefix_bytes as usize + 4 * self.len();
         let tail = &self.tail()[behind_heads..];
@@ -206,7 +258,8 @@ impl Leaf {
         let (bytes, offsets) = self.run(from, to);
         // A record of variable length begins with two bytes that are not its own.
         let own = bytes.len() - offsets.map_or(0, |offsets| 2 * offsets.len());
-        own + (to - from) * record_cost(self.prefix().len(), 0)
+        let elsewhere = self.overflow(from, to).iter().map(|(_, value)| value.bytes).sum::<usize>();
+        own + elsewhere + (to - from) * record_cost(self.prefix().len(), 0)
     }
 
     /// Where `key` stands in the base.
@@ -219,7 +272,7 @@ impl Leaf {
     }
 
     /// Whether every record has a key and a value of these lengths, as the layout says.
-    fn is_fixed(&self, key_bytes: usize, value_bytes: usize) -> bool {
+    pub(super) fn is_fixed(&self, key_bytes: usize, value_bytes: usize) -> bool {
         match self.header().shape {
             Shape::Fixed { suffix, value } => {
                 self.prefix().len() + suffix as usize == key_bytes && value as usize == value_bytes
@@ -228,16 +281,34 @@ impl Leaf {
         }
     }
 
-    fn is_variable(&self) -> bool {
+    pub(super) fn is_variable(&self) -> bool {
         self.header().shape == Shape::Variable
     }
 
     /// The value of `key` at `at`, which must not be below `base_lsn`.
-    pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Option<&[u8]> {
+    pub(crate) fn get(&self, key: &[u8], at: Lsn) -> Option<RecordValue<'_>> {
         if let Some(entry) = self.header().delta.find(key, at) {
-            return entry.value();
+            return entry.value().map(RecordValue::Inline);
         }
-        self.find(key).ok().map(|at| self.record(at).1)
+        self.find(key).ok().map(|at| self.value_of(at, self.record(at).1))
+    }
+
+    /// Where in the base the value of `key` stands at `at`, when it does not stand among the changes.
+    pub(crate) fn base_place(&self, key: &[u8], at: Lsn) -> Option<usize> {
+        if self.header().delta.find(key, at).is_some() { None } else { self.find(key).ok() }
+    }
+
+    /// Whether the base, of this cost, may have a record that is longer than `budget`, or one whose value stands elsewhere.
+    pub(crate) fn has_long(&self, cost: usize, budget: usize) -> bool {
+        cost > budget || !self.header().overflow.is_empty()
+    }
+
+    /// Whether the base has such a record for `key`.
+    pub(crate) fn is_long(&self, key: &[u8], budget: usize) -> bool {
+        self.find(key).is_ok_and(|at| {
+            let value = self.view_record(at).value;
+            value.overflow().is_some() || key.len() + value.len() > budget
+        })
     }
 
     /// The newest changes, if there were any.
@@ -322,22 +393,41 @@ impl Leaf {
 
     /// The disk form as of the image's LSN, if there is one.
     pub(crate) fn image(&self) -> Option<Image> {
-        self.header().image.lock().as_deref().cloned()
+        let on_disk = self.header().on_disk.lock();
+        let OnDisk { entry, overflow } = on_disk.as_deref()?;
+        Some(Image { entry: entry.clone()?, overflow: overflow.clone() })
     }
 
-    /// Attaches a disk form; `clean` when nothing changed since. Answers the one before.
-    pub(crate) fn set_image(&self, image: Image, clean: bool) -> Option<Image> {
-        let before = self.header().image.lock().replace(Box::new(image));
+    /// Every page that belongs to the leaf.
+    pub(crate) fn pages(&self) -> Vec<PageRef> {
+        self.header().on_disk.lock().iter().flat_map(|on_disk| on_disk.pages()).copied().collect()
+    }
+
+    /// Attaches a disk form; `clean` when nothing changed since. Answers the pages that belong to the leaf no more.
+    pub(crate) fn set_image(&self, image: Image, clean: bool) -> Vec<PageRef> {
+        let Image { entry, overflow } = image;
+        let now = OnDisk { entry: Some(entry), overflow };
+        let mut gone = self.pages();
+        gone.retain(|page| now.pages().all(|other| other.addr != page.addr));
+        *self.header().on_disk.lock() = Some(Box::new(now));
         self.header().clean.store(clean, Relaxed);
         if clean {
             self.header().share.move_to(Class::Clean);
         }
-        before.map(|image| *image)
+        gone
     }
 
-    /// Takes the disk form away: nobody may add to it, and the next checkpoint writes all of the leaf.
-    pub(crate) fn take_image(&self) -> Option<Image> {
-        self.header().image.lock().take().map(|image| *image)
+    /// Takes the image away: nobody may add to it, and the next checkpoint writes all of the leaf. The pages of its long
+    /// values stay the leaf's. Answers those that do not.
+    pub(crate) fn take_image(&self) -> Vec<PageRef> {
+        let entry = self.header().on_disk.lock().as_mut().and_then(|on_disk| on_disk.entry.take());
+        entry.iter().flat_map(ChildEntry::pages).copied().collect()
+    }
+
+    /// Takes everything away that belongs to the leaf.
+    pub(crate) fn take_pages(&self) -> Vec<PageRef> {
+        let on_disk = self.header().on_disk.lock().take();
+        on_disk.iter().flat_map(|on_disk| on_disk.pages()).copied().collect()
     }
 
     /// A change ends its being clean. The disk form stays: the next checkpoint may add to it.
@@ -357,118 +447,6 @@ impl Leaf {
     }
 }
 
-/// How the bytes of a leaf to be will lie.
-struct Plan {
-    records: usize,
-    prefix: Vec<u8>,
-    shape: Shape,
-    /// Bytes of all records.
-    body: usize,
-}
-
-impl Plan {
-    fn of(content: &Content<'_>) -> Self {
-        let (Some(first), Some(last)) = (content.first(), content.last()) else {
-            let shape = Shape::Fixed { suffix: 0, value: 0 };
-            return Self { records: 0, prefix: Vec::new(), shape, body: 0 };
-        };
-        let records = content.len();
-        let prefix = common_prefix(&first, &last);
-        let (key, value) = (first.key_bytes(), first.value.len());
-        let fixed = content.pieces.iter().all(|piece| match piece {
-            Piece::Run { leaf, .. } => leaf.is_fixed(key, value),
-            Piece::Record(record) => record.key_bytes() == key && record.value.len() == value,
-        });
-        let shape = if fixed {
-            Shape::Fixed { suffix: (key - prefix.len()) as u32, value: value as u32 }
-        } else {
-            Shape::Variable
-        };
-        let own = content.cost - records * record_cost(prefix.len(), 0);
-        let body = if fixed { own } else { own + 2 * records };
-        Self { records, prefix, shape, body }
-    }
-
-    /// Bytes behind the header.
-    fn bytes(&self) -> usize {
-        self.prefix.len() + 4 * self.records + self.offsets_bytes() + self.body
-    }
-
-    fn offsets_bytes(&self) -> usize {
-        match self.shape {
-            Shape::Fixed { .. } => 0,
-            Shape::Variable => 4 * (self.records + 1),
-        }
-    }
-
-    /// Writes prefix, heads, offsets and records.
-    fn write(&self, content: &Content<'_>, tail: &mut [u8]) {
-        let cut = self.prefix.len();
-        let (prefix, tail) = tail.split_at_mut(cut);
-        prefix.copy_from_slice(&self.prefix);
-        let (heads, tail) = tail.split_at_mut(4 * self.records);
-        let (offsets, body) = tail.split_at_mut(self.offsets_bytes());
-        let (mut heads, mut offsets) = (Filler(heads), Filler(offsets));
-        let length = body.len();
-        let mut body = Filler(body);
-        for piece in &content.pieces {
-            if let Piece::Run { leaf, from, to } = piece
-                && leaf.prefix().len() == cut
-                && leaf.is_variable() == (self.shape == Shape::Variable)
-            {
-                let (bytes, begins) = leaf.run(*from, *to);
-                heads.put(leaf.heads()[*from..*to].as_flattened());
-                if let Some([first, ..]) = begins {
-                    let moved = ((length - body.0.len()) as u32).wrapping_sub(u32::from_ne_bytes(*first));
-                    for begin in begins.unwrap_or_default() {
-                        offsets.put(&u32::from_ne_bytes(*begin).wrapping_add(moved).to_ne_bytes());
-                    }
-                }
-                body.put(bytes);
-                continue;
-            }
-            for record in (0..piece.len()).map(|at| piece.record(at)) {
-                let (first, second) = record.behind(cut);
-                heads.put(&search::head_of_parts((first, second)).to_ne_bytes());
-                if self.shape == Shape::Variable {
-                    offsets.put(&((length - body.0.len()) as u32).to_ne_bytes());
-                    body.put(&((first.len() + second.len()) as u16).to_ne_bytes());
-                }
-                body.put(first);
-                body.put(second);
-                body.put(record.value);
-            }
-        }
-        if self.shape == Shape::Variable {
-            offsets.put(&(length as u32).to_ne_bytes());
-        }
-        assert!(
-            heads.0.is_empty() && offsets.0.is_empty() && body.0.is_empty(),
-            "a leaf is as long as planned"
-        );
-    }
-}
-
-/// What is left to be written.
-struct Filler<'t>(&'t mut [u8]);
-
-impl Filler<'_> {
-    fn put(&mut self, bytes: &[u8]) {
-        let (to, rest) = std::mem::take(&mut self.0).split_at_mut(bytes.len());
-        to.copy_from_slice(bytes);
-        self.0 = rest;
-    }
-}
-
-/// What two keys that come in parts both begin with.
-fn common_prefix(first: &ViewRecord<'_>, last: &ViewRecord<'_>) -> Vec<u8> {
-    let mut prefix = first.key();
-    let of_last = last.prefix.iter().chain(last.suffix);
-    let common = prefix.iter().zip(of_last).take_while(|(a, b)| a == b).count();
-    prefix.truncate(common);
-    prefix
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -476,6 +454,10 @@ mod tests {
     fn build(records: &[(Vec<u8>, Vec<u8>)]) -> Leaf {
         let records = records.iter().map(|(key, value)| ViewRecord::whole(key, value));
         Leaf::build(&Content::of_records(records), Lsn(1), None, &Arc::default())
+    }
+
+    fn value_at<'l>(leaf: &'l Leaf, key: &[u8], at: u64) -> Option<&'l [u8]> {
+        leaf.get(key, Lsn(at)).map(|value| value.inline())
     }
 
     #[test]
@@ -500,7 +482,7 @@ mod tests {
             let leaf = build(&records);
             for (at, (key, value)) in records.iter().enumerate() {
                 assert_eq!(leaf.find(key), Ok(at));
-                assert_eq!(leaf.get(key, Lsn(1)), Some(value.as_slice()));
+                assert_eq!(value_at(&leaf, key, 1), Some(value.as_slice()));
                 assert_eq!([leaf.prefix(), leaf.record(at).0].concat(), *key);
             }
             let sought: Vec<u8> = (0..rng.usize(0..9)).map(|_| rng.u8(b'o'..b'r')).collect();
@@ -513,8 +495,8 @@ mod tests {
         let leaf = build(&[(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())]);
         leaf.push(Lsn(5), b"a", None);
         leaf.push(Lsn(7), b"c", Some(b"3"));
-        assert_eq!((leaf.get(b"a", Lsn(4)), leaf.get(b"a", Lsn(5))), (Some(&b"1"[..]), None));
-        assert_eq!((leaf.get(b"c", Lsn(6)), leaf.get(b"c", Lsn(7))), (None, Some(&b"3"[..])));
+        assert_eq!((value_at(&leaf, b"a", 4), value_at(&leaf, b"a", 5)), (Some(&b"1"[..]), None));
+        assert_eq!((value_at(&leaf, b"c", 6), value_at(&leaf, b"c", 7)), (None, Some(&b"3"[..])));
         assert_eq!((leaf.newest_lsn(), leaf.first_change_above(Lsn(5))), (Lsn(7), Some(Lsn(7))));
     }
 }

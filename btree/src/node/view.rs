@@ -7,6 +7,7 @@ use logwood_base::Lsn;
 use super::delta::{DELTA_SLOTS, Newest};
 use super::entries::DeltaEntry;
 use super::leaf::Leaf;
+use super::overflow::RecordValue;
 
 /// The records of a leaf at an LSN, in key order.
 pub(crate) struct View<'l> {
@@ -36,13 +37,13 @@ pub(crate) struct Place {
 pub(crate) struct ViewRecord<'l> {
     pub(crate) prefix: &'l [u8],
     pub(crate) suffix: &'l [u8],
-    pub(crate) value: &'l [u8],
+    pub(crate) value: RecordValue<'l>,
 }
 
 impl<'l> ViewRecord<'l> {
     /// A record whose key comes in one part.
     pub(crate) const fn whole(key: &'l [u8], value: &'l [u8]) -> Self {
-        Self { prefix: &[], suffix: key, value }
+        Self { prefix: &[], suffix: key, value: RecordValue::Inline(value) }
     }
 
     /// What of the key follows its first `cut` bytes, in two parts.
@@ -196,12 +197,13 @@ mod tests {
             let expected: Vec<_> = model.range(low.clone()..high.clone()).collect();
             let view = View::new(&leaf, Lsn(at));
             let (start, end) = (view.place_of(&low), view.place_of(&high));
-            let found: Vec<_> = view.records(start, end).map(|r| (r.key(), r.value.to_vec())).collect();
+            let found: Vec<_> =
+                view.records(start, end).map(|r| (r.key(), r.value.inline().to_vec())).collect();
             assert!(found.iter().map(|(k, v)| (k, v)).eq(expected.iter().copied()));
             let mut place = end;
             let mut back = Vec::new();
             while let Some(record) = view.next_back(start, &mut place) {
-                back.push((record.key(), record.value.to_vec()));
+                back.push((record.key(), record.value.inline().to_vec()));
             }
             back.reverse();
             assert_eq!(back, found);

@@ -198,7 +198,7 @@ impl State {
         let named: BTreeSet<SegmentNo> =
             manifests.flat_map(|m| m.segments.iter().map(|s| s.number)).collect();
         let dead = self.dead.iter();
-        dead.filter(|(number, dead)| !named.contains(number) && !self.is_pinned(dead.tick))
+        dead.filter(|(number, dead)| !named.contains(number) && !self.is_kept(**number, dead.tick))
             .map(|(number, dead)| (*number, dead.sealed.bytes))
             .collect()
     }

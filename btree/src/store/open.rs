@@ -197,6 +197,7 @@ impl Store {
             older: Vec::new(),
             held: Vec::new(),
             pins: BTreeMap::new(),
+            holds: BTreeMap::new(),
             tick: 1,
             dead: BTreeMap::new(),
             abandoned: BTreeMap::new(),

@@ -1,4 +1,4 @@
-//! Live bytes, pins, and which segments the cleaner should empty.
+//! Live bytes, pins and holds, and which segments the cleaner should empty.
 //!
 //! Space accounting is stored in the manifest and carried on from there: it is never rebuilt by a walk. A segment's
 //! live bytes are the stored bytes of its pages that a tree reaches. [`Store::append`] adds, [`Store::retire`]
@@ -9,6 +9,7 @@
 //! updates, taking the oldest first moved about four times as many bytes.
 
 use logwood_base::SegmentNo;
+use smallvec::SmallVec;
 
 use super::{DeadSegment, PageRef, SegmentState, State, Store, Stream};
 
@@ -28,6 +29,30 @@ impl Drop for Pin {
         *count -= 1;
         if *count == 0 {
             state.pins.remove(&self.tick);
+        }
+    }
+}
+
+/// Keeps the files of the segments that some pages stand in, for whoever refers to those pages: a long value in memory
+/// keeps the place where it stands on disk.
+///
+/// Unlike a [`Pin`] it keeps nothing else, so it may live for as long as it likes. It is taken while the pages cannot go:
+/// under a pin, or while a tree reaches them and the writer's lock is held.
+#[derive(Debug)]
+pub struct Hold {
+    store: Store,
+    segments: SmallVec<[SegmentNo; 2]>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.store.inner.state.lock();
+        for number in &self.segments {
+            let count = state.holds.get_mut(number).expect("a hold is counted until it is dropped");
+            *count -= 1;
+            if *count == 0 {
+                state.holds.remove(number);
+            }
         }
     }
 }
@@ -90,9 +115,10 @@ impl State {
         }
     }
 
-    /// Whether a reader may still follow an old address into a segment that died at `tick`.
-    pub(super) fn is_pinned(&self, tick: u64) -> bool {
-        self.pins.first_key_value().is_some_and(|(oldest, _)| *oldest <= tick)
+    /// Whether somebody may still follow an old address into a segment that died at `tick`.
+    pub(super) fn is_kept(&self, number: SegmentNo, tick: u64) -> bool {
+        self.holds.contains_key(&number)
+            || self.pins.first_key_value().is_some_and(|(oldest, _)| *oldest <= tick)
     }
 }
 
@@ -113,6 +139,19 @@ impl Store {
         let tick = state.tick;
         *state.pins.entry(tick).or_default() += 1;
         Pin { store: self.clone(), tick }
+    }
+
+    /// Keeps the files that these pages stand in until the answer is dropped.
+    #[must_use]
+    pub fn hold(&self, pages: &[PageRef]) -> Hold {
+        let mut segments: SmallVec<[SegmentNo; 2]> = pages.iter().map(|page| page.addr.segment).collect();
+        segments.sort_unstable();
+        segments.dedup();
+        let mut state = self.inner.state.lock();
+        for number in &segments {
+            *state.holds.entry(*number).or_default() += 1;
+        }
+        Hold { store: self.clone(), segments }
     }
 
     /// Sealed segments that are worth emptying: the emptiest first, at most `count`, none with more of its bytes alive

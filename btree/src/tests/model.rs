@@ -1,6 +1,7 @@
 //! Random runs against a `BTreeMap`, shrunk when they fail.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Bound;
 
 use logwood_base::Lsn;
@@ -10,7 +11,9 @@ use super::world::{
     KEYSPACE, Model, at, change, checkpoint, commit, create, digest_of, open, require, scale, small,
 };
 use crate::store::LivePercent;
-use crate::{At, Change, ChangeKind, CheckpointJob, Forest, ForestOptions, Progress, Snapshot, Tree};
+use crate::{
+    At, Change, ChangeKind, CheckpointJob, Forest, ForestOptions, Progress, Snapshot, Tree, ValueReader,
+};
 use logwood_base::disk::simulated::SimulatedDisk;
 
 #[derive(Clone, Debug)]
@@ -27,6 +30,10 @@ enum Op {
     TakeSnapshot,
     DropSnapshot(prop::sample::Index),
     ReadSnapshot(prop::sample::Index),
+    /// A reader of one value, which outlives whatever becomes of it.
+    OpenReader(prop::sample::Index),
+    /// Reads from somewhere in the value to its end.
+    ReadValue(prop::sample::Index, prop::sample::Index),
     Range(Vec<u8>, Option<Vec<u8>>, Vec<bool>),
     /// Begins a checkpoint, if none is under way.
     BeginCheckpoint,
@@ -54,7 +61,7 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         6 => prop::collection::vec(any::<u8>(), 9),
         3 => prop::collection::vec(any::<u8>(), 0..60),
-        1 => (200usize..1500).prop_map(|bytes| vec![b'V'; bytes]),
+        2 => (200usize..1500).prop_map(|bytes| (0..bytes).map(|n| n as u8).collect()),
     ]
 }
 
@@ -70,6 +77,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::TakeSnapshot),
         2 => any::<prop::sample::Index>().prop_map(Op::DropSnapshot),
         2 => any::<prop::sample::Index>().prop_map(Op::ReadSnapshot),
+        2 => any::<prop::sample::Index>().prop_map(Op::OpenReader),
+        2 => (any::<prop::sample::Index>(), any::<prop::sample::Index>())
+            .prop_map(|(reader, from)| Op::ReadValue(reader, from)),
         3 => (key(), prop::option::of(key()), prop::collection::vec(any::<bool>(), 0..40))
             .prop_map(|(from, to, steps)| Op::Range(from, to, steps)),
         3 => Just(Op::BeginCheckpoint),
@@ -96,6 +106,7 @@ struct Run {
     applied: Model,
     visible: Model,
     snapshots: Vec<(Snapshot, Model)>,
+    readers: Vec<(ValueReader, Vec<u8>)>,
 }
 
 impl Run {
@@ -107,8 +118,8 @@ impl Run {
         forest.apply(Lsn(1), &[]).unwrap();
         forest.publish(Lsn(1));
         let (applied, visible, snapshots, durable, job) = Default::default();
-        let rng = fastrand::Rng::with_seed(1);
-        Self { options, disk, rng, job, durable, forest, tree, lsn: 1, applied, visible, snapshots }
+        let (rng, readers) = (fastrand::Rng::with_seed(1), Vec::new());
+        Self { options, disk, rng, job, durable, forest, tree, lsn: 1, applied, visible, snapshots, readers }
     }
 
     fn step(&mut self, op: &Op) {
@@ -173,6 +184,20 @@ impl Run {
                 }
             }
             Op::DropSnapshot(_) | Op::ReadSnapshot(_) => {}
+            Op::OpenReader(index) if !self.visible.is_empty() => {
+                let (key, value) = self.visible.iter().nth(index.index(self.visible.len())).unwrap();
+                let reader = self.tree.value_reader(key, At::Latest).unwrap().unwrap();
+                self.readers.push((reader, value.clone()));
+            }
+            Op::ReadValue(index, from) if !self.readers.is_empty() => {
+                let at = index.index(self.readers.len());
+                let (reader, value) = &mut self.readers[at];
+                read_from(reader, value, from.index(value.len() + 1));
+                if at == 0 {
+                    drop(self.readers.remove(0));
+                }
+            }
+            Op::OpenReader(_) | Op::ReadValue(..) => {}
             Op::Range(from, to, steps) => self.range(from, to.as_deref(), steps),
             Op::BeginCheckpoint => {
                 if self.job.is_none() {
@@ -210,6 +235,7 @@ impl Run {
     fn reopen(&mut self, power_cut: bool) {
         self.give_up();
         self.snapshots.clear();
+        self.readers.clear();
         if power_cut {
             self.disk.crash(&mut self.rng);
         } else {
@@ -265,6 +291,8 @@ impl Run {
             require(&self.tree, snapshot, model);
         }
         self.snapshots.clear();
+        self.readers.iter_mut().for_each(|(reader, value)| read_from(reader, value, 0));
+        self.readers.clear();
         self.job = None;
         self.forest.publish(Lsn(self.lsn));
         commit(&self.forest, self.lsn + 1, &[(b"last", Some(b"one"))]);
@@ -283,6 +311,13 @@ impl Run {
         self.reopen(true);
         assert_eq!(self.forest.statistics().version_bytes, 0, "versions that nobody needs were kept");
     }
+}
+
+fn read_from(reader: &mut ValueReader, value: &[u8], from: usize) {
+    reader.seek(SeekFrom::Start(from as u64)).unwrap();
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, value[from..]);
 }
 
 /// The live bytes that the store counts are those of the pages that the trees of the newest manifest reach.

@@ -11,7 +11,7 @@ use crossbeam_epoch::Guard;
 use logwood_base::Result;
 use smallvec::SmallVec;
 
-use super::Tree;
+use super::{Tree, owned};
 use crate::node::slot::Seen;
 use crate::snapshot::At;
 use crate::value::Value;
@@ -43,12 +43,16 @@ impl Tree {
             }
         }
         for (key, end) in keys.iter().zip(&ends) {
-            values.push(match end.leaf() {
+            let found = match end.leaf() {
                 Some(leaf) if leaf.base_lsn() <= lsn => {
                     leaf.touch();
-                    leaf.get(key, lsn).map(Value::from)
+                    owned(leaf.get(key, lsn))
                 }
-                _ => self.get(key, at)?,
+                _ => Ok(self.get(key, at)?),
+            };
+            values.push(match found {
+                Ok(value) => value,
+                Err(elsewhere) => Some(self.read_whole(key, &elsewhere)?.into()),
             });
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What is compared with the model: everything that can be read, and what verification says.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +31,13 @@ impl World {
                     .map(|value| value.as_deref())
                     .eq(records.values().rev().map(|value| Some(&value[..])))
             );
+            for (key, value) in records.iter().filter(|(_, value)| value.len() > 8 << 10) {
+                let mut reader = handle.value_reader(key)?.expect("it was found above");
+                let (from, mut rest) = (value.len() / 3, Vec::new());
+                reader.seek(SeekFrom::Start(from as u64)).unwrap();
+                reader.read_to_end(&mut rest).unwrap();
+                assert!((reader.len(), &rest[..]) == (value.len() as u64, &value[from..]));
+            }
             let cuts = handle.split_keys::<&[u8]>(.., 5)?;
             assert!(cuts.len() < 5 && cuts.is_sorted_by(|a, b| a < b), "{cuts:?}");
             let about = handle.approximate_size::<&[u8]>(..)?.records;

@@ -1,0 +1,169 @@
+//! Reading one value piece by piece.
+
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
+use std::sync::Arc;
+
+use logwood_base::{Error, KeyspaceId, Lsn, Result};
+
+use crate::format::overflow::PIECE_BYTES;
+use crate::node::leaf::Leaf;
+use crate::node::overflow::{OverflowPlace, RecordValue};
+use crate::overflow::{of_value, require_count};
+use crate::shared::Shared;
+use crate::store::Page;
+
+/// Reads a value of any length in pieces: [`Read`], [`Seek`] and [`BufRead`] over it. See
+/// [`Tree::value_reader`](crate::Tree::value_reader).
+///
+/// It stands on the value that was there when it was made, whatever is written afterwards, and keeps the files of that value until
+/// it is dropped; nothing else. It holds one piece of 256 KiB in memory, read from the disk and proven when it is asked for. A value
+/// that no checkpoint has written yet is in memory anyhow, and lent from there.
+///
+/// A piece that cannot be read is an [`io::Error`] with the [`Error`] inside, which names key, file and offset; other pieces can be
+/// sought and read.
+#[derive(Debug)]
+pub struct ValueReader {
+    source: Source,
+    bytes: usize,
+    position: u64,
+}
+
+enum Source {
+    /// A short value.
+    Copied(Box<[u8]>),
+    /// A long one that stands in a leaf, at this record.
+    Leaf(Leaf, usize),
+    Pages(Pages),
+}
+
+/// A value in overflow pages.
+struct Pages {
+    shared: Arc<Shared>,
+    place: Arc<OverflowPlace>,
+    /// The piece that was read last, with its number.
+    piece: Option<(usize, Page)>,
+    keyspace: KeyspaceId,
+    key: Vec<u8>,
+}
+
+impl ValueReader {
+    /// The value of `key`, which `leaf` shows at `at`.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        (leaf, at): (&Leaf, Lsn),
+        value: RecordValue<'_>,
+    ) -> Result<Self> {
+        let source = match (value, leaf.base_place(key, at)) {
+            (RecordValue::Overflow(value), _) => {
+                let place = value.place();
+                require_count(&shared.store, &place.extents, value.bytes)
+                    .map_err(|error| of_value(error, keyspace, key))?;
+                let shared = Arc::clone(shared);
+                Source::Pages(Pages { shared, place, piece: None, keyspace, key: key.to_vec() })
+            }
+            (RecordValue::Inline(value), Some(record)) if value.len() > shared.options.leaf_bytes => {
+                Source::Leaf(leaf.clone(), record)
+            }
+            (RecordValue::Inline(value), _) => Source::Copied(value.into()),
+        };
+        Ok(Self { source, bytes: value.len(), position: 0 })
+    }
+
+    /// Length of the value in bytes.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.bytes as u64
+    }
+
+    /// Whether the value has no bytes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// The bytes from the position on that are in memory, or come there by one read: none at the end.
+    fn rest(&mut self) -> Result<&[u8]> {
+        let Some(at) = usize::try_from(self.position).ok().filter(|at| *at < self.bytes) else {
+            return Ok(&[]);
+        };
+        match &mut self.source {
+            Source::Copied(value) => Ok(&value[at..]),
+            Source::Leaf(leaf, record) => Ok(&leaf.record(*record).1[at..]),
+            Source::Pages(pages) => Ok(&pages.piece(self.bytes, at / PIECE_BYTES)?[at % PIECE_BYTES..]),
+        }
+    }
+}
+
+impl Pages {
+    /// The piece of that number.
+    fn piece(&mut self, bytes: usize, number: usize) -> Result<&[u8]> {
+        if self.piece.as_ref().is_none_or(|(there, _)| *there != number) {
+            // One piece at a time takes memory.
+            self.piece = None;
+        }
+        let page = match self.piece.take() {
+            Some((_, page)) => page,
+            None => {
+                let read = self.shared.read_piece(&self.place.extents, bytes, number);
+                read.map_err(|error| of_value(error, self.keyspace, &self.key))?
+            }
+        };
+        Ok(self.piece.insert((number, page)).1.body())
+    }
+}
+
+impl Read for ValueReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = self.fill_buf()?;
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for ValueReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.rest().map_err(into_io)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position = self.position.saturating_add(count as u64);
+    }
+}
+
+impl Seek for ValueReader {
+    /// Any position may be sought; behind the end there are no bytes.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::End(offset) => self.len().checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+        };
+        let outside = || io::Error::new(io::ErrorKind::InvalidInput, "a position before the value");
+        self.position = position.ok_or_else(outside)?;
+        Ok(self.position)
+    }
+}
+
+/// The error as `std::io` has it, with ours inside.
+fn into_io(error: Error) -> io::Error {
+    let kind = match &error {
+        Error::Corruption(_) => io::ErrorKind::InvalidData,
+        Error::Io { source, .. } => source.kind(),
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Copied(_) => "Copied",
+            Self::Leaf(..) => "Leaf",
+            Self::Pages(_) => "Pages",
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! Values up to the longest one, whole and piece by piece.
+
+use std::io::{Read, Seek, SeekFrom};
+
+use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+use logwood_base::limits::VALUE_BYTES_MAX;
+
+use super::world::World;
+use crate::{Error, Keyspace, Options};
+
+/// What memory a read of a long value may take beside what the database holds anyhow: less than one piece in a hundred.
+const MEMORY_BYTES_MAX: usize = 2 << 20;
+
+/// A value that does not compress.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut value = vec![0; bytes];
+    fastrand::Rng::with_seed(seed).fill(&mut value);
+    value
+}
+
+/// A world with options as applications have them.
+fn world() -> World {
+    let mut world = World::new(1);
+    let environment = world.environment();
+    world.options = Options::new().environment(environment).cache_bytes(8 << 20);
+    world.open(0).unwrap();
+    world
+}
+
+fn keyspace(world: &World) -> Keyspace {
+    world.db().ensure_keyspace("k").unwrap()
+}
+
+/// Closes and opens without a model; nothing is left to be replayed.
+fn reopen(world: &mut World) {
+    world.db().checkpoint().unwrap();
+    world.db().close().unwrap();
+    world.db = None;
+    world.db = Some(crate::Database::open(super::world::DIR, world.options.clone()).unwrap());
+}
+
+#[test]
+fn the_longest_value_is_read_in_pieces_without_being_held_and_a_longer_one_is_refused() {
+    let mut world = world();
+    let ks = keyspace(&world);
+    let mut value = noise(1, VALUE_BYTES_MAX);
+    ks.put(b"neighbour", b"short").unwrap();
+    ks.put(b"long", &value).unwrap();
+    value.push(0);
+    let lsn = world.db().visible_lsn();
+    assert!(matches!(ks.put(b"long", &value), Err(Error::LimitExceeded { what: "value bytes", .. })));
+    assert!(matches!(world.db().batch().put(&ks, b"long", &value), Err(Error::LimitExceeded { .. })));
+    assert_eq!(world.db().visible_lsn(), lsn, "nothing was written");
+    value.pop();
+    drop(ks);
+    reopen(&mut world);
+
+    let ks = keyspace(&world);
+    assert_eq!(ks.get(b"neighbour").unwrap().as_deref(), Some(&b"short"[..]));
+    assert!(ks.contains(b"long").unwrap() && world.db().snapshot().contains(&ks, b"long").unwrap());
+    assert!(world.db().transaction().contains(&ks, b"long").unwrap());
+    assert_eq!(ks.count_all().unwrap(), 2);
+    let before = world.db().statistics();
+    assert_eq!(before.trees.overflow_reads, 0, "nobody has asked for the value");
+    assert!(before.memory_bytes < 16 << 20, "{} bytes", before.memory_bytes);
+    let mut reader = ks.value_reader(b"long").unwrap().unwrap();
+    assert_eq!(reader.len(), VALUE_BYTES_MAX as u64);
+    let (mut part, mut read, mut most) = (vec![0; 100_000], 0, 0);
+    loop {
+        let count = reader.read(&mut part).unwrap();
+        if count == 0 {
+            break;
+        }
+        assert!(part[..count] == value[read..read + count]);
+        read += count;
+        most = most.max(world.db().statistics().memory_bytes);
+    }
+    assert_eq!(read, VALUE_BYTES_MAX);
+    assert!(most <= before.memory_bytes + MEMORY_BYTES_MAX, "{most} bytes, before {}", before.memory_bytes);
+    let reads = world.db().statistics().trees.overflow_reads;
+    assert_eq!(reads - before.trees.overflow_reads, (VALUE_BYTES_MAX as u64).div_ceil(256 << 10));
+    reader.seek(SeekFrom::End(-5)).unwrap();
+    let mut end = Vec::new();
+    reader.read_to_end(&mut end).unwrap();
+    assert_eq!(end, value[VALUE_BYTES_MAX - 5..]);
+    assert!(ks.get(b"long").unwrap().as_deref() == Some(&value));
+    assert!(world.db().statistics().memory_bytes <= before.memory_bytes + MEMORY_BYTES_MAX, "it is not kept");
+}
+
+#[test]
+fn a_snapshot_and_a_reader_outlive_overwriting_checkpoints_and_compaction() {
+    let world = world();
+    let ks = keyspace(&world);
+    let db = world.db();
+    let (old, new) = (noise(2, 3_000_000), noise(3, 2_000_000));
+    ks.put(b"long", &old).unwrap();
+    db.checkpoint().unwrap();
+    // From disk only: everything is evicted by what follows.
+    for n in 0..25u64 {
+        ks.put(&n.to_be_bytes(), &noise(n, 400_000)).unwrap();
+        db.checkpoint().unwrap();
+    }
+    let snapshot = db.snapshot();
+    let mut latest = ks.value_reader(b"long").unwrap().unwrap();
+    ks.put(b"long", &new).unwrap();
+    let mut of_snapshot = snapshot.value_reader(&ks, b"long").unwrap().unwrap();
+    for _ in 0..3 {
+        db.compact().unwrap();
+    }
+    assert!(snapshot.get(&ks, b"long").unwrap().as_deref() == Some(&old));
+    drop(snapshot);
+    db.compact().unwrap();
+    for reader in [&mut latest, &mut of_snapshot] {
+        let mut found = Vec::new();
+        reader.read_to_end(&mut found).unwrap();
+        assert!(found == old);
+    }
+    drop((latest, of_snapshot));
+    assert!(ks.get(b"long").unwrap().as_deref() == Some(&new));
+    // Also when the keyspace goes under a reader.
+    let mut reader = ks.value_reader(b"long").unwrap().unwrap();
+    db.drop_keyspace("k").unwrap();
+    db.compact().unwrap();
+    assert!(matches!(ks.value_reader(b"long"), Err(Error::NotFound { .. })));
+    let mut found = Vec::new();
+    reader.read_to_end(&mut found).unwrap();
+    assert!(found == new);
+}
+
+#[test]
+fn a_read_that_fails_is_answered_and_the_reader_goes_on() {
+    let mut world = world();
+    let value = noise(4, 1_000_000);
+    keyspace(&world).put(b"long", &value).unwrap();
+    reopen(&mut world);
+    let ks = keyspace(&world);
+    let mut reader = ks.value_reader(b"long").unwrap().unwrap();
+    let mut first = vec![0; 300_000];
+    reader.read_exact(&mut first).unwrap();
+    world.disk.set_fault(Fault::new(Operation::READS, Outcome::Io).on("pages/"));
+    reader.seek(SeekFrom::Start(600_000)).unwrap();
+    let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+    let inside = error.get_ref().and_then(|inside| inside.downcast_ref::<Error>());
+    assert!(matches!(inside, Some(Error::Io { .. })), "{error}");
+    world.disk.clear_faults();
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    assert!(rest == value[600_000..]);
+}
