@@ -35,6 +35,8 @@ pub(crate) enum Bug {
     TakenOverCountsAsUnreached,
     /// A checkpoint that has moved a long value does not tell its leaf.
     MovedValueIsNotTold,
+    /// The cleaner, which has found a tree before it was dropped, marks its pages afterwards.
+    CleanerMarksWhatWasDropped,
     /// Not a mistake of ours: pages whose checksums are right say that each leaf but the first and the last one holds 2^63
     /// records more than it does.
     HugeCounts,

@@ -62,6 +62,19 @@ impl Batch {
 
     /// Sets the value of a key.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&ks, b"a", b"1")?;
+    /// batch.put(&ks, b"a", b"2")?;
+    /// db.commit(batch, Durability::Durable)?;
+    /// assert_eq!(ks.get(b"a")?.as_deref(), Some(&b"2"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `LimitExceeded` for a key, value or batch that is too long; `InvalidArgument` for a keyspace of another
     /// database. The batch is as before then.
@@ -72,6 +85,19 @@ impl Batch {
     }
 
     /// Takes the value of a key away; no matter if it has none.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&ks, b"a", b"1")?;
+    /// batch.delete(&ks, b"a")?;
+    /// db.commit(batch, Durability::Durable)?;
+    /// assert!(ks.get(b"a")?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Batch::put`].
@@ -113,6 +139,20 @@ impl Batch {
     }
 
     /// Takes all that a keyspace holds away, and keeps the keyspace.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let mut batch = db.batch();
+    /// batch.clear(&ks)?;
+    /// batch.put(&ks, b"b", b"2")?;
+    /// db.commit(batch, Durability::Durable)?;
+    /// assert_eq!(ks.first()?.map(|(key, _)| key.to_vec()), Some(b"b".to_vec()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Batch::put`].

@@ -267,6 +267,28 @@ impl Changes {
     /// never waits, but for the disk when it reads entries that are not in memory any more. What was not read of the commit
     /// before is passed over.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// use std::time::Duration;
+    ///
+    /// let mut changes = db.changes(db.visible_lsn().next())?;
+    /// assert!(changes.next(Duration::ZERO)?.is_none());
+    /// let lsn = ks.put(b"a", b"1")?;
+    /// let mut keys = Vec::new();
+    /// while let Some(mut commit) = changes.next(Duration::ZERO)? {
+    ///     while let Some(change) = commit.next()? {
+    ///         if let logwood::Change::Put { key, .. } = change {
+    ///             keys.push(key.to_vec());
+    ///         }
+    ///     }
+    /// }
+    /// assert_eq!((keys, changes.position()), (vec![b"a".to_vec()], lsn.next()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `TooOld` when the log let go of what comes next: build anew from a snapshot, and go on behind it. `Closed`;
     /// `Poisoned` at the end of what is visible; `Corruption`, `Io` from the log. `TooOld` and `Corruption` stay. After a

@@ -74,6 +74,18 @@ impl Keyspace {
 
     /// Sets the value of a key if a condition holds, as durably as said here.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// use logwood::Condition;
+    ///
+    /// let done = ks.put_if_with(b"a", b"1", Condition::Absent, Durability::Buffered)?;
+    /// assert!(done.is_done());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::put_if`].
     pub fn put_if_with(
@@ -90,6 +102,21 @@ impl Keyspace {
     /// Takes the value of a key away if a condition holds, as durably as
     /// [`Options::durability`](crate::Options::durability) says.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// use logwood::{Condition, Conditional};
+    ///
+    /// ks.put(b"a", b"1")?;
+    /// let seen = db.snapshot();
+    /// ks.put(b"a", b"2")?;
+    /// let refused = ks.delete_if(b"a", Condition::Unchanged(&seen))?;
+    /// assert_eq!(refused, Conditional::Refused(Some(b"2"[..].into())));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::put_if`].
     pub fn delete_if(&self, key: &[u8], condition: Condition<'_>) -> Result<Conditional> {
@@ -97,6 +124,18 @@ impl Keyspace {
     }
 
     /// Takes the value of a key away if a condition holds, as durably as said here.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// use logwood::Condition;
+    ///
+    /// ks.put(b"a", b"1")?;
+    /// assert!(ks.delete_if_with(b"a", Condition::Present, Durability::Buffered)?.is_done());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::put_if`].

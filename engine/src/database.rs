@@ -52,6 +52,18 @@ impl Database {
     ///
     /// Opening replays at most [`Options::recovery_log_bytes_max`] of log and walks no tree.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// let db = Database::open(directory.path().join("shop.db"), Options::new().cache_bytes(64 << 20))?;
+    /// assert!(db.keyspaces().is_empty());
+    /// db.close()?;
+    ///
+    /// let missing = Database::open(directory.path().join("shop.bd"), Options::new().create(false));
+    /// assert!(matches!(missing, Err(logwood::Error::NotFound { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// - `AlreadyOpen`: this or another process has it open.
     /// - `NotFound`: there is none, and [`Options::create`] says not to make one.
@@ -77,6 +89,16 @@ impl Database {
 
     /// A keyspace that exists.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// assert!(matches!(db.keyspace("users"), Err(logwood::Error::NotFound { .. })));
+    /// db.create_keyspace("users")?;
+    /// assert_eq!(db.keyspace("users")?.name(), "users");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `NotFound`.
     pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
@@ -85,6 +107,16 @@ impl Database {
     }
 
     /// Creates a keyspace; it is durable when this returns.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let users = db.create_keyspace("users")?;
+    /// assert!(matches!(db.create_keyspace("users"), Err(logwood::Error::AlreadyExists { .. })));
+    /// # drop(users);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `AlreadyExists`; `InvalidArgument` or `LimitExceeded` for the name or the number of keyspaces; otherwise as
@@ -95,6 +127,15 @@ impl Database {
     }
 
     /// A keyspace, created if it does not exist.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// db.ensure_keyspace("users")?.put(b"17", b"Ada")?;
+    /// assert_eq!(db.ensure_keyspace("users")?.count_all()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Database::create_keyspace`], without `AlreadyExists`.
@@ -147,6 +188,19 @@ impl Database {
 
     /// Commits a batch and waits for the durability that is asked for.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&ks, b"a", b"1")?;
+    /// batch.delete(&ks, b"b")?;
+    /// let lsn = db.commit(batch, Durability::Durable)?;
+    /// assert!(db.durable_lsn() >= lsn);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::put`]; `InvalidArgument` for a batch of another database.
     pub fn commit(&self, batch: Batch, durability: Durability) -> Result<Lsn> {
@@ -155,6 +209,20 @@ impl Database {
 
     /// Commits a batch and answers a ticket to wait for, or to `.await`. Tickets may be answered in any order; commits
     /// take effect in the order of these calls.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&ks, b"a", b"1")?;
+    /// let ticket = db.commit_async(batch, Durability::Durable)?;
+    /// // Something else, while the disk is at work …
+    /// let lsn = ticket.wait()?;
+    /// assert!(db.visible_lsn() >= lsn);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Database::commit`], for what is known before the write.
@@ -168,6 +236,19 @@ impl Database {
     }
 
     /// Begins a transaction, which reads the database as it is now. Waits for no commit.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut transaction = db.transaction();
+    /// let visits = transaction.get(&ks, b"visits")?.map_or(0, |visits| visits[0]);
+    /// transaction.put(&ks, b"visits", &[visits + 1])?;
+    /// transaction.commit(Durability::Durable)?;
+    /// assert_eq!(ks.get(b"visits")?.as_deref(), Some(&[1][..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn transaction(&self) -> Transaction {
         Transaction::begin(&self.core)
@@ -204,6 +285,17 @@ impl Database {
     }
 
     /// The database as it is now. Costs nothing to take; while it lives, what it still needs is held back.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let before = db.snapshot();
+    /// ks.put(b"a", b"1")?;
+    /// assert_eq!((before.count_all(&ks)?, ks.count_all()?), (0, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.core.forest.snapshot(), self.core.instance)
@@ -286,6 +378,15 @@ impl Database {
     /// The copy is the same database ([`Database::id`]) with a log of its own. The first time it is opened for writing it
     /// becomes a database in its own right.
     ///
+    /// ```
+    /// # use logwood::{BackupOptions, Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path().join("db"), Options::new())?;
+    /// let report = db.backup_with(directory.path().join("backup"), &BackupOptions::new().link(false))?;
+    /// assert_eq!(report.lsn, db.visible_lsn());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `AlreadyExists` when `to` is a database that is no backup of this one, or no longer; `AlreadyOpen`;
     /// `InvalidArgument` when it holds other files; `Corruption` when the database is damaged, or the backup is not what
@@ -295,6 +396,21 @@ impl Database {
     }
 
     /// Follows the commits from `from` on, in order: as [`Database::changes_with`] and [`ChangesOptions::default`].
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// use std::time::Duration;
+    /// use logwood::Change;
+    ///
+    /// let mut changes = db.changes(db.visible_lsn().next())?;
+    /// ks.put(b"a", b"1")?;
+    /// let mut commit = changes.next(Duration::from_secs(1))?.expect("there is one");
+    /// assert!(matches!(commit.next()?, Some(Change::Put { key: b"a", value: b"1", .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Database::changes_with`].
@@ -306,6 +422,19 @@ impl Database {
     ///
     /// To begin with everything: take the changes from `visible_lsn().next()` on, then a snapshot, copy it, and pass over
     /// the commits up to its LSN.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// use logwood::ChangesOptions;
+    ///
+    /// // The log keeps what this reader has not dealt with, up to a GiB.
+    /// let options = ChangesOptions::new().name("search index").log_bytes_max(1 << 30);
+    /// let changes = db.changes_with(db.oldest_change_lsn()?, &options)?;
+    /// # drop(changes);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// - `TooOld` when the log has let go of `from`: see [`Database::oldest_change_lsn`].
@@ -320,6 +449,15 @@ impl Database {
     /// The oldest LSN that [`Database::changes`] can begin at. It moves up as checkpoints let the log go, and never past
     /// what somebody holds. Reads one entry of the log, or the rest of a transaction of which the first part is gone.
     ///
+    /// ```
+    /// # use logwood::{Database, Lsn, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// db.ensure_keyspace("k")?;
+    /// assert_eq!(db.oldest_change_lsn()?, Lsn(1), "nothing was let go yet");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Corruption`, `Io` from the log.
     pub fn oldest_change_lsn(&self) -> Result<Lsn> {
@@ -328,6 +466,16 @@ impl Database {
 
     /// Reads every byte of every file and derives again what can be derived: checksums, structure, counts and
     /// digests. Damage is handed to `on_damage`; the rest goes on to be verified. Reads and writes go on meanwhile.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// db.ensure_keyspace("k")?.put(b"a", b"1")?;
+    /// let report = db.verify(&mut |damage| eprintln!("{}", damage.corruption), &mut |_progress| {})?;
+    /// assert_eq!(report.damages, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `Io`, and others that kept it from looking. Damage is not an error here.
@@ -340,18 +488,48 @@ impl Database {
     }
 
     /// How the database is doing. Also hands the numbers to the `metrics` facade.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let statistics = db.statistics();
+    /// println!("{} bytes of memory, {} commits", statistics.memory_bytes, statistics.commits);
+    /// assert!(statistics.poisoned.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.core.statistics()
     }
 
     /// The newest commit that readers see.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let lsn = ks.put(b"a", b"1")?;
+    /// assert!(db.visible_lsn() >= lsn);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn visible_lsn(&self) -> Lsn {
         self.core.visible_lsn()
     }
 
     /// Up to here, everything survives a power cut.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let lsn = ks.put_with(b"a", b"1", Durability::Durable)?;
+    /// assert!(db.durable_lsn() >= lsn);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn durable_lsn(&self) -> Lsn {
         self.core.group.durable_lsn()
@@ -378,6 +556,18 @@ impl Database {
     /// writes from here on; what they read may still be read.
     ///
     /// Dropping the last handle does the same, and tells nobody when it fails.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// db.close()?;
+    /// assert!(matches!(ks.put(b"b", b"2"), Err(logwood::Error::Closed)));
+    /// assert_eq!(ks.get(b"a")?.as_deref(), Some(&b"1"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `Poisoned` when a write failed: reopen. The directory is free in any case.

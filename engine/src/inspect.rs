@@ -117,6 +117,17 @@ pub struct LogEntry<'a> {
 
 /// What a directory holds.
 ///
+/// ```
+/// # use logwood::{Database, Options};
+/// # let directory = tempfile::tempdir()?;
+/// # let db = Database::open(directory.path(), Options::new())?;
+/// # db.ensure_keyspace("k")?.put(b"a", b"1")?;
+/// # db.close()?;
+/// let stat = logwood::inspect::stat(directory.path())?;
+/// println!("{stat:?}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// `NotFound` when it holds neither a database nor a log; `Corruption` when what would be told is damaged; `Io`.
 pub fn stat(path: impl AsRef<Path>) -> Result<Stat> {
@@ -133,6 +144,18 @@ pub fn stat_in(environment: &Environment, path: &Path) -> Result<Stat> {
 
 /// Reads every byte of every file and derives again what can be derived, as
 /// [`Database::verify`](crate::Database::verify) does. Damage is handed to `on_damage`, and the rest is verified.
+///
+/// ```
+/// # use logwood::{Database, Options};
+/// # let directory = tempfile::tempdir()?;
+/// # let db = Database::open(directory.path(), Options::new())?;
+/// # db.ensure_keyspace("k")?.put(b"a", b"1")?;
+/// # db.close()?;
+/// let mut damages = Vec::new();
+/// logwood::inspect::verify(directory.path(), &mut |damage| damages.push(damage), &mut |_progress| {})?;
+/// assert!(damages.is_empty(), "{damages:?}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// `NotFound` when it holds neither a database nor a log; `UnsupportedFormat`; `Io`. Damage is not an error here.
@@ -184,6 +207,24 @@ pub fn verify_in(
 }
 
 /// Hands the entries of the log from `from` on, at most `limit`, to `each`, until it breaks.
+///
+/// ```
+/// # use logwood::{Database, Options};
+/// # let directory = tempfile::tempdir()?;
+/// # let db = Database::open(directory.path(), Options::new())?;
+/// use std::ops::ControlFlow;
+/// use logwood::Lsn;
+///
+/// # db.ensure_keyspace("k")?.put(b"a", b"1")?;
+/// # db.close()?;
+/// let mut kinds = Vec::new();
+/// logwood::inspect::log_entries(directory.path(), Lsn(1), 100, &mut |entry| {
+///     kinds.extend(entry.entry.as_ref().ok().map(|entry| entry.body.name()));
+///     ControlFlow::Continue(())
+/// })?;
+/// assert_eq!(kinds[..2], ["create keyspace", "commit"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// `NotFound` when there is no log; `TooOld` when `from` was let go; `Corruption`, after the entries before it; `Io`.

@@ -57,6 +57,17 @@ impl Keyspace {
     /// the disk where it is not, or a few in a large tree that was just opened. A value of more than a few KiB that is not in
     /// memory is read whole, and not kept: see [`Keyspace::value_reader`].
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// assert_eq!(ks.get(b"a")?.as_deref(), Some(&b"1"[..]));
+    /// assert!(ks.get(b"b")?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `NotFound` when the keyspace was dropped; `Corruption` when the page that held the key is damaged (other keys
     /// can be read); `Io`.
@@ -142,6 +153,16 @@ impl Keyspace {
 
     /// Whether a key has a value. Reads no long value.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"")?;
+    /// assert!(ks.contains(b"a")? && !ks.contains(b"b")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
@@ -153,6 +174,16 @@ impl Keyspace {
     /// takes one durable write of the disk, shared with all threads that commit at the same time; many records at once
     /// are cheaper in a [`Batch`](crate::Batch).
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let lsn = ks.put(b"a", b"1")?;
+    /// assert!(db.durable_lsn() >= lsn, "it survives a power cut");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `LimitExceeded` for a key or value that is too long, `NotFound` when the keyspace was dropped: nothing was
     /// changed. `DiskFull` when there is no room: nothing was changed, or the write has its place in the log and takes
@@ -162,6 +193,16 @@ impl Keyspace {
     }
 
     /// Sets the value of a key, as durably as said here.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// // Survives the end of the process, but perhaps no power cut.
+    /// ks.put_with(b"a", b"1", Durability::Buffered)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::put`].
@@ -173,6 +214,17 @@ impl Keyspace {
 
     /// Takes the value of a key away; no matter if it has none.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// ks.delete(b"a")?;
+    /// assert!(ks.get(b"a")?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::put`].
     pub fn delete(&self, key: &[u8]) -> Result<Lsn> {
@@ -180,6 +232,15 @@ impl Keyspace {
     }
 
     /// Takes the value of a key away, as durably as said here.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.delete_with(b"a", Durability::Buffered)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::put`].
@@ -213,6 +274,18 @@ impl Keyspace {
 
     /// The records whose keys begin with `prefix`.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// for user in ["user/ada", "user/alan", "visit/1"] {
+    ///     ks.put(user.as_bytes(), b"")?;
+    /// }
+    /// assert_eq!(ks.prefix(b"user/")?.count(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::range`].
     pub fn prefix(&self, prefix: &[u8]) -> Result<Range> {
@@ -222,6 +295,20 @@ impl Keyspace {
 
     /// All records.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// ks.put(b"b", b"2")?;
+    /// for record in ks.iter()? {
+    ///     let (key, value) = record?;
+    ///     println!("{} = {}", key.escape_ascii(), value.escape_ascii());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::range`].
     pub fn iter(&self) -> Result<Range> {
@@ -229,6 +316,18 @@ impl Keyspace {
     }
 
     /// The record with the least key.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// ks.put(b"b", b"2")?;
+    /// let (key, value) = ks.first()?.expect("there are two");
+    /// assert_eq!((&*key, &*value), (&b"a"[..], &b"1"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::get`].
@@ -238,6 +337,18 @@ impl Keyspace {
 
     /// The record with the greatest key.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// ks.put(b"b", b"2")?;
+    /// let (key, value) = ks.last()?.expect("there are two");
+    /// assert_eq!((&*key, &*value), (&b"b"[..], &b"2"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn last(&self) -> Result<Option<(Value, Value)>> {
@@ -245,6 +356,18 @@ impl Keyspace {
     }
 
     /// How many records a range has. Takes time by the depth of the tree, not by the length of the range.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// for key in ["a", "b", "c"] {
+    ///     ks.put(key.as_bytes(), b"")?;
+    /// }
+    /// assert_eq!((ks.count("b"..)?, ks.count(.."b")?, ks.count("a"..="b")?), (2, 1, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::get`].
@@ -254,6 +377,16 @@ impl Keyspace {
     }
 
     /// How many records there are.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// assert_eq!(ks.count_all()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::get`].
@@ -290,6 +423,19 @@ impl Keyspace {
 
     /// Ascending keys inside a range that cut it into `parts` parts of about as many records; fewer keys where there are
     /// fewer records. Takes time by the depth of the tree for each key.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// for n in 0..100u8 {
+    ///     ks.put_with(&[n], b"", logwood::Durability::Buffered)?;
+    /// }
+    /// let cuts = ks.split_keys::<&[u8]>(.., 2)?;
+    /// assert!(cuts.len() == 1 && ks.count(..cuts[0].as_slice())? > 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::get`].
@@ -329,6 +475,19 @@ impl Keyspace {
     }
 
     /// The digest of all records.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let empty = ks.digest_all()?;
+    /// ks.put(b"a", b"1")?;
+    /// assert_ne!(ks.digest_all()?, empty);
+    /// ks.delete(b"a")?;
+    /// assert_eq!(ks.digest_all()?, empty, "it says what is there, not how it came there");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::get`].

@@ -179,6 +179,20 @@ impl LogOnly {
 
     /// Entries from `from` up to, and without, `to`: at least one if there is any, at most `bytes_max` bytes.
     ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path(), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// let entries = log.read(Lsn(1), Lsn(3), 1 << 20)?;
+    /// assert_eq!(entries.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `TooOld` when they were let go; `Corruption`; `Io`.
     pub fn read(&self, from: Lsn, to: Lsn, bytes_max: usize) -> Result<Vec<logwood_wal::Entry>> {
@@ -199,6 +213,19 @@ impl LogOnly {
 
     /// The term of an entry.
     ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path(), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// assert_eq!(log.term_of(Lsn(2))?, Term(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `TooOld`, `NotFound`.
     pub fn term_of(&self, lsn: Lsn) -> Result<Term> {
@@ -213,6 +240,21 @@ impl LogOnly {
 
     /// Moves the base, as a snapshot at `lsn` asks; durable when this returns.
     ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path(), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// // A snapshot at 2 came from elsewhere: entries up to there are not needed.
+    /// log.set_base(Lsn(2), Term(1), b"three nodes")?;
+    /// assert_eq!(log.base(), (Lsn(2), Term(1)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Poisoned`, `InvalidArgument`.
     pub fn set_base(&self, lsn: Lsn, term: Term, membership: &[u8]) -> Result<()> {
@@ -226,6 +268,21 @@ impl LogOnly {
     }
 
     /// Keeps a vote; when this returns it stands in two blocks and was read back from the device.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path(), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// log.set_vote(Term(2), NodeId(3))?;
+    /// assert_eq!(log.vote(), (Term(2), NodeId(3)));
+    /// assert!(log.set_vote(Term(2), NodeId(4)).is_err(), "one vote in a term");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `InvalidArgument` for a term that goes back; `AlreadyExists` for another vote than was given, or asked to be kept,
@@ -242,6 +299,20 @@ impl LogOnly {
 
     /// Keeps who belongs to the group; durable when this returns.
     ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path(), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// log.set_membership(Lsn(1), b"three nodes")?;
+    /// assert_eq!(log.membership(), (Lsn(1), b"three nodes".to_vec()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Poisoned`, `LimitExceeded`.
     pub fn set_membership(&self, lsn: Lsn, membership: &[u8]) -> Result<()> {
@@ -249,6 +320,20 @@ impl LogOnly {
     }
 
     /// Remembers up to where entries are decided; rides on the next write. Whoever follows [`LogOnly::changes`] is told.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path(), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// log.set_committed(Lsn(1));
+    /// assert_eq!(log.statistics().committed, Lsn(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_committed(&self, lsn: Lsn) {
         self.group.set_committed(lsn);
         self.news.published(self.group.committed_lsn());
@@ -307,6 +392,23 @@ impl LogOnly {
     }
 
     /// Keeps entries from `from` on for somebody, who is named in statistics.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path(), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// let hold = log.hold("the slow replica", Lsn(1))?;
+    /// log.set_committed(Lsn(2));
+    /// log.release(Lsn(2));
+    /// assert_eq!(log.read(Lsn(1), Lsn(2), 1 << 20)?.len(), 1, "it is held");
+    /// # drop(hold);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `TooOld` when they are gone; `Poisoned`.

@@ -158,6 +158,20 @@ impl Options {
     /// Disk, clock, randomness and background work. Default: [`Environment::system`], whose disk the environment
     /// variable `LOGWOOD_DISK` can choose (`plain` or `uring`); [`Statistics::disk`](crate::Statistics::disk) tells which
     /// one it is.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use logwood::{Database, Environment, Options};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// // The real machine, with all background work done by hand: nothing happens that a test does not ask for.
+    /// let spawner = logwood_base::environment::ManualSpawner::new();
+    /// let environment = Environment { spawner: Arc::new(spawner.clone()), ..Environment::system()? };
+    /// let db = Database::open(directory.path(), Options::new().environment(environment))?;
+    /// spawner.run_until_idle(std::time::Duration::ZERO, 10);
+    /// # drop(db);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = Some(environment);
@@ -165,6 +179,15 @@ impl Options {
     }
 
     /// Told how far recovery has come. Default: nobody.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// let options = Options::new().progress(|recovery| eprintln!("{recovery:?}"));
+    /// let db = Database::open(directory.path(), options)?;
+    /// # drop(db);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn progress(mut self, callback: impl Fn(RecoveryProgress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(callback));
@@ -173,6 +196,20 @@ impl Options {
 
     /// The database that the directory must belong to; a new one gets this identity. Default: any, and a new one
     /// draws its own.
+    ///
+    /// ```
+    /// use logwood::{Database, DatabaseId, Error, Options};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// let db = Database::open(directory.path(), Options::new())?;
+    /// let id = db.id();
+    /// db.close()?;
+    /// # drop(db);
+    /// assert!(Database::open(directory.path(), Options::new().database_id(id)).is_ok());
+    /// let other = Database::open(directory.path(), Options::new().database_id(DatabaseId(7)));
+    /// assert!(other.is_err(), "whoever mixed up two directories is told");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn database_id(mut self, database: DatabaseId) -> Self {
         self.database_id = Some(database);

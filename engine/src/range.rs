@@ -69,6 +69,20 @@ impl Range {
 
     /// As [`Range::next_ref`], from the end.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// ks.put(b"b", b"2")?;
+    /// let mut records = ks.iter()?;
+    /// assert_eq!(records.next_back_ref()?, Some((&b"b"[..], &b"2"[..])));
+    /// assert_eq!(records.next_ref()?, Some((&b"a"[..], &b"1"[..])));
+    /// assert_eq!(records.next_back_ref()?, None, "both ends have met");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Range::next_ref`].
     #[inline]

@@ -37,12 +37,34 @@ impl Snapshot {
     }
 
     /// Everything up to here is in it, and nothing else.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let lsn = ks.put(b"a", b"1")?;
+    /// assert!(db.snapshot().lsn() >= lsn);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lsn(&self) -> Lsn {
         self.trees.lsn()
     }
 
     /// The value of a key.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let snapshot = db.snapshot();
+    /// ks.put(b"a", b"2")?;
+    /// assert_eq!(snapshot.get(&ks, b"a")?.as_deref(), Some(&b"1"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::get`]; `InvalidArgument` for a keyspace of another database.
@@ -52,6 +74,18 @@ impl Snapshot {
     }
 
     /// Calls `read` with the value of a key where it lies; see [`Keyspace::get_with`].
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let snapshot = db.snapshot();
+    /// ks.put(b"a", b"2")?;
+    /// assert_eq!(snapshot.get_with(&ks, b"a", |value| value.map(<[u8]>::to_vec))?, Some(b"1".to_vec()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Snapshot::get`].
@@ -89,6 +123,19 @@ impl Snapshot {
 
     /// The values of several keys; faster than one by one.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let snapshot = db.snapshot();
+    /// ks.put(b"a", b"2")?;
+    /// let found = snapshot.get_many(&ks, &[b"a", b"b"])?;
+    /// assert!(found[0].as_deref() == Some(b"1") && found[1].is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Snapshot::get`].
     pub fn get_many(&self, keyspace: &Keyspace, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
@@ -97,6 +144,17 @@ impl Snapshot {
     }
 
     /// Whether a key has a value.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let before = db.snapshot();
+    /// ks.put(b"a", b"1")?;
+    /// assert!(!before.contains(&ks, b"a")? && db.snapshot().contains(&ks, b"a")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Snapshot::get`].
@@ -107,6 +165,19 @@ impl Snapshot {
 
     /// The records of a range of keys, in both directions.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let snapshot = db.snapshot();
+    /// ks.put(b"a", b"2")?;
+    /// let values: Vec<_> = snapshot.range(&ks, "a".."b")?.map(|record| record.map(|(_, value)| value)).collect::<Result<_, _>>()?;
+    /// assert_eq!(values, [&b"1"[..]]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Snapshot::get`].
     pub fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<Range> {
@@ -115,6 +186,18 @@ impl Snapshot {
     }
 
     /// The records whose keys begin with `prefix`.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"user/ada", b"")?;
+    /// let snapshot = db.snapshot();
+    /// ks.put(b"user/alan", b"")?;
+    /// assert_eq!(snapshot.prefix(&ks, b"user/")?.count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Snapshot::get`].
@@ -125,6 +208,17 @@ impl Snapshot {
 
     /// All records.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let snapshot = db.snapshot();
+    /// ks.put(b"a", b"1")?;
+    /// assert!(snapshot.iter(&ks)?.next().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Snapshot::get`].
     pub fn iter(&self, keyspace: &Keyspace) -> Result<Range> {
@@ -132,6 +226,18 @@ impl Snapshot {
     }
 
     /// How many records a range has. Takes time by the depth of the tree, not by the length of the range.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let snapshot = db.snapshot();
+    /// ks.put(b"b", b"2")?;
+    /// assert_eq!(snapshot.count(&ks, "a".."z")?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Snapshot::get`].
@@ -142,6 +248,17 @@ impl Snapshot {
 
     /// How many records there are.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let snapshot = db.snapshot();
+    /// ks.put(b"a", b"1")?;
+    /// assert_eq!(snapshot.count_all(&ks)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Snapshot::get`].
     pub fn count_all(&self, keyspace: &Keyspace) -> Result<u64> {
@@ -149,6 +266,19 @@ impl Snapshot {
     }
 
     /// The digest of a range; see [`Keyspace::digest`].
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let snapshot = db.snapshot();
+    /// ks.put(b"b", b"2")?;
+    /// assert_eq!(snapshot.digest(&ks, "a".."b")?, ks.digest("a".."b")?);
+    /// assert_ne!(snapshot.digest(&ks, "a"..)?, ks.digest("a"..)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Snapshot::get`].
@@ -158,6 +288,17 @@ impl Snapshot {
     }
 
     /// The digest of all records.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let snapshot = db.snapshot();
+    /// ks.put(b"a", b"1")?;
+    /// assert_eq!(snapshot.digest_all(&ks)?, logwood::Digest::EMPTY);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Snapshot::get`].

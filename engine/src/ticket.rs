@@ -83,6 +83,19 @@ impl Ticket {
 
     /// Waits until the commit is as durable as was asked for, and visible. Waiting again is allowed.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&ks, b"a", b"1")?;
+    /// let ticket = db.commit_async(batch, Durability::Durable)?;
+    /// assert_eq!(ticket.wait()?, ticket.lsn());
+    /// assert!(ticket.is_done());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Poisoned` when the write, or one before it, failed: the commit may be there after reopening, or not.
     /// `DiskFull` when the log could not go on: the commit keeps its place and is written when there is room.

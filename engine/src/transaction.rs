@@ -115,12 +115,39 @@ impl Transaction {
 
     /// What it reads at, without its own writes. Reads through it are not protected: another commit may change what
     /// they saw before this transaction commits.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let transaction = db.transaction();
+    /// // For a report beside the transaction's own work: it conflicts with nobody.
+    /// let rows = transaction.snapshot().count_all(&ks)?;
+    /// assert_eq!(rows, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
 
     /// The value of a key.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let mut transaction = db.transaction();
+    /// transaction.put(&ks, b"b", b"2")?;
+    /// assert_eq!(transaction.get(&ks, b"a")?.as_deref(), Some(&b"1"[..]));
+    /// assert_eq!(transaction.get(&ks, b"b")?.as_deref(), Some(&b"2"[..]), "it sees what it has written");
+    /// ks.put(b"a", b"changed")?;
+    /// assert!(matches!(transaction.commit(Durability::Durable), Err(logwood::Error::Conflict(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Snapshot::get`]; `LimitExceeded` when it has read more than
@@ -130,6 +157,17 @@ impl Transaction {
     }
 
     /// Calls `read` with the value of a key where it lies; see [`Keyspace::get_with`].
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", &[7; 1000])?;
+    /// let transaction = db.transaction();
+    /// assert_eq!(transaction.get_with(&ks, b"a", |value| value.map(<[u8]>::len))?, Some(1000));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Transaction::get`].
@@ -151,6 +189,19 @@ impl Transaction {
 
     /// The values of several keys; faster than one by one.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let mut transaction = db.transaction();
+    /// transaction.put(&ks, b"b", b"2")?;
+    /// let found = transaction.get_many(&ks, &[b"a", b"b", b"c"])?;
+    /// assert!(found[0].is_some() && found[1].is_some() && found[2].is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Transaction::get`].
     pub fn get_many(&self, keyspace: &Keyspace, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
@@ -171,6 +222,17 @@ impl Transaction {
     }
 
     /// Whether a key has a value.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut transaction = db.transaction();
+    /// transaction.put(&ks, b"a", b"1")?;
+    /// assert!(transaction.contains(&ks, b"a")? && !ks.contains(b"a")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Transaction::get`].
@@ -225,6 +287,18 @@ impl Transaction {
 
     /// The records whose keys begin with `prefix`.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"user/ada", b"")?;
+    /// let mut transaction = db.transaction();
+    /// transaction.put(&ks, b"user/alan", b"")?;
+    /// assert_eq!(transaction.prefix(&ks, b"user/")?.count(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Transaction::get`].
     pub fn prefix(&self, keyspace: &Keyspace, prefix: &[u8]) -> Result<TransactionRange<'_>> {
@@ -234,6 +308,18 @@ impl Transaction {
 
     /// All records.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let mut transaction = db.transaction();
+    /// transaction.delete(&ks, b"a")?;
+    /// assert!(transaction.iter(&ks)?.next().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Transaction::get`].
     pub fn iter(&self, keyspace: &Keyspace) -> Result<TransactionRange<'_>> {
@@ -242,6 +328,18 @@ impl Transaction {
 
     /// How many records a range has. Takes time by the depth of the tree and by how many records of the range the
     /// transaction itself has written, not by the length of the range.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let mut transaction = db.transaction();
+    /// transaction.put(&ks, b"b", b"2")?;
+    /// assert_eq!(transaction.count(&ks, "a".."z")?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Transaction::get`].
@@ -270,6 +368,17 @@ impl Transaction {
 
     /// How many records there are.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut transaction = db.transaction();
+    /// transaction.put(&ks, b"a", b"1")?;
+    /// assert_eq!((transaction.count_all(&ks)?, ks.count_all()?), (1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Transaction::get`].
     pub fn count_all(&self, keyspace: &Keyspace) -> Result<u64> {
@@ -277,6 +386,19 @@ impl Transaction {
     }
 
     /// Sets the value of a key.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut transaction = db.transaction();
+    /// transaction.put(&ks, b"a", b"1")?;
+    /// assert!(ks.get(b"a")?.is_none(), "nobody else sees it yet");
+    /// transaction.commit(Durability::Durable)?;
+    /// assert!(ks.get(b"a")?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `LimitExceeded` for a key or value that is too long, or when the transaction would change more than
@@ -291,6 +413,19 @@ impl Transaction {
 
     /// Takes the value of a key away; no matter if it has none.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let mut transaction = db.transaction();
+    /// transaction.delete(&ks, b"a")?;
+    /// transaction.commit(Durability::Durable)?;
+    /// assert!(ks.get(b"a")?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Transaction::put`].
     pub fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
@@ -300,6 +435,20 @@ impl Transaction {
     }
 
     /// Takes the values of a range of keys away, those that other commits put there meanwhile too: it reads nothing.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut transaction = db.transaction();
+    /// transaction.delete_range(&ks, "2025".."2026")?;
+    /// transaction.put(&ks, b"2025-12-31", b"the only one that stays")?;
+    /// ks.put(b"2025-07-01", b"put by somebody else meanwhile")?;
+    /// transaction.commit(Durability::Durable)?;
+    /// assert_eq!(ks.count_all()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Transaction::put`].
@@ -324,6 +473,27 @@ impl Transaction {
     /// Commits: all that was written takes effect at once, or nothing. Waits for the durability that is asked for.
     /// Answers the commit's LSN, or that of the snapshot when nothing was written; then it never fails.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("seats")?;
+    /// use logwood::Error;
+    ///
+    /// let (mut first, mut second) = (db.transaction(), db.transaction());
+    /// for transaction in [&mut first, &mut second] {
+    ///     let free = !transaction.contains(&ks, b"seat 1")?;
+    ///     assert!(free);
+    ///     transaction.put(&ks, b"seat 1", b"taken")?;
+    /// }
+    /// first.commit(Durability::Durable)?;
+    /// match second.commit(Durability::Durable) {
+    ///     Err(Error::Conflict(conflict)) => assert_eq!(conflict.keyspace, "seats"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// - `Conflict`, naming what was read and has changed: run the transaction again. Nothing was written.
     /// - `TooOld` when so much was committed since it began that conflicts cannot be ruled out any more
@@ -337,6 +507,19 @@ impl Transaction {
 
     /// Commits, and answers a ticket to wait for, or to `.await`. A conflict is answered by the ticket, once the
     /// commit that it conflicts with is visible.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut transaction = db.transaction();
+    /// transaction.put(&ks, b"a", b"1")?;
+    /// let ticket = transaction.commit_async(Durability::Durable)?;
+    /// // Also to be awaited.
+    /// ticket.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Transaction::commit`], without `Conflict`, for what is known before the write.
@@ -366,6 +549,18 @@ impl Transaction {
     }
 
     /// Gives it up. Dropping it does the same.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut transaction = db.transaction();
+    /// transaction.put(&ks, b"a", b"1")?;
+    /// transaction.rollback();
+    /// assert!(ks.get(b"a")?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rollback(self) {}
 }
 

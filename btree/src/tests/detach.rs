@@ -7,6 +7,7 @@ use logwood_base::disk::simulated::{Fault, Operation, Outcome, SimulatedDisk};
 use logwood_base::{Error, Lsn};
 
 use super::world::{KEYSPACE, Model, at, checkpoint, commit, create, open, require, scan, small};
+use crate::planted::{self, Bug};
 use crate::{At, Change, ChangeKind, Forest, ForestOptions, Progress, Tree};
 
 fn key(n: usize) -> Vec<u8> {
@@ -276,4 +277,38 @@ fn whoever_reads_what_was_detached_does_it_inside_the_cache() {
         while forest.give_back_step().unwrap() {}
     }
     assert_eq!(scan(&tree, &snapshot).len(), 10_000);
+}
+
+/// A cleaner has found the tree, and waits for a page; the tree is dropped meanwhile, and a checkpoint lists its pages.
+fn clean_while_dropped() {
+    let disk = SimulatedDisk::new(1);
+    let (forest, tree, model) = cold(&disk, 500);
+    require(&tree, &forest.snapshot(), &model);
+    drop(tree);
+    let shared = &forest.shared;
+    let core = shared.tree(KEYSPACE).unwrap();
+    let segments = forest.store().live_bytes();
+    let pages: Vec<_> =
+        segments.iter().flat_map(|(number, _)| forest.store().pages_of(*number).unwrap()).collect();
+    forest.drop_tree(Lsn(3), KEYSPACE).unwrap();
+    forest.apply(Lsn(3), &[]).unwrap();
+    forest.publish(Lsn(3));
+    checkpoint(&forest).unwrap();
+    // The page has come.
+    for label in &pages {
+        shared.mark_page(&core, label, &crossbeam_epoch::pin()).unwrap();
+    }
+    drop(core);
+    forest.create_tree(Lsn(4), KEYSPACE).unwrap();
+    commit(&forest, 4, &[(b"another", Some(b"tree"))]);
+    give_all_back(&forest);
+    assert!(forest.statistics().store.live_bytes < 1000);
+}
+
+#[test]
+fn a_cleaner_that_comes_late_leaves_a_dropped_tree_alone() {
+    clean_while_dropped();
+    let bug = Some(Bug::CleanerMarksWhatWasDropped);
+    let found = std::panic::catch_unwind(|| planted::with(bug, clean_while_dropped)).is_err();
+    assert!(found, "marking what was dropped was not found");
 }

@@ -8,7 +8,7 @@
 //! | call | power cut and kill at every changing call | failing syncs, writes and reads; full disk | random lives |
 //! |---|---|---|---|
 //! | put, delete, batch, range delete | here | `faults.rs` | `model.rs`, `sim`, `fuzz` |
-//! | transaction, in fragments too; conflict; conditional write | here | `faults.rs` | `model.rs`, `sim`, `fuzz` |
+//! | transaction, in fragments too, with a range delete; conflict; conditional write | here | `faults.rs` | `model.rs`, `sim`, `fuzz` |
 //! | create and drop a keyspace | here | `faults.rs` | `model.rs`, `sim`, `fuzz` |
 //! | changes, with a hold until released | `changes/crashes.rs` | `changes.rs` | `changes.rs`, `sim`, `fuzz` |
 //! | first and incremental backup, and the opening that finishes one | here, `backup.rs` | `backup.rs` | `model.rs`, `sim`, `fuzz` |
@@ -54,6 +54,7 @@ pub(super) fn script() -> Vec<Step> {
         Step::Checkpoint,
         Step::Delete { keyspace: 0, key: 3 },
         Step::DeleteRange { keyspace: 1, from: 4, to: 60 },
+        Step::TransactRange { keyspace: 0, from: 8, to: 20, key: 12, durable: true },
         Step::Create { keyspace: 2 },
         batch(30, false),
         Step::Drop { keyspace: 0 },
@@ -75,6 +76,7 @@ pub(super) fn script() -> Vec<Step> {
         put(2, 8, true),
         // The second one adds what is new.
         Step::Backup,
+        Step::TransactRange { keyspace: 2, from: 10, to: 80, key: 5, durable: false },
         Step::DeleteRange { keyspace: 2, from: 0, to: 95 },
         Step::Drop { keyspace: 1 },
         Step::Checkpoint,

@@ -39,6 +39,7 @@ fn writing() -> Vec<Step> {
     for meddles in [false, true] {
         steps.push(Step::Transact { guard: (0, 1), operations: operations.clone(), meddles, durable: true });
         steps.push(Step::PutIf { keyspace: 0, key: 9, bytes: 20, holds: meddles });
+        steps.push(Step::TransactRange { keyspace: 0, from: 1, to: 3, key: 2, durable: !meddles });
     }
     steps.extend((0..30).map(|key| put(key, 300)));
     steps.extend([Step::Background { steps: 50 }, Step::Compact, put(7, 9)]);

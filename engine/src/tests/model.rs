@@ -26,6 +26,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(keyspace, key, bytes, holds)| Step::PutIf { keyspace, key, bytes, holds }),
         2 => (keyspace.clone(), any::<u8>(), any::<u8>())
             .prop_map(|(keyspace, from, to)| Step::DeleteRange { keyspace, from, to }),
+        2 => (keyspace.clone(), any::<u8>(), any::<u8>(), any::<u8>(), any::<bool>()).prop_map(
+            |(keyspace, from, to, key, durable)| Step::TransactRange { keyspace, from, to, key, durable }
+        ),
         3 => keyspace.clone().prop_map(|keyspace| Step::Create { keyspace }),
         1 => keyspace.prop_map(|keyspace| Step::Drop { keyspace }),
         2 => Just(Step::Checkpoint),

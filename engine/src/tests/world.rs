@@ -52,6 +52,15 @@ pub(crate) enum Step {
         meddles: bool,
         durable: bool,
     },
+    /// A transaction that reads the first key of a range, puts `key`, deletes the range, and puts `key` once more: inside of the
+    /// range or outside.
+    TransactRange {
+        keyspace: u8,
+        from: u8,
+        to: u8,
+        key: u8,
+        durable: bool,
+    },
     PutIf {
         keyspace: u8,
         key: u8,
@@ -396,6 +405,25 @@ impl World {
             }
             Step::Transact { guard, operations, meddles, durable } => {
                 return self.transact(*guard, operations, *meddles, durability(*durable));
+            }
+            Step::TransactRange { keyspace, from, to, key, durable } => {
+                let Some((handle, name, mut next)) = self.target(*keyspace)? else { return Ok(()) };
+                let (from, to) = (Self::key(*from.min(to)), Self::key(*from.max(to)));
+                let (key, value) = (Self::key(*key), self.value(7));
+                let records = next.get_mut(&name).unwrap();
+                let mut transaction = self.db().transaction();
+                let first = transaction.range(&handle, &from[..]..)?.next().transpose()?;
+                let expected = records.range(from.clone()..).next();
+                assert_eq!(first.as_ref().map(|(key, _)| &**key), expected.map(|(key, _)| &key[..]));
+                transaction.put(&handle, &key, b"is overwritten, or deleted with the range")?;
+                transaction.delete_range(&handle, &from[..]..&to[..])?;
+                transaction.put(&handle, &key, &value)?;
+                records.retain(|key, _| *key < from || *key >= to);
+                records.insert(key, value);
+                assert_eq!(transaction.count_all(&handle)?, records.len() as u64, "it sees its own writes");
+                let durability = durability(*durable);
+                let outcome = transaction.commit(durability).map(drop);
+                self.committed(next, durability, outcome)?;
             }
             Step::PutIf { keyspace, key, bytes, holds } => {
                 let Some((handle, name, mut next)) = self.target(*keyspace)? else { return Ok(()) };

@@ -120,6 +120,16 @@ impl Writes for Transaction {
 
 impl Keyspace {
     /// The keyspace with types for its keys and values; see [`typed`](crate::typed).
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// ages.put("ada", 36)?;
+    /// assert_eq!(ages.get("ada")?, Some(36));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn typed<K: KeyCodec, V: ValueCodec>(&self) -> TypedKeyspace<K, V> {
         TypedKeyspace { bytes: self.clone(), types: PhantomData }
@@ -128,12 +138,33 @@ impl Keyspace {
 
 impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
     /// The keyspace without types.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// ages.put("ada", 36)?;
+    /// assert_eq!(ages.bytes().name(), "ages");
+    /// assert_eq!(ages.bytes().count_all()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn bytes(&self) -> &Keyspace {
         &self.bytes
     }
 
     /// The value of a key.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// ages.put("ada", 36)?;
+    /// assert_eq!((ages.get("ada")?, ages.get("alan")?), (Some(36), None));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::get`]; `InvalidArgument` when the value is of another type.
@@ -164,6 +195,16 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
 
     /// Whether a key has a value.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// ages.put("ada", 36)?;
+    /// assert!(ages.contains("ada")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn contains(&self, key: K::Ref<'_>) -> Result<bool> {
@@ -172,6 +213,17 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
 
     /// Sets the value of a key.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// ages.put("ada", 36)?;
+    /// ages.put("ada", 37)?;
+    /// assert_eq!(ages.get("ada")?, Some(37));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::put`].
     pub fn put(&self, key: K::Ref<'_>, value: V::Ref<'_>) -> Result<Lsn> {
@@ -179,6 +231,18 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
     }
 
     /// Sets the value of a key if a condition on its bytes holds.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// use logwood::Condition;
+    ///
+    /// assert!(ages.put_if("ada", 36, Condition::Absent)?.is_done());
+    /// assert!(!ages.put_if("ada", 37, Condition::Absent)?.is_done());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::put_if`].
@@ -193,6 +257,19 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
 
     /// Sets the value of a key in a batch or a transaction.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// let mut batch = db.batch();
+    /// ages.put_in(&mut batch, "ada", 36)?;
+    /// ages.put_in(&mut batch, "alan", 41)?;
+    /// db.commit(batch, Durability::Durable)?;
+    /// assert_eq!(ages.count_all()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Writes::put`].
     pub fn put_in(&self, writes: &mut impl Writes, key: K::Ref<'_>, value: V::Ref<'_>) -> Result<()> {
@@ -201,6 +278,17 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
 
     /// Takes the value of a key away; no matter if it has none.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// ages.put("ada", 36)?;
+    /// ages.delete("ada")?;
+    /// assert_eq!(ages.get("ada")?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::delete`].
     pub fn delete(&self, key: K::Ref<'_>) -> Result<Lsn> {
@@ -208,6 +296,19 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
     }
 
     /// Takes the value of a key away, in a batch or a transaction.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// ages.put("ada", 36)?;
+    /// let mut transaction = db.transaction();
+    /// ages.delete_in(&mut transaction, "ada")?;
+    /// transaction.commit(Durability::Durable)?;
+    /// assert!(!ages.contains("ada")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Writes::delete`].
@@ -247,6 +348,19 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
 
     /// The records of a range of keys in a snapshot or a transaction.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// ages.put("ada", 36)?;
+    /// let snapshot = db.snapshot();
+    /// ages.put("alan", 41)?;
+    /// let names = ages.range_in(&snapshot, "a".."b")?.map(|record| record.map(|(name, _)| name));
+    /// assert_eq!(names.collect::<Result<Vec<_>, _>>()?, ["ada"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`View::range`].
     pub fn range_in<'k, 'v, W: View>(
@@ -263,6 +377,18 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
 
     /// The records whose keys begin with some parts: `orders.prefix::<(String,)>(("ada",))`.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let orders = db.ensure_keyspace("orders")?.typed::<(String, u64), String>();
+    /// orders.put(("ada", 1), "apples")?;
+    /// orders.put(("ada", 2), "pears")?;
+    /// orders.put(("adam", 1), "nuts")?;
+    /// assert_eq!(orders.prefix::<(String,)>(("ada",))?.count(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::range`].
     pub fn prefix<P: PrefixOf<K>>(&self, prefix: P::Ref<'_>) -> Result<TypedRange<K, V, Range>> {
@@ -272,6 +398,18 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
     }
 
     /// The records whose keys begin with some parts, in a snapshot or a transaction.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let orders = db.ensure_keyspace("orders")?.typed::<(String, u64), String>();
+    /// orders.put(("ada", 1), "apples")?;
+    /// let snapshot = db.snapshot();
+    /// orders.put(("ada", 2), "pears")?;
+    /// assert_eq!(orders.prefix_in::<(String,), _>(&snapshot, ("ada",))?.count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`View::range`].
@@ -289,6 +427,18 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
 
     /// All records.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// ages.put("ada", 36)?;
+    /// ages.put("alan", 41)?;
+    /// let oldest = ages.iter()?.collect::<Result<Vec<_>, _>>()?.into_iter().max_by_key(|(_, age)| *age);
+    /// assert_eq!(oldest, Some(("alan".to_owned(), 41)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::range`].
     pub fn iter(&self) -> Result<TypedRange<K, V, Range>> {
@@ -297,6 +447,16 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
 
     /// How many records there are.
     ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// ages.put("ada", 36)?;
+    /// assert_eq!(ages.count_all()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::count`].
     pub fn count_all(&self) -> Result<u64> {
@@ -304,6 +464,17 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
     }
 
     /// How many records a range of keys has.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// ages.put("ada", 36)?;
+    /// ages.put("bob", 20)?;
+    /// assert_eq!(ages.count("b"..)?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Keyspace::count`].
@@ -316,6 +487,17 @@ impl<K: KeyCodec, V: ValueCodec> TypedKeyspace<K, V> {
     }
 
     /// How many records a range of keys has in a snapshot or a transaction.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ages = db.ensure_keyspace("ages")?.typed::<String, u32>();
+    /// let snapshot = db.snapshot();
+    /// ages.put("ada", 36)?;
+    /// assert_eq!(ages.count_in(&snapshot, "a"..)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`View::count`].
