@@ -3,6 +3,7 @@
 //! | variant | what to do |
 //! |---|---|
 //! | [`Error::InvalidArgument`], [`Error::LimitExceeded`] | mend the call; nothing was changed |
+//! | [`Error::Source`] | mend what the value is read from; nothing was changed |
 //! | [`Error::AlreadyOpen`] | close the other user of the directory |
 //! | [`Error::WrongKind`] | open the directory as what it is, or ask a replica that holds what was asked for |
 //! | [`Error::NotFound`], [`Error::AlreadyExists`] | the named thing is not, or is already, there |
@@ -54,6 +55,17 @@ pub enum Error {
         found: u64,
         /// The greatest size allowed.
         limit: u64,
+    },
+
+    /// What a value was to be read from failed, or ended before the value did. Nothing was changed.
+    #[error("a value of {expected} bytes could be read up to byte {read}: {source}")]
+    Source {
+        /// Bytes that came.
+        read: u64,
+        /// Length of the value.
+        expected: u64,
+        /// What the source answered; [`io::ErrorKind::UnexpectedEof`] when it ended.
+        source: Arc<io::Error>,
     },
 
     /// Another handle, in this process or another one, has the directory open for writing.

@@ -133,7 +133,7 @@ fn exit_of(error: &Error) -> Exit {
         Error::Poisoned { cause } => exit_of(cause),
         Error::NotFound { .. } | Error::TooOld { .. } => Exit::NotFound,
         Error::InvalidArgument(_) | Error::AlreadyExists { .. } => Exit::Usage,
-        Error::LimitExceeded { .. } => Exit::BadInput,
+        Error::LimitExceeded { .. } | Error::Source { .. } => Exit::BadInput,
         // Locked, disk full, I/O error, unsupported format; and whatever a later engine adds.
         _ => Exit::Unavailable,
     }

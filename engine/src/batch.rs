@@ -42,7 +42,7 @@ pub struct Batch {
     keyspaces: Vec<Arc<KeyspaceShared>>,
     key_bytes_max: usize,
     value_bytes_max: usize,
-    batch_bytes_max: usize,
+    pub(crate) batch_bytes_max: usize,
 }
 
 impl Batch {
@@ -79,8 +79,7 @@ impl Batch {
     /// `LimitExceeded` for a key, value or batch that is too long; `InvalidArgument` for a keyspace of another
     /// database. The batch is as before then.
     pub fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
-        limits::check("key bytes", key.len(), self.key_bytes_max)?;
-        limits::check("value bytes", value.len(), self.value_bytes_max)?;
+        self.check_put(key, value.len())?;
         self.add(keyspace, |keyspace| Operation::Put { keyspace, key, value })
     }
 
@@ -183,10 +182,28 @@ impl Batch {
         (self.payload, self.keyspaces)
     }
 
+    /// Refuses a key or a value that is too long.
+    pub(crate) fn check_put(&self, key: &[u8], value_bytes: usize) -> Result<()> {
+        limits::check("key bytes", key.len(), self.key_bytes_max)?;
+        limits::check("value bytes", value_bytes, self.value_bytes_max)
+    }
+
     fn add<'a>(
         &mut self,
         keyspace: &Keyspace,
         operation: impl FnOnce(KeyspaceId) -> Operation<'a>,
+    ) -> Result<()> {
+        self.append(keyspace, |payload, keyspace| {
+            operation(keyspace).encode(payload);
+            Ok(())
+        })
+    }
+
+    /// Adds an operation that `encode` appends, or nothing when that fails.
+    pub(crate) fn append(
+        &mut self,
+        keyspace: &Keyspace,
+        encode: impl FnOnce(&mut Vec<u8>, KeyspaceId) -> Result<()>,
     ) -> Result<()> {
         if keyspace.instance() != self.instance {
             return Err(Error::InvalidArgument(format!(
@@ -197,7 +214,7 @@ impl Batch {
         let shared = keyspace.shared();
         shared.check_exists()?;
         let before = self.payload.len();
-        operation(shared.id).encode(&mut self.payload);
+        encode(&mut self.payload, shared.id)?;
         let length = self.payload.len() - HEADER_BYTES;
         if let Err(error) = limits::check("batch bytes", length, self.batch_bytes_max) {
             self.payload.truncate(before);

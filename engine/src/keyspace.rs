@@ -512,8 +512,13 @@ impl Keyspace {
         let mut payload = Vec::with_capacity(256);
         entry::begin_commit(&mut payload);
         operation.encode(&mut payload);
+        self.commit_payload(&mut payload, durability)
+    }
+
+    /// Commits operations on this keyspace, and waits.
+    pub(crate) fn commit_payload(&self, payload: &mut [u8], durability: Durability) -> Result<Lsn> {
         let keyspaces = std::slice::from_ref(&self.shared);
-        let (lsn, write) = self.core.begin_commit(&mut payload, keyspaces, durability)?;
+        let (lsn, write) = self.core.begin_commit(payload, keyspaces, durability)?;
         self.core.finish_commit(lsn, &write)
     }
 }

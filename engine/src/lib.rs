@@ -74,6 +74,7 @@ mod seed;
 mod snapshot;
 mod state;
 mod statistics;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -124,4 +125,5 @@ pub struct FirstSteps;
 /// As the README's, for the guide.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/large-data.md")]
+#[doc = include_str!("../../docs/guide/changes-and-backup.md")]
 pub struct LargeDataGuide;

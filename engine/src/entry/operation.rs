@@ -11,7 +11,7 @@
 //! is built in this form, and committing it copies it once, into the log.
 
 use logwood_base::KeyspaceId;
-use logwood_base::codec::{CodecError, Reader, Writer};
+use logwood_base::codec::{CodecError, Reader, Writer, varint_bytes};
 use logwood_base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 const PUT: u8 = 1;
@@ -155,4 +155,18 @@ impl<'a> Operation<'a> {
             | Self::DeleteRange { keyspace, .. } => *keyspace,
         }
     }
+}
+
+/// Appends what stands in front of the value of a put.
+pub(crate) fn begin_put(bytes: &mut Vec<u8>, keyspace: KeyspaceId, key: &[u8], value_bytes: usize) {
+    bytes.put_u8(PUT);
+    bytes.put_varint(keyspace.get());
+    bytes.put_length_prefixed(key);
+    bytes.put_varint(value_bytes as u64);
+}
+
+/// Bytes that a put takes.
+pub(crate) fn put_bytes(keyspace: KeyspaceId, key_bytes: usize, value_bytes: usize) -> usize {
+    let lengths = varint_bytes(key_bytes as u64) + varint_bytes(value_bytes as u64);
+    1 + varint_bytes(keyspace.get()) + lengths + key_bytes + value_bytes
 }

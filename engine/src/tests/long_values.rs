@@ -1,6 +1,6 @@
 //! Values up to the longest one, whole and piece by piece.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
 use logwood_base::limits::VALUE_BYTES_MAX;
@@ -146,4 +146,127 @@ fn a_read_that_fails_is_answered_and_the_reader_goes_on() {
     let mut rest = Vec::new();
     reader.read_to_end(&mut rest).unwrap();
     assert!(rest == value[600_000..]);
+}
+
+/// Gives some bytes and then fails, a few at a time and with interruptions.
+struct Source {
+    bytes: Vec<u8>,
+    at: usize,
+    calls: usize,
+    fails: Option<ErrorKind>,
+}
+
+impl Source {
+    fn new(bytes: Vec<u8>, fails: Option<ErrorKind>) -> Self {
+        Self { bytes, at: 0, calls: 0, fails }
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.calls += 1;
+        if self.calls.is_multiple_of(3) {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        let rest = &self.bytes[self.at..];
+        match self.fails {
+            Some(kind) if rest.is_empty() => Err(kind.into()),
+            _ => {
+                let count = rest.len().min(buffer.len()).min(7_001);
+                buffer[..count].copy_from_slice(&rest[..count]);
+                self.at += count;
+                Ok(count)
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_is_taken_from_a_source_and_of_a_source_that_fails_nothing_is_written() {
+    let mut world = world();
+    let ks = keyspace(&world);
+    let value = noise(5, 700_000);
+    let mut batch = world.db().batch();
+    batch.put(&ks, b"before", b"1").unwrap();
+    batch.put_stream(&ks, b"long", 700_000, Source::new(value.clone(), None)).unwrap();
+    batch.put(&ks, b"behind", b"2").unwrap();
+    let bytes = batch.bytes();
+    for (given, fails, kind) in [
+        (699_999, None, ErrorKind::UnexpectedEof),
+        (0, None, ErrorKind::UnexpectedEof),
+        (300_000, Some(ErrorKind::ConnectionReset), ErrorKind::ConnectionReset),
+    ] {
+        let source = || Source::new(value[..given].to_vec(), fails);
+        let lsn = world.db().visible_lsn();
+        for failed in [
+            batch.put_stream(&ks, b"never", 700_000, source()),
+            ks.put_stream(b"never", 700_000, source()).map(drop),
+        ] {
+            match failed {
+                Err(Error::Source { read, expected: 700_000, source }) => {
+                    assert_eq!((read, source.kind()), (given as u64, kind));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((batch.bytes(), batch.len(), world.db().visible_lsn()), (bytes, 3, lsn));
+    }
+    world.db().commit(batch, crate::Durability::Durable).unwrap();
+    // What comes behind the value stays in the source.
+    let mut source = Source::new([&value[..], b"rest"].concat(), None);
+    ks.put_stream(b"alone", 700_000, &mut source).unwrap();
+    ks.put_stream(b"empty", 0, &b"rest"[..]).unwrap();
+    assert_eq!(rest_of_source(&mut source), b"rest");
+    drop(ks);
+    reopen(&mut world);
+    let ks = keyspace(&world);
+    assert_eq!(ks.count_all().unwrap(), 5);
+    for key in [&b"long"[..], b"alone"] {
+        assert!(ks.get(key).unwrap().as_deref() == Some(&value));
+    }
+    assert_eq!(ks.get(b"empty").unwrap().as_deref(), Some(&b""[..]));
+}
+
+fn rest_of_source(source: &mut Source) -> Vec<u8> {
+    let mut rest = Vec::new();
+    source.read_to_end(&mut rest).unwrap();
+    rest
+}
+
+#[test]
+fn a_limit_is_told_before_a_source_is_read() {
+    let mut world = World::new(2);
+    world.options = world.options.clone().key_bytes_max(16).value_bytes_max(2000).batch_bytes_max(3000);
+    world.open(0).unwrap();
+    let ks = keyspace(&world);
+    let mut source = Source::new(vec![7; 10_000], None);
+    let mut batch = world.db().batch();
+    batch.put_stream(&ks, b"first", 2000, &mut source).unwrap();
+    let read = source.at;
+    for (key, bytes) in [(&b"k"[..], 2001), (&[0; 17], 5), (b"k", u64::MAX), (b"second", 2000)] {
+        let refused = batch.put_stream(&ks, key, bytes, &mut source);
+        assert!(matches!(refused, Err(Error::LimitExceeded { .. })), "{refused:?}");
+    }
+    assert!(matches!(ks.put_stream(b"k", 2001, &mut source), Err(Error::LimitExceeded { .. })));
+    assert_eq!((source.at, batch.len()), (read, 1));
+    // What is left of the batch is used up to the last byte.
+    let room = 3000 - (batch.bytes() - crate::entry::HEADER_BYTES);
+    let head = 1 + 1 + 1 + 6 + 2;
+    assert!(batch.put_stream(&ks, b"second", (room - head + 1) as u64, &mut source).is_err());
+    batch.put_stream(&ks, b"second", (room - head) as u64, &mut source).unwrap();
+    assert_eq!(batch.bytes() - crate::entry::HEADER_BYTES, 3000);
+}
+
+#[test]
+fn the_longest_value_is_written_from_a_source_with_little_more_memory_than_itself() {
+    let world = world();
+    let ks = keyspace(&world);
+    let before = world.db().statistics().memory_bytes;
+    ks.put_stream(b"long", VALUE_BYTES_MAX as u64, std::io::repeat(7)).unwrap();
+    let after = world.db().statistics().memory_bytes;
+    assert!(after < before + VALUE_BYTES_MAX + (16 << 20), "{after} bytes, before {before}");
+    let reader = ks.value_reader(b"long").unwrap().unwrap();
+    assert_eq!(reader.len(), VALUE_BYTES_MAX as u64);
+    let more = ks.put_stream(b"long", VALUE_BYTES_MAX as u64 + 1, std::io::repeat(7));
+    assert!(matches!(more, Err(Error::LimitExceeded { what: "value bytes", .. })));
 }
