@@ -1,11 +1,13 @@
 //! Readers beside a writer.
 
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use logwood_base::Lsn;
 
-use super::world::{Model, change, commit, everything, one_tree, require, small};
+use super::world::{Model, change, checkpoint, commit, everything, one_tree, require, small};
 use crate::At;
+use crate::store::LivePercent;
 
 /// Every commit writes its own number to all keys of one group. So a reader that sees a prefix of the commits sees
 /// one number in every group, and never an older one than before.
@@ -131,4 +133,59 @@ fn versions_of_a_leaf_that_splits_and_joins_under_snapshots_are_looked_at_once()
     }
     require(&tree, &forest.snapshot(), &model);
     drop(held);
+}
+
+/// Readers begin and go on reading long values on threads of their own, while these are overwritten and their leaves are written,
+/// evicted and moved by the cleaner. A value is all of one number, whoever reads it, however late.
+#[test]
+fn long_values_are_read_whole_beside_overwriting_checkpoints_eviction_and_cleaning() {
+    const KEYS: u8 = 6;
+    let (forest, tree) = one_tree(crate::ForestOptions { page_segment_bytes: 64 << 10, ..small() });
+    let value = |lsn: u64| vec![lsn as u8; 1_000 + lsn as usize * 37 % 9_000];
+    let put = |lsn: u64, key: u8| commit(&forest, lsn, &[(&[key], Some(&value(lsn)))]);
+    (0..KEYS).for_each(|key| put(2 + u64::from(key), key));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for reader in 0..2u64 {
+            let (forest, tree, done) = (&forest, &tree, &done);
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(reader);
+                let mut begun = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    let key = [rng.u8(0..KEYS)];
+                    match rng.u8(0..4) {
+                        0 => {
+                            let found = tree.get(&key, At::Latest).unwrap().unwrap();
+                            assert!(found.iter().all(|byte| *byte == found[0]));
+                        }
+                        1 => {
+                            let snapshot = forest.snapshot();
+                            begun.push(tree.value_reader(&key, At::Snapshot(&snapshot)).unwrap().unwrap());
+                        }
+                        2 => begun.push(tree.value_reader(&key, At::Latest).unwrap().unwrap()),
+                        _ => {}
+                    }
+                    if begun.len() > 8 {
+                        let mut reader = begun.swap_remove(rng.usize(..begun.len()));
+                        let (mut found, length) = (Vec::new(), reader.len());
+                        reader.read_to_end(&mut found).unwrap();
+                        assert!(found.len() as u64 == length && found.iter().all(|byte| *byte == found[0]));
+                    }
+                }
+            });
+        }
+        let mut rng = fastrand::Rng::with_seed(9);
+        for lsn in 10..260 {
+            put(lsn, rng.u8(0..KEYS));
+            match lsn % 6 {
+                0 | 3 => drop(checkpoint(&forest).unwrap()),
+                1 => forest.shared.evict_everything(),
+                2 => while forest.clean_below(LivePercent { images: 100, deltas: 100 }).unwrap() {},
+                _ => {}
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let report = forest.verify(&mut |damage| panic!("{damage:?}"), &mut |_| {}).unwrap();
+    assert!(report.space_errors.is_empty(), "{:?}", report.space_errors);
 }
