@@ -23,6 +23,8 @@ pub enum Fault {
     Status(u16),
     /// Nothing is answered for this long, then the connection is closed. It does not reach the server.
     Stall(Duration),
+    /// It goes through untouched, after this long.
+    Delay(Duration),
     /// The connection is reset. It does not reach the server.
     Reset,
     /// The head of the answer tells the whole length, and half of the body follows.
@@ -88,6 +90,8 @@ pub struct Request {
     pub method: String,
     /// Path and query.
     pub path: String,
+    /// The names of its headers, in lowercase.
+    pub headers: Vec<String>,
     /// Whether a rule spoiled it.
     pub spoiled: bool,
 }
@@ -100,7 +104,7 @@ struct Script {
 
 impl Script {
     /// Writes the request down and answers what is to happen to it.
-    fn judge(&mut self, method: &str, path: &str) -> Option<Fault> {
+    fn judge(&mut self, method: &str, path: &str, headers: Vec<String>) -> Option<Fault> {
         let rule = self.rules.iter_mut().find(|rule| {
             rule.times > 0
                 && rule.method.as_ref().is_none_or(|wanted| wanted == method)
@@ -115,7 +119,7 @@ impl Script {
             Some(rule.fault.clone())
         });
         let spoiled = fault.is_some();
-        self.requests.push(Request { method: method.to_owned(), path: path.to_owned(), spoiled });
+        self.requests.push(Request { method: method.to_owned(), path: path.to_owned(), headers, spoiled });
         fault
     }
 }
@@ -175,7 +179,8 @@ async fn forward(mut client: TcpStream, server: SocketAddr, script: &Mutex<Scrip
     let Some(mut request) = Message::read(&mut client, false).await? else { return Ok(()) };
     let mut words = request.start.split(' ').map(str::to_owned);
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let fault = script.lock().unwrap_or_else(PoisonError::into_inner).judge(&method, &path);
+    let headers = request.headers.iter().map(|(name, _)| name.clone()).collect();
+    let fault = script.lock().unwrap_or_else(PoisonError::into_inner).judge(&method, &path, headers);
     match fault {
         Some(Fault::Status(status)) => {
             let answer =
@@ -187,6 +192,7 @@ async fn forward(mut client: TcpStream, server: SocketAddr, script: &Mutex<Scrip
             tokio::time::sleep(time).await;
             return Ok(());
         }
+        Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
         Some(Fault::Reset) => return client.set_zero_linger(),
         _ => {}
     }

@@ -141,6 +141,13 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// `NotFound`, `Io`.
     fn list(&self, path: &Path) -> Result<Vec<DirEntry>>;
 
+    /// When a file was written to last, in milliseconds since 1970, by the clock of whoever keeps the file system: of two
+    /// files of one file system, the difference is right whatever the clocks of those who wrote them said.
+    ///
+    /// # Errors
+    /// `NotFound`, `Io`.
+    fn modified_ms(&self, path: &Path) -> Result<u64>;
+
     /// Makes the names in a directory durable: creations, renames and removals before this call.
     ///
     /// # Errors

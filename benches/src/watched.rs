@@ -101,6 +101,10 @@ impl Disk for WatchedDisk {
         self.disk.list(path)
     }
 
+    fn modified_ms(&self, path: &Path) -> Result<u64> {
+        self.disk.modified_ms(path)
+    }
+
     fn sync_dir(&self, path: &Path) -> Result<()> {
         self.disk.sync_dir(path)
     }

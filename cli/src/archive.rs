@@ -22,17 +22,35 @@ use crate::read::hex;
 use crate::time;
 
 /// How the store of a command is reached.
-#[must_use]
-pub fn store_options(access: &Access) -> StoreOptions {
-    match &access.endpoint {
-        Some(endpoint) => StoreOptions::new().endpoint(endpoint),
-        None => StoreOptions::new(),
+///
+/// # Errors
+/// Wrong options; a file of certificates that cannot be read.
+pub fn store_options(access: &Access) -> Result<StoreOptions, Failure> {
+    let mut options = StoreOptions::new();
+    if let Some(endpoint) = &access.endpoint {
+        options = options.endpoint(endpoint);
     }
+    let from_environment = || std::env::var_os("AWS_CA_BUNDLE").map(PathBuf::from);
+    if let Some(path) = access.ca_file.clone().or_else(from_environment) {
+        options = options.root_certificates(certificates(&path)?);
+    }
+    if let Some(text) = &access.timeout {
+        let timeout = time::duration(text)
+            .filter(|timeout| !timeout.is_zero())
+            .ok_or_else(|| Failure::Usage(format!("--timeout {text} is no duration; 30s and 2m are")))?;
+        options = options.request_timeout(timeout);
+    }
+    Ok(options)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a file of the user's, no part of a database")]
+fn certificates(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::Usage(format!("--ca-file {}: {error}", path.display())))
 }
 
 /// Opens an archive for reading.
 fn open_archive(url: &str, access: &Access) -> Result<Archive, Failure> {
-    Ok(Archive::open(url, &store_options(access), &Environment::system()?)?)
+    Ok(Archive::open(url, &store_options(access)?, &Environment::system()?)?)
 }
 
 /// The point that a command names, and its history.
@@ -58,7 +76,7 @@ fn point(at: &At) -> Result<(Point, Option<LineageId>), Failure> {
 /// # Errors
 /// What the engine answers.
 pub fn attach(database: &Database, url: &str, access: &Access) -> Result<Archiver, Failure> {
-    Ok(database.archive(ArchiveOptions::to(url).store_options(store_options(access)))?)
+    Ok(database.archive(ArchiveOptions::to(url).store_options(store_options(access)?))?)
 }
 
 /// `archive`: brings an archive up to date.
@@ -67,14 +85,18 @@ pub fn attach(database: &Database, url: &str, access: &Access) -> Result<Archive
 /// [`Failure::NotFound`] when there is no database; what the engine answers.
 pub fn archive(arguments: &arguments::Archive, output: &mut Output) -> Result<(), Failure> {
     let database = open::existing(&arguments.directory)?;
-    let options = ArchiveOptions::to(&arguments.to).store_options(store_options(&arguments.access));
-    let archiver = database.archive(options.background(false))?;
+    let options = ArchiveOptions::to(&arguments.to).store_options(store_options(&arguments.access)?);
+    let archiver = database.archive(options.background(false).verify_pages(arguments.verify))?;
     let lsn = archiver.flush()?;
-    let lineage = archiver.lineage();
+    let (lineage, mended) = (archiver.lineage(), archiver.status().mended);
     archiver.stop()?;
     database.close()?;
-    let object = json!({ "lsn": lsn.get(), "lineage": lineage.to_string() });
-    output.line(&format!("archived up to LSN {lsn}, in lineage {lineage}"), &object)
+    let object = json!({ "lsn": lsn.get(), "lineage": lineage.to_string(), "mended_pages": mended });
+    output.line(&format!("archived up to LSN {lsn}, in lineage {lineage}"), &object)?;
+    if mended > 0 && !output.is_json() {
+        output.text(&format!("{mended} page segments in the archive were damaged, and were put anew"))?;
+    }
+    Ok(())
 }
 
 /// `retention`: deletes what no promised point needs.
@@ -86,7 +108,7 @@ pub fn retention(arguments: &arguments::Retention, output: &mut Output) -> Resul
         Failure::Usage(format!("--keep {} is no duration; 35d, 12h, 30m and 90s are", arguments.keep))
     })?;
     let environment = Environment::system()?;
-    let options = store_options(&arguments.access).existing(true);
+    let options = store_options(&arguments.access)?.existing(true);
     let client = Client::new(
         store::open(&arguments.url, &options, &environment)?,
         &environment,

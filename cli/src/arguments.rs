@@ -136,12 +136,14 @@ holds fewer than --records.")]
     #[command(after_help = "\
 Examples:
   logwood archive db --to file:///backup/db
+  logwood archive db --to file:///backup/db --verify
   logwood archive db --to s3://bucket/db --endpoint http://localhost:9000")]
     Archive(Archive),
     /// Print every interval of an archive that can be restored, and every hole. Changes nothing.
     #[command(after_help = "\
 Reads the snapshots, and of each log object the head, in one request of a kilobyte: what is missing,
-cut short, swapped or older is found. --verify reads all of the archived log, and finds rot as well.
+cut short, swapped or older is found; of page segments, what is missing. --verify reads all of the
+archive that any point needs, log and page segments, and finds rot as well.
 
 Prints, between TABs:
   lineage   id, database, when it began, parent and fork
@@ -269,6 +271,9 @@ pub struct Archive {
     /// The archive: file:///path or s3://bucket/prefix.
     #[arg(long, value_name = "URL")]
     pub to: String,
+    /// Take a snapshot, read every page segment of it that is in the archive already, and put anew what is damaged there.
+    #[arg(long)]
+    pub verify: bool,
     /// How it is reached.
     #[command(flatten)]
     pub access: Access,
@@ -297,6 +302,13 @@ pub struct Access {
     /// The S3 server, when it is not Amazon's. Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
+    /// Trust the authorities whose certificates this file holds, in PEM form, besides the system's: for a server of your
+    /// own. Default: AWS_CA_BUNDLE.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// How long one request may take before it is tried again: a number and s, m or h. Default: 30s.
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<String>,
 }
 
 /// A point in the history of an archived database.
@@ -350,7 +362,7 @@ pub struct ArchiveStatus {
     /// The archive: file:///path or s3://bucket/prefix.
     #[arg(value_name = "URL")]
     pub url: String,
-    /// Read and prove the whole archived log.
+    /// Read and prove every byte that any point needs: the whole archived log, and every page segment.
     #[arg(long)]
     pub verify: bool,
     /// How it is reached.

@@ -12,8 +12,9 @@
 //! | [`restore`] | a database, or a part of one, into a new directory |
 //! | [`store`] | the object store as the archive sees it; directory, memory, S3 |
 //! | `options`, `archiver`, `status` | the public face |
-//! | `attach`, `uploader`, `snapshot` | finding one's place in the chain; the log's way into it; checkpoints |
-//! | `retention` | deleting what no promised point needs |
+//! | `attach`, `uploader`, `snapshot`, `gap` | finding one's place in the chain; the log's way into it; checkpoints; gaps |
+//! | `retention`, `hold` | deleting what no promised point needs; keeping it away from what is in use |
+//! | `order` | which of several histories is the later one |
 //! | `gate`, `source` | what commits and archiver share; what is archived |
 //! | [`chain`] | walking a chain by key, proving each link |
 //! | `lineage` | BYTES of `DIR/LINEAGE`: which history this directory writes |
@@ -29,9 +30,12 @@ pub mod store;
 
 mod archiver;
 mod attach;
+mod gap;
 pub(crate) mod gate;
+mod hold;
 pub(crate) mod lineage;
 mod options;
+pub(crate) mod order;
 mod retention;
 mod snapshot;
 pub(crate) mod source;
@@ -43,11 +47,11 @@ mod tests;
 
 pub use archiver::Archiver;
 pub use chain::Chain;
+pub use hold::PlacedHold;
 pub use logwood_base::{ArchiveDamage, LineageId};
 pub use options::ArchiveOptions;
 pub use read::{Archive, ArchivedDatabase, Hole, Interval, LineageListing, Listing, Point, SnapshotListing};
 pub use restore::{RestoreOptions, RestoreProgress, RestoreReport, RestoreStep};
 pub use retention::{HOLD_AGE_MAX, RUN_AGE_MAX, RetentionOptions, RetentionReport, retention};
-pub use snapshot::PlacedHold;
 pub use status::ArchiveStatus;
 pub use store::{Client, Put, Store, StoreOptions};

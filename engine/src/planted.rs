@@ -43,6 +43,8 @@ pub enum Bug {
     IgnoreRetention,
     /// Retention does not look whether an upload needs what it condemns.
     IgnoreHolds,
+    /// A hold is not renewed.
+    KeepHold,
     /// A page segment of an earlier backup is taken for the same because it has the same number.
     TrustSegmentNumbers,
     /// A backup moves into its place before the record that says so is durable.

@@ -61,7 +61,9 @@ fn archived() -> Seeds {
     use logwood_base::{Generation, KeyspaceId, LineageId, LogId, LogPosition, SegmentNo};
     use logwood_btree::store::{Manifest, TreeEntry};
     let owner = Owner { database: DatabaseId(0x11), lineage: LineageId(0x22) };
-    let start = |parent| Start { owner, first_lsn: Lsn(8), created_ms: 99, parent }.encode().bytes;
+    let start = |parent, parent_next| {
+        Start { owner, first_lsn: Lsn(8), created_ms: 99, parent, parent_next }.encode().bytes
+    };
     let parent = Parent { lineage: LineageId(0x21), fork_lsn: Lsn(7) };
     let mut log = LogWriter::new(owner, Lsn(8), (Term(1), 90));
     for n in 0..40 {
@@ -99,13 +101,14 @@ fn archived() -> Seeds {
     let condemned = ["hold/1", "pages/2"].map(str::to_owned).into();
     let run = RetentionRun { id: 0x44, begun_ms: 150, condemned };
     with_mutations(vec![
-        ("start", start(None)),
-        ("forked", start(Some(parent))),
+        ("start", start(None, None)),
+        ("forked", start(Some(parent), None)),
         ("log", log.finish(Link([4; 32])).1.bytes),
         ("gap", gap.encode().bytes),
         ("snapshot", snapshot.encode().bytes),
         ("hold", hold.encode().bytes),
         ("retention", run.encode().bytes),
+        ("noted", start(Some(parent), Some(Lsn(30)))),
     ])
 }
 

@@ -93,6 +93,10 @@ fn names(disk: &dyn Disk, dir: &Path) {
     let expected = [entry("a", false, 0), entry("b", false, 5), entry("c", true, 0)];
     assert_eq!(ok("a directory is listed", disk.list(dir)), expected, "sorted, with sizes");
     ok("a directory is synced", disk.sync_dir(dir));
+    refused("an absent file has no time", disk.modified_ms(&dir.join("no")), not_found);
+    let written = ok("a file has a time", disk.modified_ms(&path));
+    let later = ok("a later one too", disk.modified_ms(&dir.join("a")));
+    assert!(written <= later, "the times of files go with the order in which they were written");
     ok("a file is removed", disk.remove(&path));
     refused("a removed file is gone", disk.open(&path, Access::Read), not_found);
     refused("it is not removed twice", disk.remove(&path), not_found);

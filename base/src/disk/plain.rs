@@ -16,6 +16,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -133,6 +134,13 @@ impl Disk for PlainDisk {
         }
         entries.sort_unstable();
         Ok(entries)
+    }
+
+    fn modified_ms(&self, path: &Path) -> Result<u64> {
+        let modified = std::fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+        let modified = modified.map_err(|source| Error::io("modified_ms", path, source))?;
+        let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn sync_dir(&self, path: &Path) -> Result<()> {

@@ -77,6 +77,11 @@ impl SimulatedDisk {
         Self { state: Arc::new(Mutex::new(State::new(seed))) }
     }
 
+    /// Sets the clock of the file system, in milliseconds since 1970: it stands still until it is set again.
+    pub fn set_time_ms(&self, time_ms: u64) {
+        self.state.lock().time_ms = time_ms;
+    }
+
     /// Cuts the power and gives it back: what was not durable is kept or lost by `rng`.
     pub fn crash(&self, rng: &mut Rng) {
         self.state.lock().crash(rng);
@@ -282,7 +287,7 @@ impl Disk for SimulatedDisk {
         state.change(Operation::Create, path, |state| {
             let place = state.new_place(Operation::Create, path)?;
             created = state.number();
-            state.inodes.insert(created, Arc::default());
+            state.inode_mut(created).modified_ms = state.time_ms;
             state.names.add(place, Node::File(created));
             Ok(())
         })?;
@@ -367,6 +372,13 @@ impl Disk for SimulatedDisk {
             }
         };
         Ok(state.names.entries(directory).map(entry).collect())
+    }
+
+    fn modified_ms(&self, path: &Path) -> Result<u64> {
+        let mut state = self.state.lock();
+        state.change(Operation::Open, path, |_| Ok(()))?;
+        let (_, number) = state.file(Operation::Open, path)?;
+        Ok(state.inode(number).modified_ms)
     }
 
     fn sync_dir(&self, path: &Path) -> Result<()> {

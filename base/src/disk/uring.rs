@@ -86,6 +86,10 @@ impl Disk for UringDisk {
         self.plain.list(path)
     }
 
+    fn modified_ms(&self, path: &Path) -> Result<u64> {
+        self.plain.modified_ms(path)
+    }
+
     fn sync_dir(&self, path: &Path) -> Result<()> {
         self.plain.sync_dir(path)
     }

@@ -200,3 +200,74 @@ fn no_output_holds_a_secret() {
         assert!(!printed.is_empty(), "{words:?}");
     }
 }
+
+#[test]
+fn retention_takes_a_superseded_lineage_away_as_a_whole() {
+    let (place, url, _) = archived(1000);
+    let archive = place.path("archive");
+    let old = fs::read_dir(archive.join("lineage")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_dir_all(&place.db).unwrap();
+    run(["restore", "--from", &url, &place.db]).done();
+    let (last, digest) = digest_of(&[&place.db]);
+    run(["put", &place.db, "one", "more"]).done();
+    // A snapshot, so that the new lineage needs nothing of the old one.
+    run(["archive", &place.db, "--to", &url, "--verify"]).done();
+    let is_there = || walk(&archive).iter().any(|path| path.starts_with(&old) && path.is_file());
+
+    // Its archiver may still be at work: nothing goes within two hours, by the clock of the file system.
+    run(["retention", &url, "--keep", "0s"]).done();
+    assert!(is_there());
+    let newest = walk(&old.join("log")).into_iter().max().unwrap();
+    let file = fs::File::options().write(true).open(&newest).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 3600)).unwrap();
+    let dry = run(["retention", &url, "--keep", "0s", "--dry-run"]).done();
+    assert!(dry.lines().any(|line| line.ends_with("/start")), "{dry}");
+    assert!(is_there());
+    let done = run(["retention", &url, "--keep", "0s"]).done();
+    assert_eq!(done.lines().count(), dry.lines().count(), "{done}");
+    assert!(!is_there(), "{:?}", walk(&old));
+    let status = run(["archive-status", &url, "--verify"]).done();
+    assert_eq!(status.lines().filter(|line| line.starts_with("lineage\t")).count(), 1, "{status}");
+
+    // What is left is all that the restored database has.
+    fs::remove_dir_all(&place.db).unwrap();
+    run(["restore", "--from", &url, &place.db]).done();
+    assert_eq!(run(["get", &place.db, "one"]).done(), "more\n");
+    run(["remove", &place.db, "one"]).done();
+    assert_eq!(digest_of(&[&place.db]).1, digest, "as it was at LSN {last}");
+}
+
+#[test]
+fn a_rotten_page_is_named_by_verify_and_mended_by_archiving_with_verify() {
+    let (place, url, _) = archived(1000);
+    run(["archive", &place.db, "--to", &url, "--verify"]).done();
+    run(["archive-status", &url, "--verify"]).done();
+    let page = walk(&place.path("archive/pages")).into_iter().find(|path| path.is_file()).unwrap();
+    let mut bytes = fs::read(&page).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&page, bytes).unwrap();
+    run(["archive-status", &url]).done();
+    let status = run(["archive-status", &url, "--verify"]);
+    let name = page.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(status.code == 2 && status.stdout.contains(&name), "{status:?}");
+    let told = run(["archive", &place.db, "--to", &url, "--verify"]).done();
+    assert!(told.contains("1 page segments in the archive were damaged"), "{told}");
+    run(["archive-status", &url, "--verify"]).done();
+}
+
+#[test]
+fn options_of_the_store_are_checked_before_it_is_asked() {
+    let place = Place::new();
+    let url = "s3://bucket/prefix";
+    let wrong = |words: &[&str], told: &str| {
+        run([&["archive-status", url], words].concat()).fails(64, told);
+    };
+    wrong(&["--timeout", "soon"], "no duration");
+    wrong(&["--timeout", "0s"], "no duration");
+    wrong(&["--ca-file", "/nowhere/at/all"], "--ca-file /nowhere/at/all");
+    let file = place.path("no-certificate").display().to_string();
+    fs::write(&file, "nothing").unwrap();
+    wrong(&["--ca-file", &file], "none in PEM form");
+    wrong(&["--endpoint", "https://user:password@host"], "the endpoint holds credentials");
+}

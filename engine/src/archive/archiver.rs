@@ -148,7 +148,7 @@ impl Archiver {
     pub fn status(&self) -> ArchiveStatus {
         let source = &self.decided.source;
         let backlog = source.with_gate(|gate, committed| gate.backlog(committed));
-        self.shared.status(source.decided(), backlog, &*source.environment.clock)
+        self.shared.status(&source.group, source.decided(), backlog, &*source.environment.clock)
     }
 
     /// Ends it: no request is begun any more, the one at work is waited for. What is not archived stays in the log, for

@@ -11,7 +11,7 @@
 //! What is refused: another database's chain, other entries than here (`Fenced`), and a chain that reaches further than
 //! the log of a database, which decides alone: that log has lost its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use logwood_base::sync::Arc;
 use logwood_base::{ArchiveDamage, Corruption, Error, LineageId, Lsn, Result, Term};
@@ -91,8 +91,11 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         figures.status.archived = next.previous();
         figures.status.newest_snapshot = newest_snapshot;
         figures.confirmed = walked.confirmed;
+        figures.archived_ms = Some(walked.chain.position().time_ms).filter(|time_ms| *time_ms > 0);
     });
     hold.advance(next);
+    let proven = options.verify_pages.then(BTreeSet::new);
+    let proof_due = options.verify_pages && source.decides_alone();
     let mut uploader = Uploader {
         noted: (source.environment.clock.monotonic(), 1),
         certain_at: (
@@ -112,8 +115,11 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         unsynced_since: None,
         other: None,
         parted: false,
+        gap_pieces: 0,
         base_missing,
         snapshot: None,
+        proven,
+        proof_due,
         since_snapshot: behind,
         local,
         fenced: None,
@@ -186,16 +192,14 @@ fn begin(
     if let Some(found) = chain::start(client, owner.lineage)? {
         return ours(found);
     }
-    let parent = match parent {
-        Some(parent) if reaches(client, source, parent)? => Some(parent),
-        _ => None,
-    };
+    let parent_next = parent.map_or(Ok(None), |parent| reaches(client, source, parent))?;
+    let parent = parent.filter(|_| parent_next.is_some());
     let first_lsn = match parent {
         Some(parent) => parent.fork_lsn.next(),
         None => first_of_new_chain(source, asked_for)?,
     };
     let created_ms = source.environment.clock.wall_ms();
-    let start = Start { owner, first_lsn, created_ms, parent };
+    let start = Start { owner, first_lsn, created_ms, parent, parent_next };
     // Whatever it answers, what stands there then decides: another replica may have been first.
     let put = client.put_new(&key, &start.encode().bytes);
     match chain::start(client, owner.lineage)? {
@@ -204,23 +208,30 @@ fn begin(
     }
 }
 
-/// Whether a parent's chain stands in this archive and reaches the fork, and the log here goes on from there.
-fn reaches(client: &Client, source: &Source, parent: Parent) -> Result<bool> {
+/// The entry that comes next in a parent's chain, when it stands in this archive and reaches the fork, and the log here
+/// goes on from there.
+fn reaches(client: &Client, source: &Source, parent: Parent) -> Result<Option<Lsn>> {
     let fork = parent.fork_lsn;
     if source.group.first_lsn() > fork.next() || fork > source.group.appended_lsn() {
-        return Ok(false);
+        return Ok(None);
     }
-    let Some((start, _)) = chain::start(client, parent.lineage)? else { return Ok(false) };
+    let Some((start, _)) = chain::start(client, parent.lineage)? else { return Ok(None) };
     if start.owner.database != source.database() {
-        return Ok(false);
-    }
-    if start.first_lsn == fork.next() {
-        return Ok(true);
+        return Ok(None);
     }
     let listed = chain::listed(client, parent.lineage)?;
-    let Some((first, _)) = listed.range(..=fork).next_back() else { return Ok(false) };
+    let newest = match listed.last_key_value() {
+        Some((first, bytes)) => chain::peek(client, &log_key(parent.lineage, *first), *bytes)?,
+        None => None,
+    };
+    // Where it was listed and is gone, retention is at work: the fork's own object decides.
+    let next = newest.map_or(start.first_lsn, |newest| newest.next()).max(fork.next());
+    if start.first_lsn == fork.next() {
+        return Ok(Some(next));
+    }
+    let Some((first, _)) = listed.range(..=fork).next_back() else { return Ok(None) };
     let found = Chain::from_lsn(client, start.owner, *first).next_item()?;
-    Ok(found.is_some_and(|item| item.last_lsn() >= fork))
+    Ok(found.is_some_and(|item| item.last_lsn() >= fork).then_some(next))
 }
 
 /// Where a chain without parent begins: with the first entry, or where a checkpoint can stand in for what is gone.

@@ -5,6 +5,7 @@
 //! tells ([`listed`]).
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use logwood_base::{ArchiveDamage, LineageId, Lsn, Result, Term};
 
@@ -111,6 +112,14 @@ pub(crate) enum Content {
 }
 
 impl Place {
+    /// The entry that comes next in the chain, or would, were it not closed here.
+    pub(crate) fn next(&self) -> Lsn {
+        match &self.content {
+            Content::Gap(gap) if gap.is_end() => gap.first_lsn,
+            _ => self.last_lsn.next(),
+        }
+    }
+
     fn of_log(manifest: &LogManifest, link: Link) -> Self {
         let first = (manifest.first_term, manifest.first_time_ms);
         let last = (manifest.last_term, manifest.last_time_ms);
@@ -299,8 +308,12 @@ impl Chain {
 /// # Errors
 /// `ArchiveUnavailable`.
 pub fn listed(client: &Client, lineage: LineageId) -> Result<BTreeMap<Lsn, u64>> {
-    let objects = client.list(&log_prefix(lineage))?;
-    Ok(objects.into_iter().filter_map(|object| Some((parse_lsn(&object.key)?, object.bytes))).collect())
+    let mut listed = BTreeMap::new();
+    client.list_behind(&log_prefix(lineage), "", |object| {
+        listed.extend(parse_lsn(&object.key).map(|first| (first, object.bytes)));
+        ControlFlow::Continue(())
+    })?;
+    Ok(listed)
 }
 
 /// The damage that a hole is: nothing stands at `next`, and yet the chain goes on behind it.

@@ -7,7 +7,7 @@
 //! | `lineage/{id}/snapshot/{LSN}` | a checkpoint at that LSN |
 //! | `pages/{SHA-256}` | a page segment |
 //! | `hold/{id}` | what an upload or a restore needs |
-//! | `retention` | what the retention run at work condemns |
+//! | `run/{id}` | what the retention run at work condemns |
 //! | `probe/{id}` | nothing |
 //!
 //! Identities are 32, hashes 64 lowercase hexadecimal digits; LSNs 20 decimal digits, so that keys sort as numbers do.
@@ -18,8 +18,8 @@ use logwood_base::{LineageId, Lsn};
 /// SHA-256, of a page segment or of a head.
 pub type Sha256 = [u8; 32];
 
-/// What the retention run at work condemns.
-pub const RETENTION_KEY: &str = "retention";
+/// What the keys of all retention runs begin with.
+pub const RUNS_PREFIX: &str = "run/";
 /// What all lineages' keys begin with.
 pub const LINEAGES_PREFIX: &str = "lineage/";
 /// What all page objects' keys begin with.
@@ -75,6 +75,13 @@ pub fn hold_key(id: u128) -> String {
     format!("{HOLDS_PREFIX}{id:032x}")
 }
 
+/// What a retention run condemns while it is at work. Each has a key of its own, so that nobody who takes away what a dead
+/// one left behind can take away another one's.
+#[must_use]
+pub fn run_key(id: u128) -> String {
+    format!("{RUNS_PREFIX}{id:032x}")
+}
+
 /// The LSN at the end of a log object's or a snapshot's key.
 #[must_use]
 pub fn parse_lsn(key: &str) -> Option<Lsn> {
@@ -88,6 +95,20 @@ pub fn parse_lsn(key: &str) -> Option<Lsn> {
 pub fn parse_start(key: &str) -> Option<LineageId> {
     let id = key.strip_prefix(LINEAGES_PREFIX)?.strip_suffix("/start")?;
     parse_hex::<16>(id).map(|bytes| LineageId(u128::from_be_bytes(bytes)))
+}
+
+/// The lineage that any key of a lineage belongs to.
+#[must_use]
+pub fn parse_lineage(key: &str) -> Option<LineageId> {
+    let (id, _) = key.strip_prefix(LINEAGES_PREFIX)?.split_once('/')?;
+    parse_hex::<16>(id).map(|bytes| LineageId(u128::from_be_bytes(bytes)))
+}
+
+/// What sorts behind all keys of a lineage, and before those of the next: no key itself.
+#[must_use]
+pub fn behind_lineage(lineage: LineageId) -> String {
+    // The character behind the slash.
+    format!("{LINEAGES_PREFIX}{lineage}0")
 }
 
 /// The hash in a page object's key.
@@ -127,6 +148,10 @@ mod tests {
         let lineage = LineageId(0xab);
         assert_eq!(start_key(lineage), "lineage/000000000000000000000000000000ab/start");
         assert_eq!(parse_start(&start_key(lineage)), Some(lineage));
+        for key in [start_key(lineage), log_key(lineage, Lsn::MAX), snapshot_key(lineage, Lsn::FIRST)] {
+            assert_eq!(parse_lineage(&key), Some(lineage));
+            assert!(key < behind_lineage(lineage) && behind_lineage(lineage) < start_key(LineageId(0xac)));
+        }
         let key = log_key(lineage, Lsn(7));
         assert_eq!(key, "lineage/000000000000000000000000000000ab/log/00000000000000000007");
         assert_eq!(parse_lsn(&key), Some(Lsn(7)));

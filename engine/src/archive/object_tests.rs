@@ -31,7 +31,11 @@ fn log() -> LogWriter {
 
 fn start(parent: bool) -> Start {
     let parent = parent.then_some(Parent { lineage: LineageId(0x21), fork_lsn: Lsn(7) });
-    Start { owner: OWNER, first_lsn: Lsn(8), created_ms: 99, parent }
+    Start { owner: OWNER, first_lsn: Lsn(8), created_ms: 99, parent, parent_next: None }
+}
+
+fn noted() -> Start {
+    Start { parent_next: Some(Lsn(30)), ..start(true) }
 }
 
 fn gap() -> Gap {
@@ -90,7 +94,8 @@ fn samples() -> Vec<(&'static str, String, Vec<u8>)> {
         ("gap", gap().key(), gap().encode().bytes),
         ("snapshot", snapshot_key(lineage, Lsn(10)), snapshot().encode().bytes),
         ("hold", hold_key(1), hold().encode().bytes),
-        ("retention", "retention".to_owned(), run().encode().bytes),
+        ("retention", run().key(), run().encode().bytes),
+        ("noted", start_key(lineage), noted().encode().bytes),
     ]
 }
 
@@ -116,10 +121,10 @@ fn the_bytes_of_every_kind_are_pinned() {
 #[test]
 fn what_is_written_is_read() {
     let lineage = OWNER.lineage;
-    for parent in [false, true] {
-        let encoded = start(parent).encode();
+    for start in [start(false), start(true), noted()] {
+        let encoded = start.encode();
         let read = Start::decode(&start_key(lineage), &encoded.bytes).unwrap();
-        assert_eq!(read, (start(parent), encoded.link));
+        assert_eq!(read, (start, encoded.link));
     }
     let (manifest, encoded) = log().finish(Link([4; 32]));
     let object = LogObject::decode(&log_key(lineage, Lsn(8)), &encoded.bytes).unwrap();
@@ -133,7 +138,7 @@ fn what_is_written_is_read() {
     let read = SnapshotObject::decode(&snapshot().key(), &snapshot().encode().bytes).unwrap();
     assert_eq!(read.0, snapshot());
     assert_eq!(Hold::decode(&hold_key(1), &hold().encode().bytes).unwrap(), hold());
-    assert_eq!(RetentionRun::decode("retention", &run().encode().bytes).unwrap(), run());
+    assert_eq!(RetentionRun::decode(&run().key(), &run().encode().bytes).unwrap(), run());
 }
 
 #[test]

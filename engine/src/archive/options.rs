@@ -28,6 +28,7 @@ pub struct ArchiveOptions {
     pub(super) leave_gaps: bool,
     pub(super) snapshot_log_bytes: u64,
     pub(super) keep: Option<Duration>,
+    pub(super) verify_pages: bool,
     pub(super) retry: Retry,
     pub(super) background: bool,
     pause: Option<Arc<dyn Pause>>,
@@ -50,6 +51,7 @@ impl fmt::Debug for ArchiveOptions {
             .field("leave_gaps", &self.leave_gaps)
             .field("snapshot_log_bytes", &self.snapshot_log_bytes)
             .field("keep", &self.keep)
+            .field("verify_pages", &self.verify_pages)
             .finish_non_exhaustive()
     }
 }
@@ -78,6 +80,7 @@ impl ArchiveOptions {
             leave_gaps: false,
             snapshot_log_bytes: 256 << 20,
             keep: None,
+            verify_pages: false,
             retry: Retry::default(),
             background: true,
             pause: None,
@@ -142,6 +145,16 @@ impl ArchiveOptions {
     #[must_use]
     pub fn keep(mut self, keep: Duration) -> Self {
         self.keep = Some(keep);
+        self
+    }
+
+    /// Whether page segments that stand in the archive already are read whole, once by each archiver, and put anew where
+    /// they are not what their names say; the first snapshot is then taken at once. It reads as many bytes from the archive
+    /// as the database has. Default: false: what is there with the right length was read back when it was put, and what rots
+    /// afterwards is found by [`Archive::verify`](super::Archive::verify).
+    #[must_use]
+    pub fn verify_pages(mut self, verify: bool) -> Self {
+        self.verify_pages = verify;
         self
     }
 

@@ -125,7 +125,8 @@ impl Archive {
         listing::list(self, Reading::Heads)
     }
 
-    /// As [`Archive::list`], and reads and proves the whole of every log object: all the bytes of the archived log.
+    /// As [`Archive::list`], and reads and proves the whole of every log object, and every page segment that a snapshot
+    /// names, once: all the bytes of the archive that any point needs.
     ///
     /// # Errors
     /// As [`Archive::list`].

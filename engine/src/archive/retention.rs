@@ -1,15 +1,16 @@
 //! Deleting what no promised point needs.
 //!
-//! Promised is every point from `keep` before now on, in each lineage, and the newest state of the lineage that was written
-//! to last. Now is the clock's time or the newest entry's in the archive, whichever is earlier, so that neither a clock that
-//! runs ahead nor an archive that nobody wrote to for long shortens what is kept.
+//! Promised is every point from `keep` before now on, in each lineage, and the newest state of the latest one. Now is the
+//! clock's time or that of the newest entry of the lineage, whichever is earlier, so that neither a clock that runs ahead, nor
+//! one of a machine that wrote and was behind, nor an archive that nobody wrote to for long shortens what is kept.
 //!
 //! Of a lineage stay: its start object; the newest snapshot that is at least `keep` old and has all its pages, its *base*;
 //! everything after that; what a lineage needs that forked from it and has no base of its own; the newest log object.
 //! Without a base everything stays. A page segment stays while any snapshot that stays names it.
 //!
-//! A lineage is *superseded* when another one of its database was written to later, its own newest entry lies before the
-//! window and is hours old, and no lineage that stays needs it: then it is closed, and all of it goes.
+//! A lineage is *superseded* when another one of its database is later (`order`), its own newest entry lies before the
+//! window, it was put hours before the newest object of another, by the store's clock, and no lineage that stays needs it:
+//! then it is closed, and all of it goes.
 //!
 //! What is damaged is named and does not stop the rest (`survey`), but for a hold: nobody knows what it holds.
 //!
@@ -23,8 +24,8 @@ use logwood_base::{ArchiveDamage, Environment, Error, LineageId, Result};
 
 use super::chain::Item;
 use super::layout::{
-    HOLDS_PREFIX, LINEAGES_PREFIX, PAGES_PREFIX, RETENTION_KEY, lineage_prefix, log_key, log_prefix,
-    page_key, parse_lsn, snapshot_key, start_key,
+    HOLDS_PREFIX, LINEAGES_PREFIX, PAGES_PREFIX, RUNS_PREFIX, lineage_prefix, log_key, log_prefix, page_key,
+    parse_lsn, snapshot_key, start_key,
 };
 use super::object::hold::CONDEMNED_MAX;
 use super::object::{Gap, Hold, Kind, RetentionRun, SnapshotObject};
@@ -34,12 +35,14 @@ use survey::{End, Survey, readable};
 
 mod survey;
 
-/// A hold that is older than this was left behind by a crash.
+/// A hold that is older than this, by the store's clock, was left behind by a crash.
 pub const HOLD_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// A run that is older than this was left behind by a crash.
+/// A run that is older than this, by the store's clock, was left behind by a crash.
 pub const RUN_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
-/// A run deletes no longer than this.
+/// A run deletes no longer than this, by either of its clocks.
 const RUN_TIME_MAX: Duration = Duration::from_secs(3600);
+/// After so many deletions a run looks whether its flag still stands.
+const DELETIONS_BETWEEN_LOOKS: usize = 256;
 
 /// What a run keeps, and how much it does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,9 +86,9 @@ pub struct RetentionReport {
 /// ```
 ///
 /// # Errors
-/// `AlreadyOpen` while another run is at work, and once after one that crashed more than a day ago; `ArchiveCorrupt` when a
-/// hold cannot be read: then nothing is known to be unneeded, and nothing was deleted; `ArchiveUnavailable`. Damage of other
-/// objects is in the report.
+/// `AlreadyOpen` while another run is at work, and for a day after one that crashed; `ArchiveCorrupt` when a hold cannot be
+/// read that is not a week old: then nothing is known to be unneeded, and nothing was deleted; `ArchiveUnavailable`. Damage
+/// of other objects is in the report.
 pub fn retention(
     client: &Client,
     environment: &Environment,
@@ -95,9 +98,9 @@ pub fn retention(
     // Pages are listed before snapshots are read: one that comes later is not in the list.
     let pages: BTreeMap<String, u64> =
         client.list(PAGES_PREFIX)?.into_iter().map(|page| (page.key, page.bytes)).collect();
-    let mut survey = Survey::take(client, wall_ms, &pages)?;
-    let from_ms = survey.now_ms.saturating_sub(options.keep.as_millis() as u64);
-    let plan = survey.plan(client, from_ms, &pages)?;
+    let mut survey = Survey::take(client, wall_ms, options.keep, &pages)?;
+    let from_ms = survey.window_ms();
+    let plan = survey.plan(client, &pages)?;
     let most = options.deletions_max.min(CONDEMNED_MAX);
     let survey::Plan { deletions, ends } = plan;
     let condemned: Vec<(String, u64)> = deletions.into_iter().take(most).collect();
@@ -110,9 +113,9 @@ pub fn retention(
         begun_ms: wall_ms,
         condemned: condemned.iter().map(|(key, _)| key.clone()).collect(),
     };
-    raise_flag(client, &run)?;
-    let deleted = delete(client, environment, &run, (condemned, &ends), &mut report.damage);
-    let lowered = client.delete(RETENTION_KEY);
+    let flag = Flag::raise(client, &run)?;
+    let deleted = delete(client, environment, (&run, &flag), (condemned, &ends), &mut report.damage);
+    let lowered = client.delete(&flag.key);
     let (deleted, spared) = deleted?;
     lowered?;
     Ok(report.with(deleted, spared))
@@ -130,37 +133,71 @@ impl RetentionReport {
 /// A key and the length of what stands there.
 type Object = (String, u64);
 
-/// Puts the run's object, so that nobody begins to use what it condemns. One that a crash left behind is taken away, and
-/// no more: the next run begins.
-fn raise_flag(client: &Client, run: &RetentionRun) -> Result<()> {
-    let put = client.put_new(RETENTION_KEY, &run.encode().bytes);
-    let Some(found) = client.fetch(RETENTION_KEY, Kind::Retention, RetentionRun::decode)? else {
-        return put.and_then(|_| Err(super::store::missing(RETENTION_KEY)));
-    };
-    if found.id == run.id {
-        return Ok(());
+/// The run's object while it stands in the archive, so that nobody begins to use what it condemns.
+struct Flag {
+    key: String,
+    /// When it was put, by the store's clock: what every age is judged by.
+    put_ms: u64,
+}
+
+impl Flag {
+    /// Raises it, unless another run is at work. What a run left behind that crashed is taken away.
+    fn raise(client: &Client, run: &RetentionRun) -> Result<Self> {
+        let key = run.key();
+        let put = client.put_new(&key, &run.encode().bytes);
+        let Some(found) = client.head(&key)? else {
+            return put.and_then(|_| Err(super::store::missing(&key)));
+        };
+        let flag = Self { key, put_ms: found.put_ms };
+        // Raised first: of two runs that begin at once at least one sees the other, and perhaps both do.
+        flag.check_alone(client).inspect_err(|_| drop(client.delete(&flag.key)))?;
+        Ok(flag)
     }
-    if run.begun_ms.saturating_sub(found.begun_ms) > RUN_AGE_MAX.as_millis() as u64 {
-        client.delete(RETENTION_KEY)?;
+
+    fn check_alone(&self, client: &Client) -> Result<()> {
+        for other in client.list(RUNS_PREFIX)? {
+            if other.key == self.key {
+                continue;
+            }
+            match self.age(client, &other.key)? {
+                None => {}
+                Some(age) if age > RUN_AGE_MAX => client.delete(&other.key)?,
+                Some(_) => return Err(Error::AlreadyOpen { path: other.key.into() }),
+            }
+        }
+        Ok(())
     }
-    Err(Error::AlreadyOpen { path: RETENTION_KEY.into() })
+
+    /// How long ago an object was put when this run began, by the store's clock; `None` when it is gone.
+    fn age(&self, client: &Client, key: &str) -> Result<Option<Duration>> {
+        let found = client.head(key)?;
+        Ok(found.map(|found| Duration::from_millis(self.put_ms.saturating_sub(found.put_ms))))
+    }
+
+    /// Whether it stands: who took it for a dead run's goes on as if this run were none.
+    fn stands(&self, client: &Client) -> Result<bool> {
+        Ok(client.head(&self.key)?.is_some())
+    }
 }
 
 /// Deletes what nobody holds. Answers what was deleted and what was spared.
 fn delete(
     client: &Client,
     environment: &Environment,
-    run: &RetentionRun,
+    (run, flag): (&RetentionRun, &Flag),
     (condemned, ends): (Vec<Object>, &[End]),
     damage: &mut Vec<ArchiveDamage>,
 ) -> Result<(Vec<Object>, Vec<String>)> {
     let started = environment.clock.monotonic();
-    let needed = needed_now(client, run, ends, damage)?;
+    let needed = needed_now(client, (run, flag), ends, damage)?;
     let (mut deleted, mut spared) = (Vec::new(), Vec::new());
-    for (key, bytes) in condemned {
+    for (at, (key, bytes)) in condemned.into_iter().enumerate() {
         let wall = environment.clock.wall_ms().abs_diff(run.begun_ms);
         let elapsed = environment.clock.monotonic().saturating_sub(started);
         if elapsed > RUN_TIME_MAX || wall > RUN_TIME_MAX.as_millis() as u64 {
+            break;
+        }
+        if at % DELETIONS_BETWEEN_LOOKS == 0 && !flag.stands(client)? {
             break;
         }
         if needed.contains(&key) {
@@ -191,7 +228,7 @@ fn close(client: &Client, run: &RetentionRun, end: &End) -> Result<bool> {
 /// holds first, because a hold is taken back only after its snapshot stands; snapshots last, those that were spared too.
 fn needed_now(
     client: &Client,
-    run: &RetentionRun,
+    (run, flag): (&RetentionRun, &Flag),
     ends: &[End],
     damage: &mut Vec<ArchiveDamage>,
 ) -> Result<BTreeSet<String>> {
@@ -200,11 +237,12 @@ fn needed_now(
         return Ok(needed);
     }
     for listed in client.list(HOLDS_PREFIX)? {
-        let Some(hold) = client.fetch(&listed.key, Kind::Hold, Hold::decode)? else { continue };
-        if run.begun_ms.saturating_sub(hold.placed_ms) > HOLD_AGE_MAX.as_millis() as u64 {
+        // By its age alone, also when it cannot be read.
+        if flag.age(client, &listed.key)?.is_some_and(|age| age > HOLD_AGE_MAX) {
             client.delete(&listed.key)?;
             continue;
         }
+        let Some(hold) = client.fetch(&listed.key, Kind::Hold, Hold::decode)? else { continue };
         needed.extend(hold.pages.iter().map(page_key));
         if let Some(lsn) = hold.snapshot {
             needed.insert(snapshot_key(hold.lineage, lsn));

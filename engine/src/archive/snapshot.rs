@@ -4,15 +4,17 @@
 //! files stay because its manifest is held here; the objects stay because the hold names them before anything is
 //! skipped as being there already.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use logwood_base::digest::Digest;
-use logwood_base::{Access, Corruption, Error, Lsn, Result};
+use logwood_base::{Access, ArchiveDamage, Corruption, Error, Lsn, Result};
 use logwood_btree::store::{Manifest, SegmentEntry, Store as PageStore, TreeEntry};
 use sha2::{Digest as _, Sha256};
 
-use super::layout::{RETENTION_KEY, hex, hold_key, page_key};
-use super::object::{Hold, KeyspaceDigest, Kind, Owner, RetentionRun, SnapshotObject};
+use super::hold::PlacedHold;
+use super::layout::{Sha256 as Hash, hex, page_key};
+use super::object::{Hold, KeyspaceDigest, Kind, Owner, SnapshotObject};
 use super::source::Source;
 use super::status::Shared;
 use super::store::Client;
@@ -21,48 +23,8 @@ use crate::directory::Layout;
 use crate::planted::{Bug, planted};
 use crate::state::EngineState;
 
-/// A hold that stands in the archive. It is taken back when its holder says so; one that is left behind by a crash is
-/// ignored after a week.
-#[derive(Debug)]
-pub struct PlacedHold {
-    key: String,
-}
-
-impl PlacedHold {
-    /// Puts a hold and looks whether a retention run condemns what it needs.
-    ///
-    /// # Errors
-    /// `ArchiveUnavailable` when one does: nothing is held then; try again later. What the store answers.
-    pub fn place(client: &Client, random: &dyn logwood_base::Random, hold: &Hold) -> Result<Self> {
-        let id = logwood_base::LineageId::random(random).0;
-        let placed = Self { key: hold_key(id) };
-        let encoded = hold.encode();
-        client.put_new(&placed.key, &encoded.bytes)?;
-        client.require(&placed.key, Kind::Hold, |key, bytes| Hold::decode(key, bytes).map(drop))?;
-        if planted(Bug::IgnoreRetention) {
-            return Ok(placed);
-        }
-        let run = client.fetch(RETENTION_KEY, Kind::Retention, RetentionRun::decode)?;
-        if run.is_some_and(|run| hold.needs_any_of(&run.condemned)) {
-            placed.remove(client)?;
-            let cause = "a retention run is about to delete what is needed".to_owned();
-            return Err(Error::ArchiveUnavailable {
-                operation: "hold",
-                key: RETENTION_KEY.to_owned(),
-                cause,
-            });
-        }
-        Ok(placed)
-    }
-
-    /// Takes the hold back.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub fn remove(self, client: &Client) -> Result<()> {
-        client.delete(&self.key)
-    }
-}
+/// The page segments in the archive that this archiver has read whole.
+pub(super) type Proven = BTreeSet<Hash>;
 
 /// The upload of one checkpoint.
 #[derive(Debug)]
@@ -73,6 +35,8 @@ pub(super) struct SnapshotJob {
     object: SnapshotObject,
     hold: Option<PlacedHold>,
     next_page: usize,
+    /// Pieces that were done: it gets on.
+    pieces: u64,
     finished: bool,
     /// Bytes of entries that it stands for in [`Uploader::since_snapshot`].
     counted: u64,
@@ -102,12 +66,17 @@ impl SnapshotJob {
             digests: manifest.trees.iter().map(digest_of).collect(),
             trees: (*manifest).clone(),
         };
-        Ok(Self { pages, manifest, object, hold: None, next_page: 0, finished: false, counted: 0 })
+        Ok(Self { pages, manifest, object, hold: None, next_page: 0, pieces: 0, finished: false, counted: 0 })
     }
 
     /// From where entries are needed behind this snapshot, and its LSN.
     pub(super) fn base(&self) -> (Lsn, Lsn) {
         (self.manifest.replay_from, self.manifest.checkpoint_lsn)
+    }
+
+    /// How many pieces were done.
+    pub(super) fn pieces(&self) -> u64 {
+        self.pieces
     }
 
     /// Does one piece. The snapshot itself is put when the chain has passed it: `reached` says how far the chain is;
@@ -117,27 +86,22 @@ impl SnapshotJob {
         client: &Client,
         source: &Source,
         shared: &Shared,
+        proven: &mut Option<Proven>,
         reached: Option<Lsn>,
     ) -> Result<bool> {
         if self.finished {
             return Ok(true);
         }
-        if self.hold.is_none() {
-            let hold = Hold {
-                lineage: self.object.owner.lineage,
-                placed_ms: source.environment.clock.wall_ms(),
-                log: None,
-                snapshot: Some(self.object.lsn()).filter(|lsn| *lsn > Lsn::ZERO),
-                pages: self.object.pages().iter().map(|segment| segment.hash).collect(),
-            };
-            self.hold = Some(PlacedHold::place(client, &*source.environment.random, &hold)?);
+        if !self.is_held(client, source)? {
+            self.pieces += 1;
             return Ok(false);
         }
         if let Some(segment) = self.object.pages().get(self.next_page)
             && !planted(Bug::SnapshotBeforePages)
         {
-            self.send_page(client, source, shared, segment)?;
+            self.send_page(client, source, shared, proven, segment)?;
             self.next_page += 1;
+            self.pieces += 1;
             return Ok(false);
         }
         if reached.is_some_and(|reached| reached < self.object.lsn()) {
@@ -146,6 +110,12 @@ impl SnapshotJob {
         let (key, encoded) = (self.object.key(), self.object.encode());
         client.put_new(&key, &encoded.bytes)?;
         client.require(&key, Kind::Snapshot, SnapshotObject::decode)?;
+        // A process that stood still for a week holds nothing any more, and what it skipped may be gone.
+        let stands = self.hold.as_ref().map_or(Ok(false), |hold| hold.stands(client))?;
+        if !stands {
+            self.begin_anew();
+            return Ok(false);
+        }
         let lsn = self.object.lsn();
         shared.update(|figures| {
             figures.status.snapshots += 1;
@@ -162,15 +132,43 @@ impl SnapshotJob {
         Ok(true)
     }
 
+    /// Places the hold, or renews it when it is old. Answers false when it has only now been placed.
+    fn is_held(&mut self, client: &Client, source: &Source) -> Result<bool> {
+        if let Some(hold) = &mut self.hold {
+            if hold.renew(client, &source.environment)? {
+                return Ok(true);
+            }
+            self.begin_anew();
+        }
+        let hold = Hold {
+            lineage: self.object.owner.lineage,
+            placed_ms: 0,
+            log: None,
+            snapshot: Some(self.object.lsn()).filter(|lsn| *lsn > Lsn::ZERO),
+            pages: self.object.pages().iter().map(|segment| segment.hash).collect(),
+        };
+        self.hold = Some(PlacedHold::place(client, &source.environment, hold)?);
+        Ok(false)
+    }
+
+    /// What was found in the archive was not held: every page is looked for again, under a new hold.
+    fn begin_anew(&mut self) {
+        (self.hold, self.next_page) = (None, 0);
+    }
+
     fn send_page(
         &self,
         client: &Client,
         source: &Source,
         shared: &Shared,
+        proven: &mut Option<Proven>,
         segment: &SegmentEntry,
     ) -> Result<()> {
         let key = page_key(&segment.hash);
-        if client.size(&key)? == Some(u64::from(segment.bytes)) {
+        let is_there = client.head(&key)?.is_some_and(|found| found.bytes == u64::from(segment.bytes));
+        let is_known = proven.as_ref().is_none_or(|proven| proven.contains(&segment.hash));
+        if is_there && (is_known || damage_at_rest(client, segment)?.is_none()) {
+            proven.as_mut().map(|proven| proven.insert(segment.hash));
             return Ok(());
         }
         let path = self.pages.segment_path(segment.number);
@@ -184,12 +182,34 @@ impl SnapshotJob {
         }
         client.put_new(&key, &bytes)?;
         // Read back whole: whoever skips it later has nothing but its length to go by.
-        client.page(&segment.hash, segment.bytes)?;
+        if let Some(damage) = damage_at_rest(client, segment)? {
+            tracing::warn!(%damage, "a page segment in the archive is put anew");
+            client.delete(&key)?;
+            client.put_new(&key, &bytes)?;
+            client.page(&segment.hash, segment.bytes)?;
+            shared.update(|figures| figures.status.mended += 1);
+        }
+        proven.as_mut().map(|proven| proven.insert(segment.hash));
         shared.update(|figures| {
             figures.status.pages.0 += 1;
             figures.status.pages.1 += u64::from(segment.bytes);
         });
         Ok(())
+    }
+}
+
+/// Reads a page segment in the archive. Answers what is wrong with it, when it was found twice: a body that comes
+/// damaged in one way and then in another is damaged on its way, and that is an error.
+fn damage_at_rest(client: &Client, segment: &SegmentEntry) -> Result<Option<Box<ArchiveDamage>>> {
+    let damage = match client.page(&segment.hash, segment.bytes) {
+        Ok(_) => return Ok(None),
+        Err(Error::ArchiveCorrupt(damage)) => damage,
+        Err(error) => return Err(error),
+    };
+    match client.page(&segment.hash, segment.bytes) {
+        Ok(_) => Ok(None),
+        Err(Error::ArchiveCorrupt(again)) if again == damage => Ok(Some(damage)),
+        Err(error) => Err(error),
     }
 }
 
@@ -218,15 +238,16 @@ impl Uploader {
             && job.next_page == job.object.pages().len()
             && job.hold.is_some();
         if waits {
-            return Ok(false);
+            return job.is_held(&self.client, &self.source).map(|is_held| !is_held);
         }
-        let stepped = job.step(&self.client, &self.source, &self.shared, reached);
+        let stepped = job.step(&self.client, &self.source, &self.shared, &mut self.proven, reached);
         match stepped {
             Ok(false) => Ok(true),
             Ok(true) => {
                 self.since_snapshot -= job.counted;
                 self.snapshot = None;
                 self.base_missing = None;
+                self.proof_due = false;
                 self.retain();
                 Ok(true)
             }
@@ -242,14 +263,16 @@ impl Uploader {
 
     fn begin_snapshot(&mut self) -> Result<bool> {
         let wanted = self.options.snapshot_log_bytes;
-        let due = self.base_missing.is_some() || (wanted > 0 && self.since_snapshot >= wanted);
+        let due =
+            self.base_missing.is_some() || self.proof_due || (wanted > 0 && self.since_snapshot >= wanted);
         if !due || !self.source.decides_alone() {
             return Ok(false);
         }
         // A fresh checkpoint: what follows it is all that a restore to a later point replays.
         let Some((store, manifest)) = self.source.checkpoint(true)? else { return Ok(false) };
         let newest = self.shared.figures().status.newest_snapshot;
-        if self.base_missing.is_none() && newest.is_some_and(|newest| manifest.checkpoint_lsn <= newest) {
+        let must = self.base_missing.is_some() || self.proof_due;
+        if !must && newest.is_some_and(|newest| manifest.checkpoint_lsn <= newest) {
             // Nothing was committed since the last one.
             self.since_snapshot = 0;
             return Ok(false);

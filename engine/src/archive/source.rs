@@ -141,6 +141,6 @@ impl Core {
     pub(crate) fn archive_status(&self) -> Option<ArchiveStatus> {
         let shared = self.archive.attached()?;
         let backlog = self.archive.backlog(self.counters.bytes());
-        Some(shared.status(self.group.durable_lsn(), backlog, &*self.environment.clock))
+        Some(shared.status(&self.group, self.group.durable_lsn(), backlog, &*self.environment.clock))
     }
 }

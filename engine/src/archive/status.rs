@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use logwood_base::sync::Mutex;
 use logwood_base::{Clock, LineageId, Lsn};
+use logwood_wal::Group;
 
 use super::object::Link;
 
@@ -19,7 +20,7 @@ pub struct ArchiveStatus {
     pub lag_entries: u64,
     /// Bytes of entries, about, that are committed and not archived, of those since the archiver was attached.
     pub lag_bytes: u64,
-    /// How long the oldest entry that is not archived has waited.
+    /// The age of the oldest entry that is decided and not archived: since it was committed. Zero when there is none.
     pub lag_time: Duration,
     /// Log objects put by this archiver.
     pub objects: u64,
@@ -33,6 +34,8 @@ pub struct ArchiveStatus {
     pub snapshots: u64,
     /// Page segments put for them, and their bytes.
     pub pages: (u64, u64),
+    /// Page segments that stood in the archive and were not what their names say, and were put anew.
+    pub mended: u64,
     /// The newest snapshot in the archive that this archiver knows of.
     pub newest_snapshot: Option<Lsn>,
     /// Gaps left by this archiver.
@@ -57,8 +60,12 @@ pub(super) struct Figures {
     pub(super) status: ArchiveStatus,
     /// Link of the last object that is confirmed, and where it begins.
     pub(super) confirmed: Option<(Lsn, Link)>,
-    /// Monotonic time since which something waits.
+    /// Monotonic time since which the oldest entry that waits is known to wait.
     pub(super) behind_since: Option<Duration>,
+    /// Monotonic time at which nothing waited last.
+    pub(super) caught_up: Option<Duration>,
+    /// When the last archived entry was made, in milliseconds since 1970, as far as that is known.
+    pub(super) archived_ms: Option<u64>,
 }
 
 impl Shared {
@@ -75,13 +82,15 @@ impl Shared {
             compared: 0,
             snapshots: 0,
             pages: (0, 0),
+            mended: 0,
             newest_snapshot: None,
             gaps: 0,
             failures: 0,
             failing: None,
             stopped: None,
         };
-        let figures = Figures { status, confirmed: None, behind_since: None };
+        let figures =
+            Figures { status, confirmed: None, behind_since: None, caught_up: None, archived_ms: None };
         Self { lineage, figures: Mutex::new(figures) }
     }
 
@@ -94,18 +103,44 @@ impl Shared {
         self.figures.lock().clone()
     }
 
-    /// The status, with what only the present knows.
-    pub(crate) fn status(&self, decided: Lsn, backlog: u64, clock: &dyn Clock) -> ArchiveStatus {
+    /// The status, with what only the present knows. `group`: the log that is archived; `decided`: up to where.
+    pub(crate) fn status(
+        &self,
+        group: &Group,
+        decided: Lsn,
+        backlog: u64,
+        clock: &dyn Clock,
+    ) -> ArchiveStatus {
         let figures = self.figures();
-        let mut status = figures.status;
+        let mut status = figures.status.clone();
         status.lag_entries = decided.entries_since(status.archived);
         if status.lag_entries > 0 {
             status.lag_bytes = backlog;
-            let since = figures.behind_since.unwrap_or_else(|| clock.monotonic());
-            status.lag_time = clock.monotonic().saturating_sub(since);
+            // What the log let go of is as old as may be.
+            let made_ms = time_of(group, status.archived.next()).or(figures.archived_ms);
+            status.lag_time = figures.lag_time(made_ms, clock);
         }
         status.publish();
         status
+    }
+}
+
+/// When an entry was made, in milliseconds since 1970; `None` when the log does not hold it.
+fn time_of(group: &Group, lsn: Lsn) -> Option<u64> {
+    let read = group.read(lsn, lsn.next(), 1).ok()?;
+    read.first().map(|entry| crate::entry::time_of(&entry.payload))
+}
+
+impl Figures {
+    /// The age of the oldest entry that waits, which was made at `made_ms`. What its time says is believed as far as the
+    /// monotonic clock bears it out, so that a wall clock that is set hides nothing and raises no alarm: it waits at least
+    /// since it was seen, and at most since nothing waited.
+    fn lag_time(&self, made_ms: Option<u64>, clock: &dyn Clock) -> Duration {
+        let since = |then: Duration| clock.monotonic().saturating_sub(then);
+        let (least, most) = (self.behind_since.map(since), self.caught_up.map(since));
+        let age = made_ms.map(|made_ms| Duration::from_millis(clock.wall_ms().saturating_sub(made_ms)));
+        let age = age.into_iter().chain(most).min().unwrap_or_default();
+        age.max(least.unwrap_or_default())
     }
 }
 

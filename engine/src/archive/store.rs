@@ -12,10 +12,11 @@
 //! 2. Of several `put_new` of one key one at most answers [`Put::Created`], and its bytes stay. Never a part of an object
 //!    is seen.
 //! 3. Any call may fail, or take effect and fail. Nothing is retried here: that is the [`Client`]'s.
-//! 4. Keys consist of lowercase letters, digits and single slashes between them.
+//! 4. The times at which objects were put are those of one clock, which does not go back.
+//! 5. Keys consist of lowercase letters, digits and single slashes between them.
 
 use std::fmt::Debug;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use logwood_base::{ArchiveDamage, Environment, Error, Result};
@@ -55,6 +56,16 @@ pub struct Listed {
     pub bytes: u64,
 }
 
+/// What a store tells of an object without its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// Its length.
+    pub bytes: u64,
+    /// When it was put, in milliseconds since 1970, by the store's own clock: the only clock that all who use a store have
+    /// in common. It may be rounded to seconds.
+    pub put_ms: u64,
+}
+
 /// An object store. Calls block, and may run at the same time from several threads.
 pub trait Store: Send + Sync + Debug {
     /// Puts an object unless there is one of that key.
@@ -75,17 +86,36 @@ pub trait Store: Send + Sync + Debug {
     /// `ArchiveCorrupt` when it ends before; `ArchiveUnavailable`.
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>>;
 
-    /// An object's length; `None` when there is none.
+    /// An object's length, and when it was put; `None` when there is none.
     ///
     /// # Errors
     /// `ArchiveUnavailable`.
-    fn size(&self, key: &str) -> Result<Option<u64>>;
+    fn head(&self, key: &str) -> Result<Option<Head>>;
 
-    /// The objects whose keys begin with `prefix`, which ends in a slash or is empty; ascending.
+    /// Tells of the objects whose keys begin with `prefix`, which ends in a slash or is empty, and come behind `after`,
+    /// which need not exist; ascending, until `each` breaks. A listing may be of any length: none of it need be held.
     ///
     /// # Errors
-    /// `ArchiveUnavailable`.
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>>;
+    /// `ArchiveUnavailable`. What was told before is true: whoever goes on does so behind the last of it.
+    fn list_behind(
+        &self,
+        prefix: &str,
+        after: &str,
+        each: &mut dyn FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<()>;
+
+    /// All objects whose keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Store::list_behind`].
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        let mut listed = Vec::new();
+        self.list_behind(prefix, "", &mut |found| {
+            listed.push(found);
+            ControlFlow::Continue(())
+        })?;
+        Ok(listed)
+    }
 
     /// Deletes an object; that there is none is no error.
     ///

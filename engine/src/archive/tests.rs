@@ -1,10 +1,13 @@
 //! Tests of the archive.
 
 mod basics;
+mod clocks;
 mod crashes;
+mod gaps;
 mod histories;
 pub(in crate::archive) mod model;
 pub(in crate::archive) mod mutants;
+mod pages;
 mod races;
 mod retention;
 mod rig;

@@ -18,6 +18,7 @@
 //! 2. The hold in the log is never beyond what was read back.
 //! 3. Nothing is gathered that is not decided.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use logwood_base::sync::Arc;
@@ -26,9 +27,9 @@ use logwood_wal::Hold;
 
 use super::chain::{Chain, Item};
 use super::lineage::LocalLineage;
-use super::object::{Encoded, Gap, Kind, Link, LogManifest, LogWriter};
+use super::object::{Encoded, Kind, Link, LogManifest, LogWriter};
 use super::options::ArchiveOptions;
-use super::snapshot::SnapshotJob;
+use super::snapshot::{Proven, SnapshotJob};
 use super::source::Source;
 use super::status::Shared;
 use super::store::{Client, Put};
@@ -68,9 +69,15 @@ pub(super) struct Uploader {
     pub(super) other: Option<(Item, Lsn)>,
     /// The log does not reach back to the chain's end any more.
     pub(super) parted: bool,
+    /// How far the snapshot of a gap was when the backlog was full last.
+    pub(super) gap_pieces: u64,
     /// The chain begins here, behind entries that nobody archived, and has no snapshot yet to begin with.
     pub(super) base_missing: Option<Lsn>,
     pub(super) snapshot: Option<SnapshotJob>,
+    /// `None` when page segments that are there already are not read.
+    pub(super) proven: Option<Proven>,
+    /// No snapshot was taken yet by an archiver that reads them.
+    pub(super) proof_due: bool,
     /// Bytes of entries archived since the last snapshot.
     pub(super) since_snapshot: u64,
     pub(super) local: LocalLineage,
@@ -82,7 +89,7 @@ pub(super) struct Uploader {
 }
 
 /// What stands at a key after a put.
-enum Found {
+pub(super) enum Found {
     Ours,
     Other(Box<Item>),
 }
@@ -105,6 +112,7 @@ impl Uploader {
             tracing::error!(%error, "the archiver stops");
             self.fenced = Some(error.clone());
             self.shared.update(|figures| figures.status.stopped = Some(error.to_string()));
+            self.let_go();
         }
         if matches!(stepped, Ok(false)) {
             self.note(false);
@@ -112,11 +120,27 @@ impl Uploader {
         stepped
     }
 
+    /// Gives up what this archiver, which will do nothing more, holds. Where a full backlog stops writes, the log stays for
+    /// the next archiver, as far as that; where it does not, nothing else would ever bound it.
+    fn let_go(&mut self) {
+        self.gathered = None;
+        // The files of its checkpoint stay no longer; what it has put in the archive is ignored after a week.
+        self.snapshot = None;
+        if self.leaves_gaps() {
+            self.hold = None;
+        }
+    }
+
+    /// Whether a full backlog leaves a gap instead of stopping writes.
+    pub(super) fn leaves_gaps(&self) -> bool {
+        self.options.leave_gaps && self.source.decides_alone()
+    }
+
     /// Archives everything that was committed before the call.
     pub(super) fn flush(&mut self) -> Result<Lsn> {
         self.source.sync()?;
         let goal = self.source.decided();
-        while self.parted || self.base_missing.is_some() || self.reached() < goal {
+        while self.base_missing.is_some() || self.reached() < goal {
             if !self.step(true)? {
                 break;
             }
@@ -151,6 +175,7 @@ impl Uploader {
             return Ok(true);
         }
         let Some(gathered) = self.gathered.as_ref().filter(|gathered| !gathered.is_empty()) else {
+            self.rest();
             return Ok(false);
         };
         let since = *self.waiting_since.get_or_insert(self.source.environment.clock.monotonic());
@@ -161,6 +186,14 @@ impl Uploader {
         }
         self.upload()?;
         Ok(true)
+    }
+
+    /// Nothing can be gathered: when nothing is committed beyond, nothing waits.
+    fn rest(&self) {
+        let now = self.now();
+        if self.reached() >= self.source.group.appended_lsn() {
+            self.shared.update(|figures| figures.caught_up = Some(now));
+        }
     }
 
     /// Buffered commits wait for a sync of their own no longer than for their archiving.
@@ -226,8 +259,7 @@ impl Uploader {
 
     /// Puts what is gathered and finds out what stands there then.
     fn upload(&mut self) -> Result<()> {
-        let is_certain = self.is_certain();
-        if !is_certain {
+        if !self.is_certain() {
             self.check_place()?;
         }
         let Some(gathered) = &self.gathered else { return Ok(()) };
@@ -235,8 +267,13 @@ impl Uploader {
         let (manifest, encoded) = gathered.finish(link);
         let bytes = gathered.bytes() as u64;
         let found = self.put(&manifest.key(), &encoded)?;
-        if !is_certain {
+        // Looked at again: the request, or this process, may have stood still for long.
+        if !self.is_certain() {
             self.check_start()?;
+            // The object before may go once this one stands behind it; not while others stand behind this one.
+            if matches!(found, Found::Ours) && self.is_followed(manifest.last_lsn)? {
+                self.check_place()?;
+            }
         }
         match found {
             Found::Ours => self.confirm(&manifest, encoded.link, bytes, encoded.bytes.len() as u64),
@@ -265,6 +302,18 @@ impl Uploader {
         Err(Error::Fenced { key, reason })
     }
 
+    /// Whether objects of the chain stand behind an entry.
+    fn is_followed(&self, last: Lsn) -> Result<bool> {
+        let lineage = self.shared.lineage;
+        let mut found = false;
+        let prefix = super::layout::log_prefix(lineage);
+        self.client.list_behind(&prefix, &super::layout::log_key(lineage, last), |_| {
+            found = true;
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
     /// Refuses to go on in a lineage whose start is gone, after an object was put: retention closes a lineage before it
     /// takes it away, and takes what closes it last, behind the start.
     fn check_start(&self) -> Result<()> {
@@ -273,7 +322,7 @@ impl Uploader {
     }
 
     /// Puts an object of the chain at its key; see the table of the module.
-    fn put(&self, key: &str, encoded: &Encoded) -> Result<Found> {
+    pub(super) fn put(&self, key: &str, encoded: &Encoded) -> Result<Found> {
         for _ in 0..=STRAY_REFUSALS_MAX {
             let put = self.client.put_new(key, &encoded.bytes);
             if planted(Bug::TrustPut) && put.is_ok() {
@@ -357,7 +406,7 @@ impl Uploader {
     }
 
     /// The place in the chain moved: the log may let go, and it is told.
-    fn moved(&mut self, confirmed: Option<(Lsn, Link)>) {
+    pub(super) fn moved(&mut self, confirmed: Option<(Lsn, Link)>) {
         self.gathered = None;
         self.waiting_since = None;
         let reached = self.reached();
@@ -368,13 +417,16 @@ impl Uploader {
         let counted = self.source.with_gate(|_, committed| committed);
         if reached >= self.source.group.appended_lsn() {
             self.source.with_gate(|gate, _| gate.settle_all(counted));
+            self.rest();
         }
         let behind = self.source.decided() > reached;
         let now = self.now();
+        let archived_ms = Some(self.chain.position().time_ms).filter(|time_ms| *time_ms > 0);
         self.shared.update(|figures| {
             figures.status.archived = reached;
             figures.confirmed = confirmed.or(figures.confirmed);
             figures.behind_since = behind.then_some(now);
+            figures.archived_ms = archived_ms.or(figures.archived_ms);
             figures.status.failing = None;
         });
         if confirmed.is_some() {
@@ -382,94 +434,6 @@ impl Uploader {
             // By the time of the newest entry: old ones, put now, make nobody's lineage young.
             self.certain_at = (now, self.chain.position().time_ms);
         }
-    }
-
-    /// Leaves a gap when the backlog is full and that is wanted, or when the hold in the log was lost.
-    fn look_at_backlog(&mut self) {
-        if !self.parted && self.hold.as_ref().is_some_and(Hold::is_lost) {
-            self.hold = self.source.hold(self.reached().next()).ok();
-            if self.hold.is_none() {
-                self.part("the log passed its bound and let go of entries that were not archived");
-                return;
-            }
-        }
-        // While a gap is being left, too: the store was away for long, and the gap grows.
-        let leaves = self.options.leave_gaps && self.source.decides_alone();
-        if leaves && self.source.with_gate(|gate, committed| gate.is_full(committed)) {
-            self.part("too much waits to be archived");
-        }
-    }
-
-    /// Gives up what waits: the chain will go on behind a snapshot.
-    pub(super) fn part(&mut self, why: &str) {
-        tracing::warn!(lineage = %self.shared.lineage, from = %self.reached().next(), why, "a gap is left in the archive");
-        self.parted = true;
-        self.hold = None;
-        self.gathered = None;
-        self.waiting_since = None;
-        self.snapshot = None;
-        self.source.with_gate(|gate, committed| gate.settle_all(committed));
-    }
-
-    /// One step of leaving a gap: a snapshot first, then the object that names what is missing.
-    fn step_gap(&mut self) -> Result<bool> {
-        if planted(Bug::GapBeforeSnapshot) && self.snapshot.is_none() {
-            let Some((_, manifest)) = self.source.checkpoint(true)? else { return Ok(false) };
-            return self.leave_gap(manifest.replay_from, manifest.checkpoint_lsn).map(|()| true);
-        }
-        let Some(job) = &mut self.snapshot else {
-            // What is committed by now is behind the snapshot that follows.
-            self.source.with_gate(|gate, committed| gate.settle_all(committed));
-            let Some((store, manifest)) = self.source.checkpoint(true)? else {
-                let oldest = self.source.group.first_lsn();
-                return Err(Error::TooOld { what: "entry", asked: self.reached().next(), oldest });
-            };
-            // Held before anything is sent: later checkpoints must not let go of what follows the gap.
-            self.hold = Some(self.source.hold(manifest.replay_from)?);
-            self.snapshot = Some(SnapshotJob::new(self.chain.owner(), &self.source, store, manifest)?);
-            return Ok(true);
-        };
-        if !job.step(&self.client, &self.source, &self.shared, None)? {
-            return Ok(true);
-        }
-        let (replay_from, lsn) = job.base();
-        self.leave_gap(replay_from, lsn)?;
-        self.snapshot = None;
-        self.since_snapshot = 0;
-        Ok(true)
-    }
-
-    fn leave_gap(&mut self, replay_from: Lsn, snapshot_lsn: Lsn) -> Result<()> {
-        let position = self.chain.position();
-        if replay_from <= position.next {
-            // The log reaches back to the chain's end after all.
-            (self.parted, self.base_missing) = (false, None);
-            self.hold = Some(self.source.hold(position.next)?);
-            return Ok(());
-        }
-        let gap = Gap {
-            owner: self.chain.owner(),
-            first_lsn: position.next,
-            last_lsn: replay_from.previous(),
-            snapshot_lsn,
-            left_ms: self.source.environment.clock.wall_ms(),
-            previous: position.link.unwrap_or_default(),
-        };
-        let encoded = gap.encode();
-        match self.put(&gap.key(), &encoded)? {
-            Found::Ours => {
-                let term = self.source.term_before(replay_from);
-                self.chain.follow_gap(&gap, encoded.link, term);
-                self.shared.update(|figures| figures.status.gaps += 1);
-                (self.parted, self.base_missing) = (false, None);
-                self.moved(Some((gap.first_lsn, encoded.link)));
-            }
-            Found::Other(item) => {
-                self.parted = item.last_lsn().next() < self.source.group.first_lsn();
-                self.adopt(*item)?;
-            }
-        }
-        Ok(())
     }
 
     /// Notes the place in the chain in the directory: a hint for the next archiver, so that a failure is no failure.

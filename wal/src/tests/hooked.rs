@@ -64,6 +64,9 @@ impl Disk for HookedDisk {
     fn list(&self, path: &Path) -> Result<Vec<DirEntry>> {
         self.disk.list(path)
     }
+    fn modified_ms(&self, path: &Path) -> Result<u64> {
+        self.disk.modified_ms(path)
+    }
     fn sync_dir(&self, path: &Path) -> Result<()> {
         self.disk.sync_dir(path)
     }

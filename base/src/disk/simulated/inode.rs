@@ -27,6 +27,8 @@ pub(super) struct Inode {
     /// Sizes since the durable one, which is the device's; the last is the cache's.
     sizes: Vec<u64>,
     dropped: BTreeSet<u64>,
+    /// When it was written to last, by the disk's clock.
+    pub(super) modified_ms: u64,
 }
 
 /// How likely a sector, a size or a name survives a power cut. Drawn once per cut, so that everything, nothing and all

@@ -58,6 +58,8 @@ pub(super) struct State {
     pub(super) capacity: Option<u64>,
     /// Counts restarts: a handle of an earlier life is dead.
     pub(super) life: u64,
+    /// The clock of the file system.
+    pub(super) time_ms: u64,
     next: Number,
 }
 
@@ -76,6 +78,7 @@ impl State {
             faults: Vec::new(),
             capacity: None,
             life: 0,
+            time_ms: 0,
             next: ROOT + 1,
         }
     }
@@ -89,6 +92,7 @@ impl State {
             rng: self.rng.clone(),
             stopped: self.stopped,
             capacity: self.capacity,
+            time_ms: self.time_ms,
             next: self.next,
             ..Self::new(0)
         }
@@ -203,6 +207,7 @@ impl State {
             return Err(Error::io(operation.name(), path, io::ErrorKind::FileTooLarge.into()));
         };
         self.make_room(file, end, operation, path)?;
+        self.inode_mut(file).modified_ms = self.time_ms;
         match verdict {
             Verdict::Done if durable => self.inode_mut(file).write_durable(offset, bytes),
             Verdict::Done => self.inode_mut(file).write(offset, bytes),

@@ -511,3 +511,19 @@ fn a_directory_that_was_there_already_has_a_durable_name_afterwards() {
         assert_eq!(after_crashes(&disk, there), BTreeSet::from([true]), "{wanted}");
     }
 }
+
+#[test]
+fn a_file_tells_when_it_was_written_to_last_by_the_clock_of_the_disk() {
+    let disk = SimulatedDisk::new(1);
+    let path = Path::new("a");
+    assert!(matches!(disk.modified_ms(path), Err(Error::NotFound { .. })));
+    disk.set_time_ms(5);
+    let file = disk.create(path).unwrap();
+    assert_eq!(disk.modified_ms(path).unwrap(), 5);
+    disk.set_time_ms(7);
+    assert_eq!(disk.modified_ms(path).unwrap(), 5);
+    file.write_at(0, b"x").unwrap();
+    disk.set_time_ms(9);
+    disk.rename(path, Path::new("b")).unwrap();
+    assert_eq!(disk.modified_ms(Path::new("b")).unwrap(), 7);
+}

@@ -7,9 +7,10 @@
 //! | 16, 16 | owner | database id, lineage id |
 //! | 8 | first LSN | of the chain; 1, or behind the fork, or where its own snapshot makes the beginning |
 //! | 8 | created | milliseconds since 1970, by the writer's clock; for people |
-//! | 1 | parent | 0: none; 1: follows: |
+//! | 1 | parent | 0: none; 1, 2: follows: |
 //! | 16 | parent | its lineage id |
 //! | 8 | fork LSN | the last entry that both have; the first LSN is the next one |
+//! | 8 | parent's next | only behind a 2: the entry that came next in the parent's chain when this one began; behind the fork |
 //!
 //! The manifest of a gap, at the key of its first entry:
 //!
@@ -49,6 +50,9 @@ pub struct Start {
     pub created_ms: u64,
     /// What came before.
     pub parent: Option<Parent>,
+    /// The entry that came next in the parent's chain when this one began: whether it was written to after that is told by
+    /// this, and by no clock. `None` where it was not noted.
+    pub parent_next: Option<Lsn>,
 }
 
 /// Entries that were never archived.
@@ -82,10 +86,14 @@ impl Start {
         self.owner.put(&mut bytes);
         bytes.put_u64(self.first_lsn.get());
         bytes.put_u64(self.created_ms);
-        bytes.put_u8(u8::from(self.parent.is_some()));
+        let noted = self.parent_next.filter(|_| self.parent.is_some());
+        bytes.put_u8(u8::from(self.parent.is_some()) + u8::from(noted.is_some()));
         if let Some(parent) = self.parent {
             bytes.put_u128(parent.lineage.0);
             bytes.put_u64(parent.fork_lsn.get());
+        }
+        if let Some(next) = noted {
+            bytes.put_u64(next.get());
         }
         encode(Kind::Start, &bytes, &[])
     }
@@ -111,9 +119,10 @@ impl Start {
         let first_lsn = take_lsn(&mut reader, "first lsn")?;
         let created_ms = reader.u64("time of creation")?;
         let error = reader.error("parent");
-        let parent = match reader.u8("parent")? {
+        let form = reader.u8("parent")?;
+        let parent = match form {
             0 => None,
-            1 => {
+            1 | 2 => {
                 let lineage = LineageId(reader.u128("parent")?);
                 let fork_lsn = Lsn(reader.u64("fork lsn")?);
                 if fork_lsn != first_lsn.previous() || lineage == owner.lineage {
@@ -123,8 +132,13 @@ impl Start {
             }
             _ => return Err(error),
         };
+        let error = reader.error("parent's next lsn");
+        let parent_next = (form == 2).then(|| take_lsn(&mut reader, "parent's next lsn")).transpose()?;
+        if parent_next.is_some_and(|next| next < first_lsn) {
+            return Err(error);
+        }
         reader.finish("end of the manifest")?;
-        Ok(Self { owner, first_lsn, created_ms, parent })
+        Ok(Self { owner, first_lsn, created_ms, parent, parent_next })
     }
 }
 

@@ -5,18 +5,18 @@
 //! | bytes | name | meaning |
 //! |---|---|---|
 //! | 16 | lineage | |
-//! | 8 | placed | milliseconds since 1970, by the holder's clock |
+//! | 8 | placed | milliseconds since 1970, by the holder's clock; for people |
 //! | 8, 8 | LSNs | the first and the last entry whose objects are needed; 0, 0: none |
 //! | 8 | snapshot | LSN of the snapshot that is needed, its pages included; 0: none |
 //! | varint | pages | then for each: |
 //! | 32 | SHA-256 | of a page segment that is needed |
 //!
-//! The manifest of a retention run, at `retention`:
+//! The manifest of a retention run, at `run/{id}`:
 //!
 //! | bytes | name | meaning |
 //! |---|---|---|
-//! | 16 | run | random |
-//! | 8 | begun | milliseconds since 1970, by the run's clock |
+//! | 16 | run | its id, as in the key: random |
+//! | 8 | begun | milliseconds since 1970, by the run's clock; for people |
 //! | varint | keys | at most [`CONDEMNED_MAX`]; then for each: |
 //! | varint, … | key | of an object that the run wants to delete |
 //!
@@ -25,10 +25,10 @@
 use std::collections::BTreeSet;
 
 use logwood_base::codec::{CodecError, Reader, Writer};
-use logwood_base::{LineageId, Lsn, Result};
+use logwood_base::{ArchiveDamage, LineageId, Lsn, Result};
 
 use super::{Encoded, Kind, encode, open_as, take_count, undecodable};
-use crate::archive::layout::{Sha256, log_prefix, page_key, parse_lsn, snapshot_key};
+use crate::archive::layout::{Sha256, log_prefix, page_key, parse_lsn, run_key, snapshot_key};
 
 /// Most objects that one retention run condemns; the next run goes on.
 pub const CONDEMNED_MAX: usize = 50_000;
@@ -41,7 +41,7 @@ const KEY_BYTES_MAX: usize = 128;
 pub struct Hold {
     /// The lineage that it works on.
     pub lineage: LineageId,
-    /// When it was placed, by the holder's clock, in milliseconds since 1970.
+    /// When it was placed, by the holder's clock, in milliseconds since 1970: for people.
     pub placed_ms: u64,
     /// The first and the last entry whose objects are needed.
     pub log: Option<(Lsn, Lsn)>,
@@ -56,7 +56,7 @@ pub struct Hold {
 pub struct RetentionRun {
     /// Tells runs apart.
     pub id: u128,
-    /// When it began, by its clock, in milliseconds since 1970.
+    /// When it began, by its clock, in milliseconds since 1970: for others than itself, for people.
     pub begun_ms: u64,
     /// Keys of objects.
     pub condemned: BTreeSet<String>,
@@ -124,6 +124,12 @@ impl Hold {
 }
 
 impl RetentionRun {
+    /// Where the object stands.
+    #[must_use]
+    pub fn key(&self) -> String {
+        run_key(self.id)
+    }
+
     /// The object.
     #[must_use]
     pub fn encode(&self) -> Encoded {
@@ -143,7 +149,11 @@ impl RetentionRun {
     /// `ArchiveCorrupt`, `UnsupportedFormat`.
     pub fn decode(key: &str, bytes: &[u8]) -> Result<Self> {
         let envelope = open_as(key, bytes, Kind::Retention)?;
-        Self::take(envelope.manifest, envelope.content).map_err(|error| undecodable(key, error))
+        let run = Self::take(envelope.manifest, envelope.content).map_err(|error| undecodable(key, error))?;
+        if run.key() == key {
+            return Ok(run);
+        }
+        Err(ArchiveDamage::new(key, "object key", run.key(), key).into())
     }
 
     fn take(manifest: &[u8], content: &[u8]) -> Result<Self, CodecError> {

@@ -3,14 +3,16 @@
 //! A lineage that was begun by a restore goes on where its parent was left: at the fork. What a point before the fork
 //! looked like, only the parent knows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use logwood_base::{ArchiveDamage, Error, LineageId, Lsn, Result};
 
 use super::Archive;
-use crate::archive::chain::{self, Content};
-use crate::archive::layout::{LINEAGES_PREFIX, log_key, parse_start, start_key};
+use crate::archive::chain::{self, Content, Place};
+use crate::archive::layout::{LINEAGES_PREFIX, behind_lineage, log_key, parse_lineage, start_key};
 use crate::archive::object::{Link, Owner, Start};
+use crate::archive::order::{self, Written};
 use crate::archive::store::Client;
 
 /// One lineage, as far as it belongs to a history.
@@ -84,11 +86,26 @@ pub(crate) struct Starts {
     pub(crate) damage: Vec<ArchiveDamage>,
 }
 
+/// All lineages of which there is anything, ascending. A listing is asked for the first object of each, and goes on
+/// behind the lineage: so what a lineage holds is not listed.
+pub(crate) fn lineages(client: &Client) -> Result<Vec<LineageId>> {
+    let (mut lineages, mut after) = (Vec::new(), String::new());
+    loop {
+        let mut next = None;
+        client.list_behind(LINEAGES_PREFIX, &after, |object| {
+            next = parse_lineage(&object.key);
+            next.map_or(ControlFlow::Continue(()), |_| ControlFlow::Break(()))
+        })?;
+        let Some(lineage) = next else { return Ok(lineages) };
+        lineages.push(lineage);
+        after = behind_lineage(lineage);
+    }
+}
+
 /// The starts of all lineages that a listing has.
 pub(crate) fn starts(client: &Client) -> Result<Starts> {
     let mut starts = Starts::default();
-    for object in client.list(LINEAGES_PREFIX)? {
-        let Some(lineage) = parse_start(&object.key) else { continue };
+    for lineage in lineages(client)? {
         match chain::start(client, lineage) {
             Ok(start) => starts.found.extend(start),
             Err(Error::ArchiveCorrupt(evidence)) => starts.damage.push(*evidence),
@@ -98,7 +115,7 @@ pub(crate) fn starts(client: &Client) -> Result<Starts> {
     Ok(starts)
 }
 
-/// The lineage that was written to last: by the time of its newest entry, or of its start when it has none.
+/// The lineage that is the latest: see [`order`].
 pub(crate) fn newest(archive: &Archive) -> Result<Owner> {
     let client = &archive.client;
     let Starts { found: starts, mut damage } = starts(client)?;
@@ -115,29 +132,34 @@ pub(crate) fn newest(archive: &Archive) -> Result<Owner> {
     if let [(only, _)] = &starts[..] {
         return Ok(only.owner);
     }
-    let mut newest = (0, first.owner);
+    let mut written = BTreeMap::new();
     for (start, _) in &starts {
-        let written_ms = last_time(client, start.owner.lineage)?.max(start.created_ms);
-        if written_ms >= newest.0 {
-            newest = (written_ms, start.owner);
-        }
+        let (entries_ms, next) = end_of(client, start)?;
+        written.insert(start.owner.lineage, Written::new(start, entries_ms, next));
     }
-    Ok(newest.1)
+    let latest = starts.iter().max_by_key(|(start, _)| order::rank(&written, start.owner.lineage));
+    Ok(latest.map_or(first.owner, |(start, _)| start.owner))
 }
 
-/// The time of a lineage's newest entry, as far as heads tell; 0 when there is none.
-fn last_time(client: &Client, lineage: LineageId) -> Result<u64> {
-    for (first, bytes) in chain::listed(client, lineage)?.into_iter().rev() {
-        match chain::peek(client, &log_key(lineage, first), bytes) {
-            // Gaps have no time.
-            Ok(found) => {
-                if let Some(Content::Entries(_, (_, last_ms))) = found.map(|place| place.content) {
-                    return Ok(last_ms);
-                }
-            }
-            Err(Error::ArchiveCorrupt(_)) => return Ok(0),
+/// The time of a lineage's newest entry, 0 when there is none, and where its chain ends, as far as heads tell.
+fn end_of(client: &Client, start: &Start) -> Result<(u64, Option<Lsn>)> {
+    let lineage = start.owner.lineage;
+    let mut next = Some(start.first_lsn);
+    for (at, (first, bytes)) in chain::listed(client, lineage)?.into_iter().rev().enumerate() {
+        let place = match chain::peek(client, &log_key(lineage, first), bytes) {
+            Ok(place) => place,
+            Err(Error::ArchiveCorrupt(_)) => None,
             Err(error) => return Err(error),
+        };
+        if at == 0 {
+            next = place.as_ref().map(Place::next);
+        }
+        match place.map(|place| place.content) {
+            // Gaps have no time.
+            Some(Content::Gap(_)) => {}
+            Some(Content::Entries(_, (_, last_ms))) => return Ok((last_ms, next)),
+            None => break,
         }
     }
-    Ok(0)
+    Ok((0, next))
 }

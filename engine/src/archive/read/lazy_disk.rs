@@ -196,6 +196,10 @@ impl Disk for LazyDisk {
         Ok(entries)
     }
 
+    fn modified_ms(&self, path: &Path) -> Result<u64> {
+        self.below.modified_ms(path)
+    }
+
     fn sync_dir(&self, path: &Path) -> Result<()> {
         self.below.sync_dir(path)
     }

@@ -5,22 +5,25 @@
 //! empty database before entry 1; or the fork, where the parent can be restored up to there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use logwood_base::{ArchiveDamage, DatabaseId, Error, LineageId, Lsn, Result};
+use logwood_btree::store::SegmentEntry;
 
 use super::Archive;
 use super::ahead::Ahead;
 use super::history::{Starts, starts};
 use super::plan::{owned_snapshot, snapshots_of};
 use crate::archive::chain::{self, Chain, Content, Place};
-use crate::archive::layout::{PAGES_PREFIX, log_key, page_key, snapshot_key};
+use crate::archive::layout::{PAGES_PREFIX, Sha256, log_key, page_key, snapshot_key};
 use crate::archive::object::{Kind, Link, Owner, SnapshotObject, Start};
+use crate::archive::order::{self, Written};
 
 /// What an archive holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Listing {
-    /// Every lineage that has a start, in the order in which they began.
+    /// Every lineage that has a start, in the order in which they began: children behind their parents.
     pub lineages: Vec<LineageListing>,
     /// Starts that cannot be read. What lies in their lineages is not listed.
     pub damage: Vec<ArchiveDamage>,
@@ -113,22 +116,34 @@ struct BaseAt {
     replay_from: Lsn,
 }
 
-/// How much of each log object is read.
+/// How much of each log object and of each page segment is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reading {
-    /// Its head and its manifest.
+    /// Head and manifest; of a page segment, whether it is there.
     Heads,
     /// All of it.
     Whole,
 }
 
+/// The page segments that are there.
+#[derive(Default)]
+struct Pages {
+    /// By key: their lengths, or what is wrong with those that were read.
+    listed: BTreeMap<String, Result<u64, ArchiveDamage>>,
+    /// Those that were read.
+    read: BTreeSet<Sha256>,
+}
+
 pub(super) fn list(archive: &Archive, reading: Reading) -> Result<Listing> {
     let Starts { found: mut starts, damage } = starts(&archive.client)?;
-    starts.sort_by_key(|(start, _)| (start.created_ms, start.owner.lineage));
-    let pages: BTreeMap<String, u64> = match starts.is_empty() {
-        true => BTreeMap::new(),
-        false => archive.client.list(PAGES_PREFIX)?.into_iter().map(|page| (page.key, page.bytes)).collect(),
-    };
+    let began: BTreeMap<_, _> =
+        starts.iter().map(|(start, _)| (start.owner.lineage, Written::new(start, 0, None))).collect();
+    starts.sort_by_key(|(start, _)| order::rank(&began, start.owner.lineage));
+    let mut pages = Pages::default();
+    if !starts.is_empty() {
+        let listed = archive.client.list(PAGES_PREFIX)?.into_iter();
+        pages.listed = listed.map(|page| (page.key, Ok(page.bytes))).collect();
+    }
     let mut lineages = Vec::new();
     let mut bases = Vec::new();
     for (start, link) in &starts {
@@ -145,7 +160,7 @@ pub(super) fn list(archive: &Archive, reading: Reading) -> Result<Listing> {
             log_bytes: 0,
         };
         let runs = walk(archive, start, *link, reading, &mut lineage)?;
-        let found = snapshots(archive, start.owner, &pages, &mut lineage)?;
+        let found = snapshots(archive, start.owner, reading, &mut pages, &mut lineage)?;
         excuse_retention(start, &runs, &found, &mut lineage);
         bases.push((runs, found, start.first_lsn));
         lineages.push(lineage);
@@ -249,7 +264,8 @@ fn damaged(damage: &ArchiveDamage, (first, last): (Lsn, Lsn)) -> Hole {
 fn snapshots(
     archive: &Archive,
     owner: Owner,
-    pages: &BTreeMap<String, u64>,
+    reading: Reading,
+    pages: &mut Pages,
     into: &mut LineageListing,
 ) -> Result<Vec<BaseAt>> {
     let mut bases = Vec::new();
@@ -262,7 +278,10 @@ fn snapshots(
             Ok(snapshot) => {
                 listing.time_ms = snapshot.time_ms;
                 listing.page_bytes = snapshot.pages().iter().map(|page| u64::from(page.bytes)).sum();
-                listing.damage = missing_page(&snapshot, pages);
+                if reading == Reading::Whole {
+                    pages.read(archive, &snapshot)?;
+                }
+                listing.damage = pages.damage_of(&snapshot);
                 if listing.damage.is_none() {
                     let replay_from = snapshot.trees.replay_from;
                     bases.push(BaseAt { lsn, time_ms: snapshot.time_ms, replay_from });
@@ -276,15 +295,43 @@ fn snapshots(
     Ok(bases)
 }
 
-fn missing_page(snapshot: &SnapshotObject, pages: &BTreeMap<String, u64>) -> Option<String> {
-    snapshot.pages().iter().find_map(|page| {
-        let key = page_key(&page.hash);
-        match pages.get(&key) {
-            Some(bytes) if *bytes == u64::from(page.bytes) => None,
-            Some(bytes) => Some(format!("{key} has {bytes} bytes and not {}", page.bytes)),
-            None => Some(format!("{key} is missing")),
+impl Pages {
+    /// Reads the page segments of a snapshot that were not read for another one, and proves that they are what their names
+    /// say.
+    fn read(&mut self, archive: &Archive, snapshot: &SnapshotObject) -> Result<()> {
+        let mut due: Vec<SegmentEntry> = snapshot.pages().to_vec();
+        due.retain(|page| {
+            matches!(self.listed.get(&page_key(&page.hash)), Some(Ok(_))) && self.read.insert(page.hash)
+        });
+        let (client, due) = (archive.client.clone(), Arc::new(due));
+        let job = Arc::clone(&due);
+        let mut bodies = Ahead::new(&archive.environment, archive.fetching(), due.len(), move |at| {
+            client.page(&job[at].hash, job[at].bytes).map(drop)
+        })?;
+        for page in due.iter() {
+            match bodies.take() {
+                Some(Err(Error::ArchiveCorrupt(damage))) => {
+                    self.listed.insert(page_key(&page.hash), Err(*damage));
+                }
+                Some(Err(error)) => return Err(error),
+                Some(Ok(())) | None => {}
+            }
         }
-    })
+        Ok(())
+    }
+
+    /// What is wrong with the page segments of a snapshot.
+    fn damage_of(&self, snapshot: &SnapshotObject) -> Option<String> {
+        snapshot.pages().iter().find_map(|page| {
+            let key = page_key(&page.hash);
+            match self.listed.get(&key) {
+                Some(Ok(bytes)) if *bytes == u64::from(page.bytes) => None,
+                Some(Ok(bytes)) => Some(format!("{key} has {bytes} bytes and not {}", page.bytes)),
+                Some(Err(damage)) => Some(damage.to_string()),
+                None => Some(format!("{key} is missing")),
+            }
+        })
+    }
 }
 
 /// Works out the intervals: of parents before those of their children.

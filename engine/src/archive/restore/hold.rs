@@ -3,7 +3,10 @@
 //! A restore may run with credentials that cannot write. Then there is no hold, and what retention takes away meanwhile
 //! is missed by name: the restore fails, and nothing else does.
 
-use logwood_base::{Error, Result};
+use std::time::Duration;
+
+use logwood_base::sync::{Arc, Mutex};
+use logwood_base::{Environment, Error, Result, Step, Task, TaskHandle};
 
 use crate::archive::object::{Hold, LSN_MAX, SnapshotObject};
 use crate::archive::read::Archive;
@@ -12,57 +15,94 @@ use crate::archive::read::plan::Base;
 use crate::archive::store::Client;
 use crate::archive::{PlacedHold, chain};
 
-/// Holds, taken back when dropped.
+/// How often it is looked whether a hold is to be renewed.
+const LOOK: Duration = Duration::from_secs(3600);
+
+/// Holds, renewed while they are needed, and taken back when dropped.
 #[derive(Debug)]
 pub(crate) struct Holds {
-    client: Client,
-    placed: Vec<PlacedHold>,
+    placed: Arc<Placed>,
     refused: Option<Error>,
+    renewal: Option<TaskHandle>,
+}
+
+#[derive(Debug)]
+struct Placed {
+    client: Client,
+    environment: Environment,
+    holds: Mutex<Vec<PlacedHold>>,
+}
+
+/// Renews holds, for as long as a restore or a view of an archive lasts.
+struct Renewal(Arc<Placed>);
+
+impl Task for Renewal {
+    fn step(&mut self) -> Step {
+        let Placed { client, environment, holds } = &*self.0;
+        holds.lock().retain_mut(|hold| match hold.renew(client, environment) {
+            Ok(true) => true,
+            Ok(false) => {
+                tracing::warn!("retention was not kept away for a while: what it took is missed by name");
+                false
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a hold in the archive was not renewed, and is tried again");
+                true
+            }
+        });
+        Step::Wait(Some(LOOK))
+    }
 }
 
 impl Holds {
     /// Holds a snapshot, its pages and the log from its `replay_from` on, in every lineage of the history.
     pub(super) fn place(archive: &Archive, history: &History, base: &Base) -> Result<Self> {
-        let client = archive.client.clone();
-        let mut holds = Self { client, placed: Vec::new(), refused: None };
+        let (client, environment) = (archive.client.clone(), archive.environment.clone());
+        let placed = Placed { client, environment, holds: Mutex::new(Vec::new()) };
+        let mut holds = Self { placed: Arc::new(placed), refused: None, renewal: None };
+        let Placed { client, environment, holds: placed } = &*Arc::clone(&holds.placed);
         let from = base.trees.replay_from;
         let at = history.stretch_of(from);
         for stretch in &history.stretches[at..] {
             // The object that holds `from` may begin before it.
-            let listed = chain::listed(&holds.client, stretch.lineage())?;
+            let listed = chain::listed(client, stretch.lineage())?;
             let first =
                 listed.range(..=from).next_back().map_or(stretch.start.first_lsn, |(first, _)| *first);
             let is_of = |snapshot: &&SnapshotObject| snapshot.owner.lineage == stretch.lineage();
             let snapshot = base.snapshot.as_ref().filter(is_of);
             let hold = Hold {
                 lineage: stretch.lineage(),
-                placed_ms: archive.environment.clock.wall_ms(),
+                placed_ms: 0,
                 log: Some((first, stretch.last.min(LSN_MAX).max(first))),
                 snapshot: snapshot.map(SnapshotObject::lsn),
                 pages: snapshot
                     .map_or(Vec::new(), |_| base.trees.segments.iter().map(|page| page.hash).collect()),
             };
-            let place = || PlacedHold::place(&holds.client, &*archive.environment.random, &hold);
+            let place = || PlacedHold::place(client, environment, hold.clone());
             // Retention is at work, on just that. It may be about to find out that it is needed: a page that was there
             // before its snapshot is condemned, and spared.
-            let held = holds.client.retried(|| match place() {
+            let held = client.retried(|| match place() {
                 Err(error @ Error::ArchiveUnavailable { operation: "hold", .. }) => Err(error),
                 other => Ok(other),
             })?;
             match held {
-                Ok(placed) => holds.placed.push(placed),
+                Ok(hold) => placed.lock().push(hold),
                 // Also where a copy of an archive lies on a full disk, or lacks a directory that was empty.
                 Err(
-                    refused @ (Error::ArchiveUnavailable { .. }
+                    error @ (Error::ArchiveUnavailable { .. }
                     | Error::Io { .. }
                     | Error::DiskFull { .. }
                     | Error::NotFound { .. }),
                 ) => {
-                    holds.refused = Some(refused);
+                    holds.refused = Some(error);
                     break;
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if !placed.lock().is_empty() {
+            let renewal = Box::new(Renewal(Arc::clone(&holds.placed)));
+            holds.renewal = Some(environment.spawner.spawn_patient("archive-hold", renewal)?);
         }
         Ok(holds)
     }
@@ -76,9 +116,10 @@ impl Holds {
 
 impl Drop for Holds {
     fn drop(&mut self) {
-        for placed in self.placed.drain(..) {
+        self.renewal = None;
+        for hold in self.placed.holds.lock().drain(..) {
             // One that stays is ignored after a week.
-            let _ = placed.remove(&self.client);
+            let _ = hold.remove(&self.placed.client);
         }
     }
 }

@@ -17,10 +17,11 @@ use crate::archive::layout::{
     start_key,
 };
 use crate::archive::object::{Kind, Link, Owner, SnapshotObject, Start};
+use crate::archive::order::{self, Written};
 use crate::archive::store::Client;
 
-/// A lineage that another one has superseded stays at least so long behind its newest entry: longer than an archiver goes
-/// on without looking for its place.
+/// A lineage that another one has superseded stays until another one was put to so long after it, by the store's clock:
+/// longer than an archiver goes on without looking for its place.
 const SUPERSEDED_TIME_MIN: Duration = Duration::from_secs(2 * 3600);
 
 /// One snapshot.
@@ -59,6 +60,8 @@ struct LineageFacts {
     entries_ms: u64,
     /// Where the chain ends; `None` when its newest object cannot be read.
     end: Option<End>,
+    /// When its newest object was put, by the store's clock; `None` when it has gone meanwhile.
+    put_ms: Option<u64>,
 }
 
 /// Where a lineage is closed before it is taken away.
@@ -84,7 +87,10 @@ pub(super) struct Plan {
 /// The whole archive.
 pub(super) struct Survey {
     lineages: BTreeMap<LineageId, LineageFacts>,
-    pub(super) now_ms: u64,
+    /// What tells which of them is later than which.
+    written: BTreeMap<LineageId, Written>,
+    wall_ms: u64,
+    keep_ms: u64,
     pub(super) damage: Vec<ArchiveDamage>,
 }
 
@@ -103,17 +109,36 @@ pub(super) fn readable<T>(found: Result<T>, damage: &mut Vec<ArchiveDamage>) -> 
 }
 
 impl Survey {
-    pub(super) fn take(client: &Client, wall_ms: u64, pages: &BTreeMap<String, u64>) -> Result<Self> {
+    pub(super) fn take(
+        client: &Client,
+        wall_ms: u64,
+        keep: Duration,
+        pages: &BTreeMap<String, u64>,
+    ) -> Result<Self> {
         let listed: BTreeMap<String, u64> =
             client.list(LINEAGES_PREFIX)?.into_iter().map(|object| (object.key, object.bytes)).collect();
-        let mut survey = Self { lineages: BTreeMap::new(), now_ms: wall_ms, damage: Vec::new() };
+        let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        let (lineages, written) = (BTreeMap::new(), BTreeMap::new());
+        let mut survey = Self { lineages, written, wall_ms, keep_ms, damage: Vec::new() };
         for id in listed.keys().filter_map(|key| parse_start(key)) {
             let facts = survey.lineage(client, id, &listed, pages)?;
+            let next = facts.end.map(|end| end.next);
+            let written = facts.start.as_ref().map(|start| Written::new(start, facts.entries_ms, next));
+            survey.written.extend(written.map(|written| (id, written)));
             survey.lineages.insert(id, facts);
         }
-        let newest_ms = survey.lineages.values().map(|lineage| lineage.entries_ms).max();
-        survey.now_ms = wall_ms.min(newest_ms.unwrap_or(0));
         Ok(survey)
+    }
+
+    /// Points of the latest history from here on stay.
+    pub(super) fn window_ms(&self) -> u64 {
+        let newest_ms = self.lineages.values().map(|lineage| lineage.entries_ms).max();
+        self.wall_ms.min(newest_ms.unwrap_or(0)).saturating_sub(self.keep_ms)
+    }
+
+    /// Points of a lineage from here on stay: by its own entries' times, for its writer's clock may be behind all others.
+    fn window_of(&self, lineage: &LineageFacts) -> u64 {
+        self.wall_ms.min(lineage.entries_ms).saturating_sub(self.keep_ms)
     }
 
     fn lineage(
@@ -158,16 +183,13 @@ impl Survey {
             }
         }
         let start_bytes = listed.get(&key).copied().unwrap_or(0);
-        Ok(LineageFacts { start, start_bytes, snapshots, log, entries_ms, end })
+        let newest = log.keys().next_back().map_or(key, |first| log_key(id, *first));
+        let put_ms = client.head(&newest)?.map(|found| found.put_ms);
+        Ok(LineageFacts { start, start_bytes, snapshots, log, entries_ms, end, put_ms })
     }
 
     /// What is not needed.
-    pub(super) fn plan(
-        &mut self,
-        client: &Client,
-        from_ms: u64,
-        pages: &BTreeMap<String, u64>,
-    ) -> Result<Plan> {
+    pub(super) fn plan(&mut self, client: &Client, pages: &BTreeMap<String, u64>) -> Result<Plan> {
         let mut plan = Plan::default();
         let (mut snapshots, mut log, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         let (mut named, mut released) = (BTreeSet::new(), BTreeSet::new());
@@ -175,9 +197,9 @@ impl Survey {
         let depth = self.lineages.len();
         let mut damage = std::mem::take(&mut self.damage);
         for (id, lineage) in &self.lineages {
-            let end = lineage.end.filter(|_| self.is_superseded(*id, from_ms, depth));
+            let end = lineage.end.filter(|_| self.is_superseded(*id, depth));
             let ends = end.is_some();
-            let base = match self.base(*id, from_ms, depth) {
+            let base = match self.base(*id, depth) {
                 Some(base) if lineage.reaches_from(client, base, &mut damage)? => Some(base),
                 _ => None,
             };
@@ -219,21 +241,26 @@ impl Survey {
         Ok(plan)
     }
 
-    /// Whether all of a lineage may go: another one of its database was written to later, no point of the window is its
-    /// own, and no lineage that stays needs it to begin with. `depth` as for [`Survey::base`].
-    fn is_superseded(&self, id: LineageId, from_ms: u64, depth: usize) -> bool {
+    /// Whether all of a lineage may go: another one of its database is later, no point of the window is its own, nothing was
+    /// put to it for long, and no lineage that stays needs it to begin with. `depth` as for [`Survey::base`].
+    fn is_superseded(&self, id: LineageId, depth: usize) -> bool {
         let Some(lineage) = self.lineages.get(&id).filter(|_| depth > 0) else { return false };
         let Some(owner) = lineage.owner() else { return false };
-        let is_newer = |(other, facts): (&LineageId, &LineageFacts)| {
+        let own = order::rank(&self.written, id);
+        let is_later = |(other, facts): (&LineageId, &LineageFacts)| {
             let is_sister = facts.owner().is_some_and(|found| found.database == owner.database);
-            is_sister && (facts.newest_ms(), *other) > (lineage.newest_ms(), id)
+            is_sister && order::rank(&self.written, *other) > own
         };
-        let old_ms = self.now_ms.saturating_sub(SUPERSEDED_TIME_MIN.as_millis() as u64);
-        let needs_it = |child: LineageId| {
-            !self.is_superseded(child, from_ms, depth - 1) && self.base(child, from_ms, depth - 1).is_none()
-        };
-        lineage.newest_ms() < from_ms.min(old_ms)
-            && self.lineages.iter().any(is_newer)
+        let newest_put = self.lineages.values().filter_map(|other| other.put_ms).max();
+        let stood_still_ms =
+            newest_put.zip(lineage.put_ms).map_or(0, |(newest, own)| newest.saturating_sub(own));
+        let needs_it =
+            |child: LineageId| !self.is_superseded(child, depth - 1) && self.base(child, depth - 1).is_none();
+        // What closes it was put by a run that judged so before, and nobody puts anything behind it.
+        let is_closed = lineage.end.is_some_and(|end| end.is_closed);
+        lineage.newest_ms() < self.window_ms()
+            && (is_closed || stood_still_ms > SUPERSEDED_TIME_MIN.as_millis() as u64)
+            && self.lineages.iter().any(is_later)
             && !self.children(id).any(|(child, _)| needs_it(child))
     }
 
@@ -247,13 +274,14 @@ impl Survey {
 
     /// The oldest snapshot that a lineage needs; `None`: all of it. `depth` bounds how many forks are followed: more than
     /// there are lineages would be a circle.
-    fn base(&self, id: LineageId, from_ms: u64, depth: usize) -> Option<Base> {
+    fn base(&self, id: LineageId, depth: usize) -> Option<Base> {
         let lineage = self.lineages.get(&id).filter(|_| depth > 0)?;
         lineage.start.as_ref()?;
+        let from_ms = self.window_of(lineage);
         let mut oldest = lineage.newest(|_, time_ms| time_ms <= from_ms)?;
         for (child, fork_lsn) in self.children(id) {
             // A child with a base of its own needs nothing of its parent.
-            if self.base(child, from_ms, depth - 1).is_none() {
+            if self.base(child, depth - 1).is_none() {
                 let needed = lineage.newest(|lsn, _| lsn <= fork_lsn)?;
                 if needed.lsn < oldest.lsn {
                     oldest = needed;
@@ -269,9 +297,9 @@ impl End {
     fn behind(self, newest: &chain::Place) -> Self {
         match &newest.content {
             Content::Gap(gap) if gap.is_end() => {
-                Self { next: gap.first_lsn, previous: gap.previous, is_closed: true, ..self }
+                Self { next: newest.next(), previous: gap.previous, is_closed: true, ..self }
             }
-            _ => Self { next: newest.last_lsn.next(), previous: newest.link, ..self },
+            _ => Self { next: newest.next(), previous: newest.link, ..self },
         }
     }
 }

@@ -4,13 +4,14 @@
 //! not come back together. A body that does not prove itself is fetched again like one that did not come: a store that
 //! serves an old or a damaged body once is not a damaged archive. After the last attempt the last failure is the answer.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use logwood_base::{ArchiveDamage, Environment, Error, Random, Result};
 use sha2::{Digest as _, Sha256};
 
-use super::{Listed, Pause, Put, Store, ThreadPause};
+use super::{Head, Listed, Pause, Put, Store, ThreadPause};
 use crate::archive::layout::{Sha256 as Hash, hex, page_key};
 use crate::archive::object::Kind;
 use crate::planted::{Bug, planted};
@@ -141,30 +142,77 @@ impl Client {
         })
     }
 
-    /// As [`Store::size`].
+    /// As [`Store::head`].
     ///
     /// # Errors
     /// The last attempt's.
-    pub fn size(&self, key: &str) -> Result<Option<u64>> {
-        self.retried(|| self.store.size(key))
+    pub fn head(&self, key: &str) -> Result<Option<Head>> {
+        self.retried(|| self.store.head(key))
     }
 
     /// Whether an object is not there that was. Asked more than once, for what follows from it is not taken back.
     pub(crate) fn is_gone(&self, key: &str) -> Result<bool> {
         for _ in 0..GONE_ANSWERS {
-            if self.size(key)?.is_some() {
+            if self.head(key)?.is_some() {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// As [`Store::list`].
+    /// As [`Store::list_behind`]. A page that fails is asked for again, from the last object that was told on: so a
+    /// listing takes as long as it takes, and only one page that no attempt brought ends it.
     ///
     /// # Errors
-    /// The last attempt's.
+    /// The last attempt's; `InvalidArgument` when the store lists in another order.
+    pub fn list_behind(
+        &self,
+        prefix: &str,
+        after: &str,
+        mut each: impl FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let (mut last, mut goes_back) = (after.to_owned(), false);
+        loop {
+            let before = last.clone();
+            let failed = self.retried(|| {
+                let from = last.clone();
+                let told = self.store.list_behind(prefix, &from, &mut |found| {
+                    if found.key <= last {
+                        goes_back = true;
+                        return ControlFlow::Break(());
+                    }
+                    last.clone_from(&found.key);
+                    each(found)
+                });
+                match told {
+                    // The attempts are counted anew: this one brought something.
+                    Err(error) if last != before && may_pass(&error) => Ok(Some(error)),
+                    told => told.map(|()| None),
+                }
+            })?;
+            if goes_back {
+                let what = "the object store does not list keys in ascending order";
+                return Err(Error::InvalidArgument(what.to_owned()));
+            }
+            match failed {
+                Some(error) if !self.pause.pause(self.jittered(self.retry.first_pause)) => return Err(error),
+                Some(error) => tracing::debug!(%error, last, "a listing goes on where it was cut off"),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// All objects whose keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Client::list_behind`].
     pub fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
-        self.retried(|| self.store.list(prefix))
+        let mut listed = Vec::new();
+        self.list_behind(prefix, "", |found| {
+            listed.push(found);
+            ControlFlow::Continue(())
+        })?;
+        Ok(listed)
     }
 
     /// As [`Store::delete`].
@@ -176,7 +224,7 @@ impl Client {
     }
 
     /// Tries as often as a request.
-    pub(crate) fn retried<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
+    pub(crate) fn retried<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
         let mut longest = self.retry.first_pause;
         let mut left = self.retry.attempts.max(1);
         loop {

@@ -2,6 +2,7 @@
 //!
 //! It ships so that whoever brings a store of their own can hold it to the same rules.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -36,10 +37,15 @@ fn objects_are_whole_and_never_overwritten(store: &dyn Store) {
 }
 
 fn parts_and_lengths_are_those_of_the_object(store: &dyn Store) {
-    assert_eq!(store.size("pages/b").expect("a size"), None);
+    assert_eq!(store.head("pages/b").expect("a head"), None);
     assert_eq!(store.get_range("pages/b", 0..1).expect("a part"), None);
     store.put_new("pages/b", b"0123456789").expect("a put");
-    assert_eq!(store.size("pages/b").expect("a size"), Some(10));
+    let head = store.head("pages/b").expect("a head").expect("an object");
+    assert_eq!(head.bytes, 10);
+    store.put_new("pages/c", b"later").expect("a put");
+    let later = store.head("pages/c").expect("a head").expect("an object");
+    assert!(later.put_ms >= head.put_ms, "the store's clock does not go back");
+    store.delete("pages/c").expect("a delete");
     assert_eq!(store.get_range("pages/b", 3..6).expect("a part").as_deref(), Some(&b"345"[..]));
     assert!(store.get_range("pages/b", 8..12).is_err(), "a part that is not there");
     store.delete("pages/b").expect("a delete");
@@ -57,9 +63,37 @@ fn listings_are_by_prefix_and_ascending(store: &dyn Store) {
     assert_eq!(listed("lineage/a/"), ["lineage/a/log/10", "lineage/a/log/2", "lineage/a/start"]);
     assert_eq!(listed("nothing/"), Vec::<String>::new());
     assert_eq!(listed("").len(), keys.len());
+    let behind = |prefix, after| -> Vec<String> {
+        let mut found = Vec::new();
+        let told = store.list_behind(prefix, after, &mut |object| {
+            found.push(object.key);
+            ControlFlow::Continue(())
+        });
+        told.expect("a listing");
+        found
+    };
+    assert_eq!(behind("lineage/a/", "lineage/a/log/10"), ["lineage/a/log/2", "lineage/a/start"]);
+    assert_eq!(behind("lineage/", "lineage/a0"), ["lineage/ab/start"], "behind a name that is none");
+    assert_eq!(behind("lineage/", "lineage/a/log/"), keys_from(&keys, "lineage/a/log/10"));
+    assert_eq!(behind("", "retention"), Vec::<String>::new());
+    let mut told = 0;
+    let listing = store.list_behind("", "", &mut |_| {
+        told += 1;
+        if told == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    listing.expect("a listing that is broken off");
+    assert_eq!(told, 2);
     let start = &store.list("lineage/ab/").expect("a listing")[0];
     assert_eq!(start.bytes, start.key.len() as u64);
     keys.iter().for_each(|key| store.delete(key).expect("a delete"));
+}
+
+/// The keys of lineages from one on, ascending.
+fn keys_from(keys: &[&str], first: &str) -> Vec<String> {
+    let mut found: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+    found.sort();
+    found.retain(|key| key.starts_with("lineage/") && key.as_str() >= first);
+    found
 }
 
 fn deleting_is_idempotent(store: &dyn Store) {

@@ -1,17 +1,18 @@
 //! A store in a directory of a [`Disk`]: for archives on another file system, and for tests with a simulated one.
 //!
 //! An object is a file whose path is its key. It is written under a name in `incoming/`, synced, then *linked* to its
-//! own name, which fails when that exists; then the name is synced. So an object is there whole or not at all, of two
+//! own name, which fails when that exists; then the name is synced. The store's clock is the file system's: that of the server,
+//! where it is mounted from one. So an object is there whole or not at all, of two
 //! writers one wins, and what was answered survives a power cut. File systems without hard links are refused.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use logwood_base::disk::create_dir_all;
+use logwood_base::disk::{DirEntry, create_dir_all};
 use logwood_base::{Access, ArchiveDamage, Disk, Environment, Error, Random, Result};
 
-use super::{Listed, Put, Store, check_size};
+use super::{Head, Listed, Put, Store, check_size};
 
 const INCOMING: &str = "incoming";
 
@@ -88,16 +89,33 @@ impl Directory {
         absent(self.disk.open(path, Access::Read)).map(|file| file.is_some())
     }
 
-    fn gather(&self, folder: &Path, key: &str, listed: &mut Vec<Listed>) -> Result<()> {
-        for entry in absent(self.disk.list(folder))?.unwrap_or_default() {
-            let (path, key) = (folder.join(&entry.name), format!("{key}{}", entry.name));
-            if entry.is_dir {
-                self.gather(&path, &format!("{key}/"), listed)?;
-            } else {
-                listed.push(Listed { key, bytes: entry.bytes });
+    /// Tells of what lies in a folder behind `after`; `key` is what all keys there begin with.
+    fn tell(
+        &self,
+        folder: &Path,
+        key: &str,
+        after: &str,
+        each: &mut dyn FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        // By key, in which a slash follows the name of a folder.
+        let entries = absent(self.disk.list(folder))?.unwrap_or_default().into_iter();
+        let mut entries: Vec<(String, DirEntry)> = entries
+            .map(|entry| (format!("{key}{}{}", entry.name, if entry.is_dir { "/" } else { "" }), entry))
+            .filter(|(key, _)| key.as_str() > after || after.starts_with(key))
+            .filter(|(key, _)| !key.starts_with(INCOMING))
+            .collect();
+        entries.sort();
+        for (key, entry) in entries {
+            let told = match entry.is_dir {
+                true => self.tell(&folder.join(&entry.name), &key, after, each)?,
+                false if key == after => continue,
+                false => each(Listed { key, bytes: entry.bytes }),
+            };
+            if told.is_break() {
+                return Ok(told);
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }
 
@@ -147,21 +165,24 @@ impl Store for Directory {
         absent(self.read(key, &self.path(key)?, Some(range), u64::MAX))
     }
 
-    fn size(&self, key: &str) -> Result<Option<u64>> {
-        let Some(file) = absent(self.disk.open(&self.path(key)?, Access::Read))? else { return Ok(None) };
-        file.size().map(Some)
+    fn head(&self, key: &str) -> Result<Option<Head>> {
+        let path = self.path(key)?;
+        let Some(file) = absent(self.disk.open(&path, Access::Read))? else { return Ok(None) };
+        let Some(put_ms) = absent(self.disk.modified_ms(&path))? else { return Ok(None) };
+        Ok(Some(Head { bytes: file.size()?, put_ms }))
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+    fn list_behind(
+        &self,
+        prefix: &str,
+        after: &str,
+        each: &mut dyn FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<()> {
         let folder = match prefix.strip_suffix('/') {
             Some(folder) => self.path(folder)?,
             None => self.root.clone(),
         };
-        let mut listed = Vec::new();
-        self.gather(&folder, prefix, &mut listed)?;
-        listed.retain(|object| !object.key.starts_with(INCOMING));
-        listed.sort();
-        Ok(listed)
+        self.tell(&folder, prefix, after, each).map(drop)
     }
 
     fn delete(&self, key: &str) -> Result<()> {

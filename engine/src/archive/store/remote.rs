@@ -7,21 +7,25 @@
 //! Puts are single ones, conditional (`If-None-Match: *`), with a SHA-256 that the server checks.
 
 use std::future::Future;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::mpsc;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
+use futures_util::StreamExt as _;
 use logwood_base::{ArchiveDamage, Error, Result};
-use object_store::aws::{AmazonS3Builder, Checksum};
+use object_store::aws::{AmazonS3Builder, AwsCredential, Checksum};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, RetryConfig,
+    Certificate, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    RetryConfig, StaticCredentialProvider,
 };
 
 use super::url::StoreOptions;
-use super::{Listed, Put, Store, check_size};
+use super::{Head, Listed, Put, Store, check_size};
+
+/// Most objects that are taken from one page of a listing at once. Servers send at most as many.
+const PAGE_OBJECTS_MAX: usize = 1000;
 
 /// How much longer than a request may take a caller waits for its end.
 const SLACK: Duration = Duration::from_secs(5);
@@ -54,27 +58,45 @@ impl Remote {
         PROVIDER.call_once(|| {
             let _ = rustls::crypto::ring::default_provider().install_default();
         });
-        let client = ClientOptions::new()
+        let endpoint = options.endpoint_asked()?;
+        // Plain connections only to an endpoint that asks for one.
+        let is_plain = endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let mut client = ClientOptions::new()
             .with_timeout(options.request_timeout)
             .with_connect_timeout(options.request_timeout.min(Duration::from_secs(10)))
-            .with_allow_http(options.allows_http());
+            .with_allow_http(is_plain);
+        let unusable = |what: &str, error: &object_store::Error| {
+            Error::InvalidArgument(format!("{what}: {}", told(error)))
+        };
+        let roots = Certificate::from_pem_bundle(&options.root_certificates)
+            .map_err(|error| unusable("the root certificates", &error))?;
+        if roots.is_empty() && !options.root_certificates.is_empty() {
+            return Err(Error::InvalidArgument(
+                "the root certificates: there is none in PEM form".to_owned(),
+            ));
+        }
+        for root in roots {
+            client = client.with_root_certificate(root);
+        }
         let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
             .with_client_options(client)
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
             .with_checksum_algorithm(Checksum::SHA256);
-        if let Some(endpoint) = &options.endpoint {
+        if let Some(endpoint) = endpoint {
             builder = builder.with_endpoint(endpoint);
         }
         if let Some(region) = &options.region {
             builder = builder.with_region(region);
         }
         if let Some((id, secret)) = &options.credentials {
-            builder = builder.with_access_key_id(id).with_secret_access_key(secret.reveal());
+            // All of them at once: a token of the environment belongs to other ones.
+            let (key_id, secret_key) = (id.clone(), secret.reveal().to_owned());
+            let token = options.session_token.as_ref().map(|token| token.reveal().to_owned());
+            let credential = AwsCredential { key_id, secret_key, token };
+            builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(credential)));
         }
-        let store = builder
-            .build()
-            .map_err(|error| Error::InvalidArgument(format!("the S3 options: {}", told(&error))))?;
+        let store = builder.build().map_err(|error| unusable("the S3 options", &error))?;
         Self::over(Arc::new(store), prefix, options.request_timeout)
     }
 
@@ -103,7 +125,7 @@ impl Remote {
         ObjectPath::from(format!("{}/{key}", self.prefix))
     }
 
-    /// Runs a request on the store's thread and waits for its end.
+    /// Runs a request on the store's thread and waits for its end. The timeout is for this one.
     fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -117,17 +139,13 @@ impl Remote {
             // A caller that gave up is not there any more.
             let _ = answer.send(outcome);
         });
-        let unavailable = |cause: String| {
-            Failure::Other(Error::ArchiveUnavailable { operation, key: key.to_owned(), cause })
-        };
         match answered.recv_timeout(timeout + SLACK) {
             Ok(Ok(Ok(value))) => Ok(value),
-            Ok(Ok(Err(object_store::Error::NotFound { .. }))) => Err(Failure::Absent),
-            Ok(Ok(Err(
-                object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. },
-            ))) => Err(Failure::Exists),
-            Ok(Ok(Err(error))) => Err(unavailable(told(&error))),
-            Ok(Err(_)) | Err(_) => Err(unavailable(format!("no answer within {timeout:?}"))),
+            Ok(Ok(Err(error))) => Err(Failure::of(operation, key, &error)),
+            Ok(Err(_)) | Err(_) => {
+                let cause = format!("no answer within {timeout:?}");
+                Err(Failure::Other(Error::ArchiveUnavailable { operation, key: key.to_owned(), cause }))
+            }
         }
     }
 }
@@ -140,6 +158,19 @@ enum Failure {
 }
 
 impl Failure {
+    fn of(operation: &'static str, key: &str, error: &object_store::Error) -> Self {
+        match error {
+            object_store::Error::NotFound { .. } => Self::Absent,
+            object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
+                Self::Exists
+            }
+            error => {
+                let cause = told(error);
+                Self::Other(Error::ArchiveUnavailable { operation, key: key.to_owned(), cause })
+            }
+        }
+    }
+
     fn or_absent<T>(self) -> Result<Option<T>> {
         match self {
             Self::Absent => Ok(None),
@@ -216,31 +247,46 @@ impl Store for Remote {
         }
     }
 
-    fn size(&self, key: &str) -> Result<Option<u64>> {
+    fn head(&self, key: &str) -> Result<Option<Head>> {
         let (store, path) = (Arc::clone(&self.store), self.path(key));
         match self.run("head", key, async move { store.head(&path).await }) {
-            Ok(meta) => Ok(Some(meta.size)),
+            Ok(meta) => {
+                let put_ms = u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or(0);
+                Ok(Some(Head { bytes: meta.size, put_ms }))
+            }
             Err(failure) => failure.or_absent(),
         }
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
-        let (store, path) = (Arc::clone(&self.store), self.path(prefix));
-        let request = async move { store.list(Some(&path)).try_collect::<Vec<_>>().await };
-        let found = match self.run("list", prefix, request) {
-            Ok(found) => found,
-            Err(failure) => failure.or_absent()?.unwrap_or_default(),
+    fn list_behind(
+        &self,
+        prefix: &str,
+        after: &str,
+        each: &mut dyn FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let path = self.path(prefix);
+        let listing = match after {
+            "" => self.store.list(Some(&path)),
+            after => self.store.list_with_offset(Some(&path), &self.path(after)),
         };
+        // What is ready together came together: one page of the server, for which one request was made.
+        let pages = Arc::new(tokio::sync::Mutex::new(listing.ready_chunks(PAGE_OBJECTS_MAX)));
         let behind = if self.prefix.is_empty() { 0 } else { self.prefix.len() + 1 };
-        let mut listed: Vec<Listed> = found
-            .into_iter()
-            .filter_map(|meta| {
-                let key = meta.location.as_ref().get(behind..)?.to_owned();
-                Some(Listed { key, bytes: meta.size })
-            })
-            .collect();
-        listed.sort();
-        Ok(listed)
+        loop {
+            let pages = Arc::clone(&pages);
+            let page = self.run("list", prefix, async move { Ok(pages.lock().await.next().await) });
+            let Some(page) = page.or_else(Failure::or_absent)? else { return Ok(()) };
+            for found in page {
+                let found = match found.map_err(|error| Failure::of("list", prefix, &error)) {
+                    Ok(meta) => meta,
+                    Err(failure) => return failure.or_absent::<()>().map(drop),
+                };
+                let Some(key) = found.location.as_ref().get(behind..) else { continue };
+                if each(Listed { key: key.to_owned(), bytes: found.size }).is_break() {
+                    return Ok(());
+                }
+            }
+        }
     }
 
     fn delete(&self, key: &str) -> Result<()> {

@@ -38,19 +38,45 @@ impl fmt::Debug for Secret {
 /// let options = StoreOptions::new().endpoint("https://s3.example").region("eu-central-1");
 /// # let _ = options;
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoreOptions {
     pub(super) endpoint: Option<String>,
     pub(super) region: Option<String>,
     pub(super) credentials: Option<(String, Secret)>,
+    pub(super) session_token: Option<Secret>,
+    pub(super) root_certificates: Vec<u8>,
     pub(super) request_timeout: Duration,
     pub(super) existing: bool,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        let request_timeout = Duration::from_secs(30);
-        Self { endpoint: None, region: None, credentials: None, request_timeout, existing: false }
+        Self {
+            endpoint: None,
+            region: None,
+            credentials: None,
+            session_token: None,
+            root_certificates: Vec::new(),
+            request_timeout: Duration::from_secs(30),
+            existing: false,
+        }
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Somebody may have put a password into the endpoint, where it is refused later.
+        let endpoint = self.endpoint.as_deref().map(|endpoint| match endpoint.contains('@') {
+            true => "(with credentials)",
+            false => endpoint,
+        });
+        f.debug_struct("StoreOptions")
+            .field("endpoint", &endpoint)
+            .field("region", &self.region)
+            .field("credentials", &self.credentials)
+            .field("request_timeout", &self.request_timeout)
+            .field("existing", &self.existing)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,15 +102,30 @@ impl StoreOptions {
         self
     }
 
-    /// Key id and secret key. Default: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, else the machine's role. The
-    /// secret is never printed.
+    /// Key id and secret key. Default: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, else the
+    /// machine's role. With these, nothing of the environment's is used, its token included. The secret is never printed.
     #[must_use]
     pub fn credentials(mut self, key_id: impl Into<String>, secret: Secret) -> Self {
         self.credentials = Some((key_id.into(), secret));
         self
     }
 
-    /// How long one request may take. It may take effect later all the same. Default: 30 s.
+    /// The session token that belongs to temporary [`StoreOptions::credentials`]. Default: none. It is never printed.
+    #[must_use]
+    pub fn session_token(mut self, token: Secret) -> Self {
+        self.session_token = Some(token);
+        self
+    }
+
+    /// Certificates, in PEM form, of authorities that are trusted besides the system's: for a server of one's own whose
+    /// certificate a public authority did not sign. Default: none.
+    #[must_use]
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates = pem.into();
+        self
+    }
+
+    /// How long one request may take; of a listing, one page. It may take effect later all the same. Default: 30 s.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
@@ -98,15 +139,22 @@ impl StoreOptions {
         self
     }
 
-    /// Whether plain connections are allowed: only to an endpoint that asks for one.
-    pub(super) fn allows_http(&self) -> bool {
+    /// The endpoint that is asked for, here or in the environment.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for one with a password in it, which would come to be printed.
+    pub(super) fn endpoint_asked(&self) -> Result<Option<String>> {
         let from_environment = || {
             ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
                 .iter()
                 .find_map(|name| std::env::var(name).ok())
         };
         let endpoint = self.endpoint.clone().or_else(from_environment);
-        endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
+        if endpoint.as_ref().is_some_and(|endpoint| endpoint.contains('@')) {
+            let what = "the endpoint holds credentials: give them as options or in the environment";
+            return Err(Error::InvalidArgument(what.to_owned()));
+        }
+        Ok(endpoint)
     }
 }
 
@@ -193,5 +241,13 @@ mod tests {
         assert!(printed.contains("id") && !printed.contains("hunter2"), "{printed}");
         let error = parse("https://user:hunter2@host").unwrap_err();
         assert!(!error.to_string().contains("hunter2"));
+        let options = StoreOptions::new().endpoint("https://user:hunter2@host");
+        let options = options.credentials("id", Secret::new("hunter2")).session_token(Secret::new("hunter2"));
+        assert!(!format!("{options:?}").contains("hunter2"), "{options:?}");
+        let error = Remote::s3("bucket", "", &options).unwrap_err();
+        assert!(
+            matches!(error, Error::InvalidArgument(_)) && !error.to_string().contains("hunter2"),
+            "{error}"
+        );
     }
 }

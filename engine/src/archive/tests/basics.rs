@@ -81,6 +81,64 @@ fn check_lag(rig: &Rig, db: &Database, archiver: &crate::archive::Archiver) {
 }
 
 #[test]
+fn lag_time_is_the_age_of_the_oldest_commit_that_is_not_archived() {
+    let rig = Rig::new(14);
+    let (db, keyspace) = rig.open();
+    let archiver = db.archive(rig.archive().object_bytes(4 << 10)).unwrap();
+    archiver.flush().unwrap();
+    let lag = || archiver.status().lag_time;
+    let seconds = |seconds| Duration::from_secs(seconds);
+    assert_eq!(lag(), Duration::ZERO);
+    // Ten commits, ten seconds apart, of which an object takes four.
+    for n in 0..10 {
+        fill(&db, &keyspace, n..n + 1, 1000, Durability::Durable);
+        rig.clock.advance(seconds(10));
+        assert_eq!(lag(), seconds(10 * (u64::from(n) + 1)), "the first one waits");
+    }
+    let mut before = lag();
+    let mut objects = 0;
+    while archiver.status().lag_entries > 0 {
+        super::super::archiver::uploader_of(&archiver).step(true).unwrap();
+        let (status, oldest) = (archiver.status(), archiver.status().archived.get());
+        // What is behind the object has waited for as long as it has, and not only since the object went up.
+        if status.lag_entries > 0 && status.objects > objects {
+            let first = db.visible_lsn().get() - 10;
+            assert_eq!(status.lag_time, seconds(10 * (10 - (oldest - first))), "{status:?}");
+            assert!(status.lag_time < before);
+            before = status.lag_time;
+        }
+        objects = status.objects;
+    }
+    assert!(objects >= 3 && lag() == Duration::ZERO, "{objects}");
+
+    // A wall clock that is set neither hides what waits nor raises an alarm.
+    fill(&db, &keyspace, 10..11, 1000, Durability::Durable);
+    let wall_ms = logwood_base::Clock::wall_ms(&*rig.clock);
+    rig.clock.set_wall_ms(wall_ms + 3_600_000);
+    assert!(lag() < seconds(1), "{:?}", lag());
+    rig.clock.set_wall_ms(1000);
+    rig.store.set(1, Fault::Dead);
+    assert!(archiver.flush().is_err());
+    rig.clock.advance(seconds(30));
+    assert!(lag() >= seconds(30), "{:?}", lag());
+    rig.store.heal();
+    archiver.flush().unwrap();
+    assert_eq!(lag(), Duration::ZERO);
+}
+
+#[test]
+fn what_waited_before_the_archiver_was_attached_counts_from_its_commit() {
+    let rig = Rig::new(15);
+    let (db, keyspace) = rig.open();
+    fill(&db, &keyspace, 0..5, 100, Durability::Durable);
+    rig.clock.advance(Duration::from_secs(7200));
+    let archiver = db.archive(rig.archive()).unwrap();
+    assert_eq!(archiver.status().lag_time, Duration::from_secs(7200));
+    archiver.flush().unwrap();
+    assert_eq!(archiver.status().lag_time, Duration::ZERO);
+}
+
+#[test]
 fn the_log_keeps_what_is_not_archived_and_lets_go_of_what_is() {
     let rig = Rig::new(3);
     let (db, keyspace) = rig.open();

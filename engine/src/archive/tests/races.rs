@@ -39,6 +39,42 @@ fn of_two_copies_that_went_on_by_themselves_the_later_one_is_fenced() {
 }
 
 #[test]
+fn a_fenced_archiver_that_may_leave_gaps_lets_go_of_the_log_and_one_that_stops_writes_does_not() {
+    for leaves_gaps in [true, false] {
+        let rig = Rig::new(8);
+        let (db, keyspace) = rig.open();
+        let options = || rig.archive().backlog_bytes_max(400_000).leave_gaps(leaves_gaps);
+        let archiver = db.archive(options().snapshot_log_bytes(1)).unwrap();
+        fill(&db, &keyspace, 0..20, 300, Durability::Durable);
+        archiver.flush().unwrap();
+        let copy = copy_of(&rig);
+        copy.disk.kill_process();
+        let (other_db, other_keyspace) = copy.open();
+        fill(&other_db, &other_keyspace, 200..220, 300, Durability::Durable);
+        other_db.archive(copy.archive()).unwrap().flush().unwrap();
+        fill(&db, &keyspace, 100..120, 300, Durability::Durable);
+        let before = db.durable_lsn();
+        assert!(matches!(archiver.flush(), Err(Error::Fenced { .. })));
+        let mut refused = 0;
+        for n in 0..2000u32 {
+            refused += u32::from(keyspace.put(&n.to_be_bytes(), &[7; 1000]).is_err());
+            if n % 100 == 0 {
+                db.checkpoint().unwrap();
+                db.core().log.maintain().unwrap();
+            }
+        }
+        let first = db.core().group.first_lsn();
+        if leaves_gaps {
+            assert!(refused == 0 && first > before, "the log goes on as without an archiver: {first}");
+        } else {
+            assert!(refused > 1000 && first <= before, "the log keeps what the next archiver needs: {first}");
+        }
+        // Either way the next one is told as much, and the database is not held.
+        assert!(archiver.status().stopped.is_some());
+    }
+}
+
+#[test]
 fn two_copies_with_the_same_entries_share_the_chain() {
     let rig = Rig::new(2);
     let (db, keyspace) = rig.open();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use logwood_base::{Error, Lsn};
 
 use super::rig::{Rig, fill, snapshots};
-use crate::archive::layout::{PAGES_PREFIX, RETENTION_KEY, page_key};
+use crate::archive::layout::{PAGES_PREFIX, RUNS_PREFIX, page_key};
 use crate::archive::object::{Hold, RetentionRun};
 use crate::archive::store::Store as _;
 use crate::archive::{
@@ -15,10 +15,10 @@ use crate::archive::{
 };
 use crate::{Database, Durability};
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// A database that was written to for some hours, with a snapshot about every hour.
-fn hours(rig: &Rig, hours: u32) -> (Database, Archiver) {
+pub(super) fn hours(rig: &Rig, hours: u32) -> (Database, Archiver) {
     let (db, keyspace) = rig.open();
     let archiver = db.archive(rig.archive().object_bytes(4 << 10).snapshot_log_bytes(30 << 10)).unwrap();
     for hour in 0..hours {
@@ -32,12 +32,12 @@ fn hours(rig: &Rig, hours: u32) -> (Database, Archiver) {
     (db, archiver)
 }
 
-fn keep(keep: Duration) -> RetentionOptions {
+pub(super) fn keep(keep: Duration) -> RetentionOptions {
     RetentionOptions { keep, dry_run: false, deletions_max: 10_000 }
 }
 
 /// Every snapshot has its pages, and the chain goes on without a hole from the oldest snapshot to the end.
-fn check_whole(rig: &Rig, archiver: &Archiver, newest: Lsn) {
+pub(super) fn check_whole(rig: &Rig, archiver: &Archiver, newest: Lsn) {
     let (client, lineage) = (rig.client(), archiver.lineage());
     let snapshots = snapshots(rig, lineage);
     let oldest = snapshots.values().next().expect("a snapshot").trees.replay_from;
@@ -123,12 +123,12 @@ fn a_hold_spares_what_it_names_until_it_is_a_week_old() {
     let oldest = all.values().next().unwrap();
     let hold = Hold {
         lineage: archiver.lineage(),
-        placed_ms: logwood_base::Clock::wall_ms(&*rig.clock),
+        placed_ms: 0,
         log: Some((oldest.trees.replay_from, oldest.trees.replay_from)),
         snapshot: Some(oldest.lsn()),
         pages: Vec::new(),
     };
-    let placed = PlacedHold::place(&rig.client(), &*rig.environment.random, &hold).unwrap();
+    let placed = PlacedHold::place(&rig.client(), &rig.environment, hold).unwrap();
     let report = retention(&rig.client(), &rig.environment, &keep(HOUR)).unwrap();
     assert!(!report.spared.is_empty() && !report.condemned.is_empty());
     let kept = snapshots(&rig, archiver.lineage());
@@ -149,20 +149,63 @@ fn a_hold_on_what_a_run_condemns_is_withdrawn() {
     let (_db, archiver) = hours(&rig, 3);
     let page = snapshots(&rig, archiver.lineage()).values().next().unwrap().pages()[0].hash;
     let run = RetentionRun { id: 1, begun_ms: 5, condemned: [page_key(&page)].into() };
-    rig.store.inner.put_new(RETENTION_KEY, &run.encode().bytes).unwrap();
+    rig.store.inner.put_new(&run.key(), &run.encode().bytes).unwrap();
     let hold =
         Hold { lineage: archiver.lineage(), placed_ms: 5, log: None, snapshot: None, pages: vec![page] };
-    let error = PlacedHold::place(&rig.client(), &*rig.environment.random, &hold).unwrap_err();
+    let error = PlacedHold::place(&rig.client(), &rig.environment, hold.clone()).unwrap_err();
     assert!(matches!(error, Error::ArchiveUnavailable { .. }), "{error}");
     assert!(rig.store.inner.list("hold/").unwrap().is_empty());
-    // A run that crashed is in the way for a day.
+    // One that cannot be read condemns everything.
+    rig.store.inner.tamper(&run.key(), Some(b"damaged"));
+    assert!(PlacedHold::place(&rig.client(), &rig.environment, hold.clone()).is_err());
+    // A run that crashed is in the way for a day: of holds, and of other runs.
     assert!(matches!(
         retention(&rig.client(), &rig.environment, &keep(HOUR)),
         Err(Error::AlreadyOpen { .. })
     ));
     rig.clock.advance(25 * HOUR);
-    assert!(retention(&rig.client(), &rig.environment, &keep(HOUR)).is_err(), "it is taken away");
+    let placed = PlacedHold::place(&rig.client(), &rig.environment, hold).unwrap();
+    placed.remove(&rig.client()).unwrap();
     retention(&rig.client(), &rig.environment, &keep(HOUR)).unwrap();
+    assert!(rig.store.inner.list(RUNS_PREFIX).unwrap().is_empty(), "it is taken away");
+}
+
+#[test]
+fn a_snapshot_that_the_chain_never_reached_is_no_base() {
+    let rig = Rig::new(30);
+    let (db, archiver) = hours(&rig, 6);
+    archiver.flush().unwrap();
+    let lineage = archiver.lineage();
+    archiver.stop().unwrap();
+    // What comes next is lost with the machine, but for the snapshot that was to stand in for a gap.
+    let keyspace = db.keyspace("k").unwrap();
+    let reached = db.durable_lsn();
+    fill(&db, &keyspace, 300..340, 800, Durability::Durable);
+    let options = rig.archive().backlog_bytes_max(1).leave_gaps(true);
+    let dying = db.archive(options).unwrap();
+    fill(&db, &keyspace, 340..360, 800, Durability::Durable);
+    let before = snapshots(&rig, lineage).len();
+    {
+        let mut uploader = super::super::archiver::uploader_of(&dying);
+        for _ in 0..200 {
+            uploader.step(true).unwrap();
+            if snapshots(&rig, lineage).len() > before {
+                break;
+            }
+        }
+    }
+    // The gap that it was for may stand there, too: it is as if it had never come.
+    rig.store.inner.tamper(&crate::archive::layout::log_key(lineage, reached.next()), None);
+    assert!(snapshots(&rig, lineage).len() > before);
+    rig.clock.advance(100 * HOUR);
+    retention(&rig.client(), &rig.environment, &keep(Duration::ZERO)).unwrap();
+    let archive = Archive::with_client(rig.client(), &rig.environment);
+    let options = RestoreOptions::new().point(Point::Lsn(reached)).database(rig.options());
+    assert_eq!(
+        archive.restore("restored", &options).unwrap().lsn,
+        reached,
+        "the chain's end can be restored"
+    );
 }
 
 #[test]
@@ -281,6 +324,73 @@ fn an_archiver_whose_place_retention_has_passed_stops_and_the_next_one_finds_its
     archiver.flush().unwrap();
     assert_eq!(archiver.status().archived, db.durable_lsn());
     check_whole(&rig, &archiver, db.durable_lsn());
+}
+
+#[test]
+fn an_archiver_that_retention_passes_in_the_middle_of_its_put_knows_it_afterwards() {
+    let (mut went_on, mut stopped) = (0, 0);
+    for k in 1..30 {
+        let rig = Rig::new(9);
+        let (db, keyspace) = rig.open();
+        let stale = db.archive(rig.archive()).unwrap();
+        fill(&db, &keyspace, 0..10, 800, Durability::Durable);
+        stale.flush().unwrap();
+        let copy = Rig::beside(10, rig.disk.snapshot(), &rig.store.inner);
+        copy.disk.kill_process();
+        let other_db = Database::open(super::rig::DIR, copy.options()).unwrap();
+        let other_keyspace = other_db.keyspace("k").unwrap();
+        let other = other_db.archive(copy.archive().snapshot_log_bytes(10_000)).unwrap();
+        rig.clock.advance(2 * HOUR);
+        copy.clock.advance(2 * HOUR);
+        fill(&db, &keyspace, 40..60, 800, Durability::Durable);
+        // While the stale one is at its k-th request, hours pass, another one goes on, and retention passes the place.
+        let beside = (rig.clone(), copy.clone());
+        rig.store.at(k, move || {
+            let (rig, copy) = beside;
+            fill(&other_db, &other_keyspace, 40..60, 800, Durability::Durable);
+            for hour in 1..5 {
+                fill(&other_db, &other_keyspace, hour * 40..hour * 40 + 40, 800, Durability::Durable);
+                other.flush().unwrap();
+                rig.clock.advance(HOUR);
+                copy.clock.advance(HOUR);
+            }
+            retention(&rig.client(), &copy.environment, &keep(Duration::ZERO)).unwrap();
+        });
+        let outcome = stale.flush();
+        if rig.store.no_hook() {
+            break;
+        }
+        match outcome {
+            // Only if what it put stands in the chain that goes on.
+            Ok(reached) => {
+                went_on += 1;
+                let listed = chain::listed(&rig.client(), stale.lineage()).unwrap();
+                let (start, _) = chain::start(&rig.client(), stale.lineage()).unwrap().unwrap();
+                let first = *listed.keys().next().unwrap();
+                let mut walk = chain::Chain::from_lsn(&rig.client(), start.owner, first);
+                while walk.next_item().unwrap().is_some() {}
+                assert!(walk.position().next > reached, "request {k}");
+            }
+            Err(Error::Fenced { .. }) => {
+                stopped += 1;
+                assert!(
+                    stale.status().archived < db.durable_lsn(),
+                    "request {k}: what stands beside is not counted"
+                );
+            }
+            // What was put was taken before it was read back.
+            Err(Error::ArchiveCorrupt(_)) => {
+                assert!(matches!(stale.flush(), Err(Error::Fenced { .. })), "request {k}");
+                stopped += 1;
+            }
+            Err(error) => panic!("request {k}: {error}"),
+        }
+        // The next run takes away what stands beside the chain.
+        retention(&rig.client(), &rig.environment, &keep(Duration::ZERO)).unwrap();
+        let listing = Archive::with_client(rig.client(), &rig.environment).verify().unwrap();
+        assert!(listing.lineages[0].holes.iter().all(|hole| hole.is_named_gap), "request {k}: {listing:?}");
+    }
+    assert!(stopped > 2, "{went_on} {stopped}");
 }
 
 #[test]

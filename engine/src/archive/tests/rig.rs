@@ -1,7 +1,7 @@
 //! A database on a simulated disk, an archive in memory that can be made to fail, and what must hold between them.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use logwood_base::{Clock, Environment, Error, LineageId, Lsn, Result};
 use crate::archive::chain::{self, Chain, Item};
 use crate::archive::layout::{page_key, parse_lsn, snapshot_prefix};
 use crate::archive::object::{Kind, SnapshotObject};
-use crate::archive::store::{Client, Listed, ManualPause, Memory, Put, Retry, Store};
+use crate::archive::store::{Client, Head, Listed, ManualPause, Memory, Put, Retry, Store};
 use crate::archive::{ArchiveOptions, Archiver};
 use crate::{Database, Durability, Keyspace, Options};
 
@@ -156,12 +156,17 @@ impl Store for Faulty {
         self.read(key, |_| self.inner.get_range(key, range))
     }
 
-    fn size(&self, key: &str) -> Result<Option<u64>> {
-        self.read(key, |fault| Ok(self.inner.size(key)?.filter(|_| fault != Some(Fault::Stale))))
+    fn head(&self, key: &str) -> Result<Option<Head>> {
+        self.read(key, |fault| Ok(self.inner.head(key)?.filter(|_| fault != Some(Fault::Stale))))
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
-        self.read(prefix, |_| self.inner.list(prefix))
+    fn list_behind(
+        &self,
+        prefix: &str,
+        after: &str,
+        each: &mut dyn FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.read(prefix, |_| self.inner.list_behind(prefix, after, each))
     }
 
     fn delete(&self, key: &str) -> Result<()> {
@@ -188,12 +193,27 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(seed: u64) -> Self {
-        Self::beside(seed, SimulatedDisk::new(seed), &Memory::new())
+        let clock = Arc::new(ManualClock::new(1_000_000));
+        Self::with_clock(seed, &Memory::with_clock(Arc::clone(&clock) as Arc<dyn Clock>), clock)
     }
 
-    /// Another machine, with a disk of its own and the same archive.
+    /// A machine whose archive has a clock of its own, which stands still until it is moved.
+    pub(super) fn with_store_clock(seed: u64, store_clock: &Arc<ManualClock>) -> Self {
+        let archive = Memory::with_clock(Arc::clone(store_clock) as Arc<dyn Clock>);
+        Self::with_clock(seed, &archive, Arc::new(ManualClock::new(1_000_000)))
+    }
+
+    /// Another machine, with a disk and a clock of its own and the same archive.
     pub(super) fn beside(seed: u64, disk: SimulatedDisk, archive: &Memory) -> Self {
-        let (clock, spawner) = (Arc::new(ManualClock::new(1_000_000)), ManualSpawner::new());
+        Self::on(seed, disk, archive, Arc::new(ManualClock::new(1_000_000)))
+    }
+
+    fn with_clock(seed: u64, archive: &Memory, clock: Arc<ManualClock>) -> Self {
+        Self::on(seed, SimulatedDisk::new(seed), archive, clock)
+    }
+
+    fn on(seed: u64, disk: SimulatedDisk, archive: &Memory, clock: Arc<ManualClock>) -> Self {
+        let spawner = ManualSpawner::new();
         let environment = Environment {
             disk: Arc::new(disk.clone()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,

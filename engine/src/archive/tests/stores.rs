@@ -1,5 +1,6 @@
 //! The conformance suite over the stores that need no server, and the client's retries.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +12,7 @@ use logwood_base::{Environment, Error, Result};
 
 use crate::archive::ArchiveOptions;
 use crate::archive::store::{
-    Client, Directory, Listed, ManualPause, Memory, Put, Remote, Retry, Store, conformance, probe,
+    Client, Directory, Head, Listed, ManualPause, Memory, Put, Remote, Retry, Store, conformance, probe,
 };
 use crate::{Database, Options};
 
@@ -124,13 +125,34 @@ impl Store for Flaky {
         self.check()?;
         self.inner.get_range(key, range)
     }
-    fn size(&self, key: &str) -> Result<Option<u64>> {
+    fn head(&self, key: &str) -> Result<Option<Head>> {
         self.check()?;
-        self.inner.size(key)
+        self.inner.head(key)
     }
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
-        self.check()?;
-        self.inner.list(prefix)
+    fn list_behind(
+        &self,
+        prefix: &str,
+        after: &str,
+        each: &mut dyn FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<()> {
+        // What fails has told of two objects before.
+        let mut left = if !self.damages && self.fails() { Some(2) } else { None };
+        self.inner.list_behind(prefix, after, &mut |found| match &mut left {
+            Some(0) => ControlFlow::Break(()),
+            Some(left) => {
+                *left -= 1;
+                each(found)
+            }
+            None => each(found),
+        })?;
+        match left {
+            Some(_) => Err(Error::ArchiveUnavailable {
+                operation: "list",
+                key: prefix.to_owned(),
+                cause: "503".to_owned(),
+            }),
+            None => Ok(()),
+        }
     }
     fn delete(&self, key: &str) -> Result<()> {
         self.check()?;
@@ -160,6 +182,19 @@ fn failures_are_tried_again_with_growing_pauses_and_then_told() {
     stopped.stop();
     assert!(stopped.list("").is_err());
     assert!(clock.monotonic() <= Duration::from_millis(100), "a stop is prompt");
+}
+
+#[test]
+fn a_listing_that_fails_again_and_again_goes_on_where_it_was_cut_off() {
+    let (patient, _, inner) = client(33, false);
+    let keys: Vec<String> = (0..60).map(|n| format!("pages/{n:03}")).collect();
+    keys.iter().for_each(|key| assert_eq!(inner.put_new(key, b"x").unwrap(), Put::Created));
+    // Far more failures than attempts: each one before told of something.
+    let listed: Vec<String> = patient.list("pages/").unwrap().into_iter().map(|found| found.key).collect();
+    assert_eq!(listed, keys);
+    // Without anything to tell, the attempts are counted as ever.
+    let (impatient, ..) = client(6, false);
+    assert!(matches!(impatient.list("pages/"), Err(Error::ArchiveUnavailable { .. })));
 }
 
 #[test]
@@ -203,11 +238,16 @@ impl Store for Forgetful {
     fn get_range(&self, key: &str, range: std::ops::Range<u64>) -> Result<Option<Vec<u8>>> {
         self.0.get_range(key, range)
     }
-    fn size(&self, key: &str) -> Result<Option<u64>> {
-        self.0.size(key)
+    fn head(&self, key: &str) -> Result<Option<Head>> {
+        self.0.head(key)
     }
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
-        self.0.list(prefix)
+    fn list_behind(
+        &self,
+        prefix: &str,
+        after: &str,
+        each: &mut dyn FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.0.list_behind(prefix, after, each)
     }
     fn delete(&self, key: &str) -> Result<()> {
         self.0.delete(key)

@@ -204,3 +204,35 @@ fn by_time_a_later_moment_never_gives_an_earlier_state_however_the_clock_jumped(
     }
     assert_eq!(before, world.last());
 }
+
+#[test]
+fn a_copy_of_an_archive_that_takes_no_hold_is_restored_all_the_same_and_that_is_told() {
+    use crate::archive::Archive;
+    use crate::archive::store::{Client, Directory, Retry};
+    let world = World::filled(9);
+    for full in [true, false] {
+        let disk = logwood_base::disk::SimulatedDisk::new(1);
+        let elsewhere = super::world::environment(&disk, &world.clock, 1);
+        let copy = Directory::open(&elsewhere, "archive".as_ref()).unwrap();
+        for key in world.store.keys() {
+            let _ = copy.put_new(&key, &world.store.peek(&key).unwrap()).unwrap();
+        }
+        if full {
+            disk.set_capacity(Some(disk.used_bytes()));
+        } else {
+            // Copying tools leave out what is empty.
+            logwood_base::disk::Disk::remove_dir(&disk, "archive/incoming".as_ref()).unwrap();
+        }
+        let copy = Directory::open_existing(&elsewhere, "archive".as_ref()).unwrap();
+        let pause =
+            std::sync::Arc::new(crate::archive::store::ManualPause::new(std::sync::Arc::clone(&world.clock)));
+        let client =
+            Client::with_pause(std::sync::Arc::new(copy), &world.environment, Retry::default(), pause);
+        let archive = Archive::with_client(client, &world.environment);
+        let report = archive.restore(TO, &world.restore_options()).unwrap();
+        assert_eq!(report.lsn, world.last());
+        assert!(report.notes.iter().any(|note| note.contains("retention is not kept away")), "{report:?}");
+        world.check_restored(world.last());
+        world.forget_restored();
+    }
+}

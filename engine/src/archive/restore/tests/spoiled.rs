@@ -1,11 +1,11 @@
 //! A store that answers some requests wrongly.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use logwood_base::sync::Mutex;
 
-use crate::archive::store::{Listed, Memory};
+use crate::archive::store::{Head, Listed, Memory};
 use crate::archive::{Put, Store};
 use crate::{Error, Result};
 
@@ -106,14 +106,19 @@ impl Store for Spoiled {
         Ok(spoil(found, self.store.get_range(key, range)?))
     }
 
-    fn size(&self, key: &str) -> Result<Option<u64>> {
+    fn head(&self, key: &str) -> Result<Option<Head>> {
         self.judge(key)?;
-        self.store.size(key)
+        self.store.head(key)
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+    fn list_behind(
+        &self,
+        prefix: &str,
+        after: &str,
+        each: &mut dyn FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<()> {
         self.judge(prefix)?;
-        self.store.list(prefix)
+        self.store.list_behind(prefix, after, each)
     }
 
     fn delete(&self, key: &str) -> Result<()> {

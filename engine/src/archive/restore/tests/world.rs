@@ -212,7 +212,7 @@ impl ChainWriter {
         seed: u64,
     ) -> Self {
         let owner = Owner { database: db.id(), lineage: LineageId((u128::from(seed) << 64) | 7) };
-        let start = Start { owner, first_lsn, created_ms: 1, parent }.encode();
+        let start = Start { owner, first_lsn, created_ms: 1, parent, parent_next: None }.encode();
         put(store, &start_key(owner.lineage), &start.bytes);
         Self { owner, link: start.link, next: first_lsn, before: (Term::NONE, 0) }
     }

@@ -1,0 +1,113 @@
+//! Leaving a gap: giving up what waits, and going on behind a snapshot.
+//!
+//! The steps and what a crash between them leaves stand in `docs/format/archive.md`, "A gap". In short: the backlog is full
+//! and the option says that writes go on, or the log let go of what was not archived; a snapshot goes up; the gap is put
+//! that names it; the chain goes on where the snapshot's replay begins. However fast commits are, each gap ends after one
+//! snapshot, and the log is not held for it any longer than the backlog may be.
+
+use logwood_base::{Error, Lsn, Result};
+use logwood_wal::Hold;
+
+use super::object::Gap;
+use super::snapshot::SnapshotJob;
+use super::uploader::{Found, Uploader};
+use crate::planted::{Bug, planted};
+
+impl Uploader {
+    /// Leaves a gap when the backlog is full and that is wanted, or when the hold in the log was lost.
+    pub(super) fn look_at_backlog(&mut self) {
+        if !self.parted && self.hold.as_ref().is_none_or(Hold::is_lost) {
+            self.hold = self.source.hold(self.reached().next()).ok();
+            if self.hold.is_none() {
+                self.part("the log passed its bound and let go of entries that were not archived");
+                return;
+            }
+        }
+        if !self.leaves_gaps() || !self.source.with_gate(|gate, committed| gate.is_full(committed)) {
+            return;
+        }
+        let pieces = self.snapshot.as_ref().filter(|_| self.parted).map_or(0, SnapshotJob::pieces);
+        if pieces > self.gap_pieces {
+            // The snapshot of the gap gets on, and goes on: begun anew whenever the backlog fills, it would never arrive where
+            // commits are faster. The log is let go instead, and if it goes, another gap follows this one.
+            self.gap_pieces = pieces;
+            self.hold = None;
+            self.source.with_gate(|gate, committed| gate.settle_all(committed));
+        } else {
+            self.part("too much waits to be archived");
+        }
+    }
+
+    /// Gives up what waits: the chain will go on behind a snapshot.
+    pub(super) fn part(&mut self, why: &str) {
+        tracing::warn!(lineage = %self.shared.lineage, from = %self.reached().next(), why, "a gap is left in the archive");
+        self.parted = true;
+        self.gap_pieces = 0;
+        self.hold = None;
+        self.gathered = None;
+        self.waiting_since = None;
+        self.snapshot = None;
+        self.source.with_gate(|gate, committed| gate.settle_all(committed));
+    }
+
+    /// One step of leaving a gap: a snapshot first, then the object that names what is missing.
+    pub(super) fn step_gap(&mut self) -> Result<bool> {
+        if planted(Bug::GapBeforeSnapshot) && self.snapshot.is_none() {
+            let Some((_, manifest)) = self.source.checkpoint(true)? else { return Ok(false) };
+            return self.leave_gap(manifest.replay_from, manifest.checkpoint_lsn).map(|()| true);
+        }
+        let Some(job) = &mut self.snapshot else {
+            // What is committed by now is behind the snapshot that follows.
+            self.source.with_gate(|gate, committed| gate.settle_all(committed));
+            let Some((store, manifest)) = self.source.checkpoint(true)? else {
+                let oldest = self.source.group.first_lsn();
+                return Err(Error::TooOld { what: "entry", asked: self.reached().next(), oldest });
+            };
+            // Held before anything is sent: later checkpoints must not let go of what follows the gap.
+            self.hold = Some(self.source.hold(manifest.replay_from)?);
+            self.snapshot = Some(SnapshotJob::new(self.chain.owner(), &self.source, store, manifest)?);
+            return Ok(true);
+        };
+        if !job.step(&self.client, &self.source, &self.shared, &mut self.proven, None)? {
+            return Ok(true);
+        }
+        let (replay_from, lsn) = job.base();
+        self.leave_gap(replay_from, lsn)?;
+        self.snapshot = None;
+        self.since_snapshot = 0;
+        Ok(true)
+    }
+
+    fn leave_gap(&mut self, replay_from: Lsn, snapshot_lsn: Lsn) -> Result<()> {
+        let position = self.chain.position();
+        if replay_from <= position.next {
+            // The log reaches back to the chain's end after all.
+            (self.parted, self.base_missing) = (false, None);
+            self.hold = self.source.hold(position.next).ok();
+            return Ok(());
+        }
+        let gap = Gap {
+            owner: self.chain.owner(),
+            first_lsn: position.next,
+            last_lsn: replay_from.previous(),
+            snapshot_lsn,
+            left_ms: self.source.environment.clock.wall_ms(),
+            previous: position.link.unwrap_or_default(),
+        };
+        let encoded = gap.encode();
+        match self.put(&gap.key(), &encoded)? {
+            Found::Ours => {
+                let term = self.source.term_before(replay_from);
+                self.chain.follow_gap(&gap, encoded.link, term);
+                self.shared.update(|figures| figures.status.gaps += 1);
+                (self.parted, self.base_missing) = (false, None);
+                self.moved(Some((gap.first_lsn, encoded.link)));
+            }
+            Found::Other(item) => {
+                self.parted = item.last_lsn().next() < self.source.group.first_lsn();
+                self.adopt(*item)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! A hold: what keeps retention away from what an upload or a restore needs. Rows a and b of the table in
+//! `docs/format/archive.md`, "Retention".
+//!
+//! Whether a hold was left behind by a crash is judged by its age, and that by the store's clock alone: by when it was
+//! put, beside when the judge's own object was. A holder that works for long puts a new one in its place once a day
+//! ([`PlacedHold::renew`]), by its own monotonic clock; the one before stays until the next, so that a listing that goes
+//! on meanwhile sees one of the two. Whoever takes a hold for a dead one deletes it before anything else: so a holder
+//! that stood still for a week finds out that its hold has held nothing.
+
+use std::time::Duration;
+
+use logwood_base::{Environment, Error, LineageId, Result};
+
+use super::layout::{RUNS_PREFIX, hold_key};
+use super::object::{Hold, Kind, RetentionRun};
+use super::retention::RUN_AGE_MAX;
+use super::store::{Client, missing};
+use crate::planted::{Bug, planted};
+
+/// After so long a holder puts a new hold in the place of its own: several times within the age at which it would be
+/// ignored.
+const RENEWED_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// A hold that stands in the archive. It is taken back when its holder says so; one that is left behind by a crash is
+/// ignored after a week.
+#[derive(Debug)]
+pub struct PlacedHold {
+    hold: Hold,
+    key: String,
+    /// The one that this one took the place of.
+    before: Option<String>,
+    /// When it was put, by the monotonic clock.
+    placed: Duration,
+}
+
+impl PlacedHold {
+    /// Puts a hold and looks whether a retention run condemns what it needs.
+    ///
+    /// # Errors
+    /// `ArchiveUnavailable` when one does: nothing is held then; try again later. What the store answers.
+    pub fn place(client: &Client, environment: &Environment, hold: Hold) -> Result<Self> {
+        let placed = environment.clock.monotonic();
+        let key = put(client, environment, &hold)?;
+        Ok(Self { hold, key, before: None, placed })
+    }
+
+    /// Puts a new hold in the place of this one when it is a day old. Answers false when this one was taken for one that a
+    /// crash left behind: what it held may be gone, and nothing is held any more.
+    ///
+    /// # Errors
+    /// As [`PlacedHold::place`]; this one stands as before then.
+    pub fn renew(&mut self, client: &Client, environment: &Environment) -> Result<bool> {
+        let now = environment.clock.monotonic();
+        if now.saturating_sub(self.placed) < RENEWED_AFTER || planted(Bug::KeepHold) {
+            return Ok(true);
+        }
+        let key = put(client, environment, &self.hold)?;
+        if !self.stands(client)? {
+            client.delete(&key)?;
+            return Ok(false);
+        }
+        let before = self.before.replace(std::mem::replace(&mut self.key, key));
+        self.placed = now;
+        // One that stays is ignored after a week.
+        before.map_or(Ok(()), |before| client.delete(&before)).map(|()| true)
+    }
+
+    /// Whether nobody has taken it for one that a crash left behind.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn stands(&self, client: &Client) -> Result<bool> {
+        client.is_gone(&self.key).map(|is_gone| !is_gone)
+    }
+
+    /// Takes the hold back.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn remove(self, client: &Client) -> Result<()> {
+        self.before.map_or(Ok(()), |before| client.delete(&before))?;
+        client.delete(&self.key)
+    }
+}
+
+/// Puts a hold, unless what it needs is condemned. Answers its key.
+fn put(client: &Client, environment: &Environment, hold: &Hold) -> Result<String> {
+    let key = hold_key(LineageId::random(&*environment.random).0);
+    let hold = Hold { placed_ms: environment.clock.wall_ms(), ..hold.clone() };
+    client.put_new(&key, &hold.encode().bytes)?;
+    client.require(&key, Kind::Hold, |key, bytes| Hold::decode(key, bytes).map(drop))?;
+    if planted(Bug::IgnoreRetention) || !is_condemned(client, &key, &hold)? {
+        return Ok(key);
+    }
+    client.delete(&key)?;
+    let cause = "a retention run is about to delete what is needed".to_owned();
+    Err(Error::ArchiveUnavailable { operation: "hold", key: RUNS_PREFIX.to_owned(), cause })
+}
+
+/// Whether a run that is at work condemns what a hold needs, which stands at `key`. One that cannot be read may condemn
+/// anything.
+fn is_condemned(client: &Client, key: &str, hold: &Hold) -> Result<bool> {
+    for run in client.list(RUNS_PREFIX)? {
+        let condemns = match client.fetch(&run.key, Kind::Retention, RetentionRun::decode) {
+            // It has ended: what it took is missed by whoever looks for it from here on.
+            Ok(None) => false,
+            Ok(Some(run)) => hold.needs_any_of(&run.condemned),
+            Err(Error::ArchiveCorrupt(_)) => true,
+            Err(error) => return Err(error),
+        };
+        if condemns && !is_older(client, &run.key, key, RUN_AGE_MAX)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether an object, if it is there, was put so much earlier than another one, by the store's clock.
+fn is_older(client: &Client, key: &str, than: &str, by: Duration) -> Result<bool> {
+    let now = client.head(than)?.ok_or_else(|| missing(than))?;
+    let found = client.head(key)?;
+    Ok(found.is_none_or(|found| now.put_ms.saturating_sub(found.put_ms) > by.as_millis() as u64))
+}
