@@ -106,6 +106,7 @@ mutations! {
     a_vote_looked_for_only_before_the_end_is_forgotten: VotesBeforeTheEnd FORGOTTEN,
     a_header_before_its_predecessor_is_synced_is_a_false_alarm: HeaderBeforeSync FALSE_ALARM,
     a_seal_before_the_next_name_is_durable_is_a_false_alarm: SealBeforeName FALSE_ALARM,
+    a_named_file_that_an_open_removes_is_a_false_alarm: NamedFileGoes FALSE_ALARM,
     no_directory_sync_breaks_the_log: NoDirectorySync FALSE_ALARM,
     an_unseeded_checksum_lets_stale_bytes_verify: UnseededChecksum FALSE_ALARM,
     no_previous_checksum_skips_a_lost_batch: NoPreviousChecksum FALSE_ALARM,

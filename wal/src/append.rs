@@ -20,6 +20,11 @@ use crate::shared::{Shared, State, open_image};
 /// Bytes queued and not submitted beyond which an append helps to write before it returns.
 const QUEUED_IMAGES_MAX: usize = 64;
 
+/// Bytes of a base batch, at most.
+const BASE_BYTES_MAX: usize = FIXED_BYTES + 64 + MEMBERSHIP_BYTES_MAX;
+
+const _: () = assert!(BASE_BYTES_MAX <= BLOCK as usize);
+
 impl Shared {
     /// Queues entries. Answers the image that holds the last of them.
     pub(crate) fn append(&self, id: GroupId, append: &Append<'_>) -> Result<u64> {
@@ -140,22 +145,36 @@ impl Shared {
     /// # Errors
     /// `DiskFull` when no segment can be prepared; nothing has been numbered then.
     pub(crate) fn reserve(&self, bytes: usize) -> Result<MutexGuard<'_, State>> {
+        self.reserve_before(bytes, |state| self.aside(state))
+    }
+
+    /// The same, with the blocks at the log's end left free that `aside` says.
+    fn reserve_before(&self, bytes: usize, aside: impl Fn(&State) -> u64) -> Result<MutexGuard<'_, State>> {
+        let has_room = |state: &State| self.has_room(state, bytes, aside(state));
         loop {
             let state = self.lock()?;
-            if self.has_room(&state, bytes) {
+            if has_room(&state) {
                 return Ok(state);
             }
             drop(state);
-            self.prepare_segment(|state| !self.has_room(state, bytes))?;
+            self.prepare_segment(|state| !has_room(state))?;
         }
     }
 
-    /// Whether the queue and `bytes` more certainly fit into the current and the prepared segments.
-    fn has_room(&self, state: &State, bytes: usize) -> bool {
+    /// Bytes at the log's end that only the bases may take with which a segment goes: when the disk is full, the log
+    /// still makes room by itself. A block for the base of each group, and two more, because reserving one is cautious.
+    /// Of very many groups not all may find place.
+    fn aside(&self, state: &State) -> u64 {
+        let blocks = self.options.segment_bytes / BLOCK / 8;
+        u64::from(BLOCK) * (2 + (state.groups.len() as u64).min(u64::from(blocks)))
+    }
+
+    /// Whether the queue and `bytes` more certainly fit into the current and the prepared segments, before `aside`.
+    fn has_room(&self, state: &State, bytes: usize, aside: u64) -> bool {
         // Cut into images, every image may need a block more.
         let images = u64::from(BLOCK) * (1 + bytes as u64 / self.options.batch_limit() as u64);
         let queued: u64 = state.queue.iter().map(|image| u64::from(image.room())).sum();
-        let wanted = queued + u64::from(room_for(bytes)) + images;
+        let wanted = queued + u64::from(room_for(bytes)) + images + aside;
         let current = u64::from(state.room());
         if wanted <= current {
             return true;
@@ -192,6 +211,18 @@ impl Shared {
         membership: Option<(Lsn, &[u8])>,
     ) -> Result<()> {
         let _one_at_a_time = self.state_writing.lock();
+        let queued = self.queue_state(id, vote, membership)?;
+        self.wait(queued.sequence)?;
+        self.read_back_state(id, &queued)
+    }
+
+    /// Queues both copies. The caller holds `state_writing`.
+    pub(crate) fn queue_state(
+        &self,
+        id: GroupId,
+        vote: Option<(Term, NodeId)>,
+        membership: Option<(Lsn, &[u8])>,
+    ) -> Result<QueuedState> {
         let bytes = 2 * (FIXED_BYTES + 64 + MEMBERSHIP_BYTES_MAX) + 2 * BLOCK as usize;
         if let Some((_, bytes)) = membership {
             limits::check("membership bytes", bytes.len(), MEMBERSHIP_BYTES_MAX)?;
@@ -225,27 +256,27 @@ impl Shared {
             let body = Body::State { vote, membership: membership.clone() };
             image.put_other(epoch, fields, body, true);
         }
-        let sequence = image.sequence;
-        drop(state);
-        self.wait(sequence)?;
-        self.read_back_state(id)
+        Ok(QueuedState { sequence: image.sequence, copies, vote, membership })
     }
 
-    /// Moves a group's base, durably; `unless_needed`: not when a holder needs what would go.
+    /// Moves a group's base, durably; for upkeep not when a holder needs what would go.
     pub(crate) fn write_base(
         &self,
         id: GroupId,
         lsn: Lsn,
         term: Term,
         membership: (Lsn, Vec<u8>),
-        unless_needed: bool,
+        mover: Mover,
     ) -> Result<()> {
         limits::check("membership bytes", membership.1.len(), MEMBERSHIP_BYTES_MAX)?;
-        let mut state = self.reserve(FIXED_BYTES + 64 + MEMBERSHIP_BYTES_MAX)?;
+        let mut state = match mover {
+            Mover::LettingGo => self.reserve_before(BASE_BYTES_MAX, |_| 0)?,
+            Mover::Owner | Mover::Upkeep => self.reserve(BASE_BYTES_MAX)?,
+        };
         self.check_table(&state, membership.1.len())?;
         let group = state.group_mut(id)?;
         // Looked at under the lock that holds are taken under: one may have come since the base was decided on.
-        if unless_needed && lsn > group.releasable() {
+        if mover != Mover::Owner && lsn > group.releasable() {
             return Ok(());
         }
         if lsn > LSN_MAX || lsn < group.log.record.base.0 || (lsn > Lsn::ZERO) != (term >= Term::FIRST) {
@@ -263,9 +294,7 @@ impl Shared {
             }
         } else {
             freed = group.recent.clear();
-            group.epoch += 1;
-            group.stored = lsn;
-            group.durable = lsn;
+            group.begin_epoch(lsn);
         }
         group.released = group.released.max(lsn);
         let fields = other_fields(Kind::Base, id, group, lsn, term);
@@ -278,44 +307,52 @@ impl Shared {
         self.wait(sequence)
     }
 
-    /// Compares what stands on the device with what was written. Both copies must be there.
-    fn read_back_state(&self, id: GroupId) -> Result<()> {
-        let state = self.lock()?;
-        let group = state.group(id)?;
-        let expected = (group.placed.vote, group.placed.membership.clone());
-        let places: Vec<_> = group
-            .state_at
-            .iter()
-            .filter_map(|(start, end)| {
-                let segment = state.segments.iter().find(|segment| segment.number == start.segment)?;
-                Some((Arc::clone(segment), start.offset, *end))
-            })
-            .collect();
-        drop(state);
-        for (segment, start, end) in places {
-            let checked = crate::reader::read_back(&segment, start, end).and_then(|found| {
-                if found == expected {
+    /// Compares what stands on the device with what was written. Both copies must be there: their segment is kept from
+    /// the moment that they were placed, and may have been let go of since.
+    pub(crate) fn read_back_state(&self, id: GroupId, queued: &QueuedState) -> Result<()> {
+        let places = std::mem::take(&mut self.lock()?.group_mut(id)?.state_at);
+        let mut checked = Ok(());
+        for (segment, start, end) in &places {
+            checked = checked.and_then(|()| {
+                let found = crate::reader::read_back(segment, *start, *end)?;
+                // What the group's record says by now may be newer: a base behind the copies brings a membership too.
+                if (found.0, &found.1) == (queued.vote, &queued.membership) {
                     return Ok(());
                 }
-                let offset = u64::from(start);
-                let path = segment.file.path();
-                Err(logwood_base::Corruption::new(
-                    path,
-                    offset,
-                    "state read back",
-                    "what was written",
-                    "other",
-                )
-                .into())
+                let (path, offset) = (segment.file.path(), u64::from(*start));
+                let check = "state read back";
+                Err(logwood_base::Corruption::new(path, offset, check, "what was written", "other").into())
             });
-            if let Err(error) = checked {
-                let calls = self.stop(&mut self.state.lock(), &error);
-                calls.make(self);
-                return Err(error);
-            }
         }
-        Ok(())
+        if places.len() != queued.copies {
+            checked =
+                Err(Error::Internal(format!("{} of {} copies of a state", places.len(), queued.copies)));
+        }
+        if let Err(error) = &checked {
+            let calls = self.stop(&mut self.state.lock(), error);
+            calls.make(self);
+        }
+        checked
     }
+}
+
+/// Who moves a base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mover {
+    /// Whom the group belongs to.
+    Owner,
+    /// Upkeep, which needs it for something else than to let a segment go at once.
+    Upkeep,
+    /// Upkeep, and with the base a segment goes.
+    LettingGo,
+}
+
+/// A state on its way: what was written, how often, and by which image.
+pub(crate) struct QueuedState {
+    pub(crate) sequence: u64,
+    copies: usize,
+    vote: (Term, NodeId),
+    membership: (Lsn, Vec<u8>),
 }
 
 /// An image that nothing else joins, written durably.

@@ -253,10 +253,11 @@ impl Shared {
             let placement = Placement { durable_end, previous_crc: state.previous_crc };
             let bytes = &mut image.bytes[frame.start..frame.end];
             state.previous_crc = batch::finish(bytes, &frame.fields, &placement, seed);
-            let start = LogPosition::new(segment.number, at);
-            note_placed(state, frame, start, offset + frame.end as u32);
-            if frame.fields.kind == Kind::Append {
-                reached.push((frame.fields.group, frame.epoch, frame.fields.last_lsn()));
+            note_placed(state, frame, &segment, (at, offset + frame.end as u32));
+            match frame.fields.kind {
+                Kind::Append => reached.push((frame.fields.group, frame.epoch, frame.fields.last_lsn())),
+                Kind::Base => reached.push((frame.fields.group, frame.epoch, frame.fields.first_lsn)),
+                Kind::Copy | Kind::State | Kind::Seal => {}
             }
         }
         let end = offset + image.bytes.len() as u32;
@@ -336,7 +337,8 @@ impl Shared {
 }
 
 /// What a batch changes now that it has its place.
-fn note_placed(state: &mut State, frame: &Frame, start: LogPosition, end: u32) {
+fn note_placed(state: &mut State, frame: &Frame, segment: &Arc<Segment>, (at, end): (u32, u32)) {
+    let start = LogPosition::new(segment.number, at);
     let fields = &frame.fields;
     let Some(group) = state.groups.get_mut(&fields.group) else { return };
     let placed = &mut group.placed;
@@ -371,7 +373,7 @@ fn note_placed(state: &mut State, frame: &Frame, start: LogPosition, end: u32) {
             if group.state_at.len() >= 2 {
                 group.state_at.clear();
             }
-            group.state_at.push((start, end));
+            group.state_at.push((Arc::clone(segment), at, end));
         }
         (Body::Seal, _) => {}
     }

@@ -19,7 +19,7 @@ pub(crate) struct Facts {
     pub(crate) behind: bool,
     /// The last batch closes the segment and names the next one.
     pub(crate) closed: bool,
-    /// A file with that number or a greater one exists.
+    /// The file with that number exists. A greater one does not stand in for it: files are prepared ahead.
     pub(crate) successor: bool,
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use logwood_base::sync::Arc;
 use logwood_base::{Error, GroupId, Lsn, NodeId, Result, Term};
 
+use crate::append::Mover;
 use crate::options::{Append, Entry};
 use crate::reader::Cursor;
 use crate::retention::Hold;
@@ -76,7 +77,7 @@ impl Group {
     /// `InvalidArgument` when the base would go back or contradict what is committed; `DiskFull`; `Poisoned`,
     /// `Closed`.
     pub fn set_base(&self, lsn: Lsn, term: Term, membership: &[u8]) -> Result<()> {
-        self.shared.write_base(self.id, lsn, term, (lsn, membership.to_vec()), false)?;
+        self.shared.write_base(self.id, lsn, term, (lsn, membership.to_vec()), Mover::Owner)?;
         self.shared.wake_keeper();
         Ok(())
     }

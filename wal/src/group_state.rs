@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use logwood_base::{LogPosition, Lsn, Term};
+use logwood_base::{Lsn, Term};
 
 use crate::format::header::GroupRecord;
 use crate::index::{RunIndex, TermIndex};
+use crate::segment::Segment;
 
 /// A rule that does not hold: what was checked, expected and found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,8 +148,8 @@ pub(crate) struct GroupState {
     /// Entries up to here may go as far as the owner is concerned.
     pub(crate) released: Lsn,
     pub(crate) holders: BTreeMap<u64, Holder>,
-    /// Where the copies of the newest state stand.
-    pub(crate) state_at: Vec<(LogPosition, u32)>,
+    /// Where the copies of a state stand until it is read back: segment, start and end. Its segment is kept meanwhile.
+    pub(crate) state_at: Vec<(Arc<Segment>, u32, u32)>,
 }
 
 /// Somebody who still needs entries.
@@ -174,10 +175,15 @@ impl GroupState {
     pub(crate) fn begin_override(&mut self, first: Lsn) -> usize {
         self.log.truncate(first);
         let freed = self.recent.truncate(first);
+        self.begin_epoch(first);
+        freed
+    }
+
+    /// What was written from `first` on counts no more: neither what is replaced, nor what is acknowledged late.
+    pub(crate) fn begin_epoch(&mut self, first: Lsn) {
         self.stored = self.stored.min(first.previous());
         self.durable = self.durable.min(first.previous());
         self.epoch += 1;
-        freed
     }
 
     /// The entries up to which nobody needs anything any more.

@@ -176,13 +176,8 @@ impl Log {
         let mut log = GroupLog::default();
         log.set_base(base.lsn, base.term, (base.lsn, base.membership), false);
         log.record.last = log.record.base;
-        let group = GroupState {
-            stored: base.lsn,
-            durable: base.lsn,
-            released: base.lsn,
-            log,
-            ..GroupState::default()
-        };
+        // Nothing of it is durable before its first batch has come home.
+        let group = GroupState { released: base.lsn, log, ..GroupState::default() };
         state.groups.insert(id, group);
         let sequence = crate::roll::base_image(&mut state, id);
         drop(state);

@@ -5,9 +5,10 @@
 //!    past the page cache. Damage is refused here; nothing has been changed.
 //! 2. The directory is synced: the names that were seen may not be durable yet.
 //! 3. What the newest valid header's chain does not name is deleted below it; above it, every file that holds nothing
-//!    except the highest-numbered, which keeps its number from being used again. The directory is synced.
+//!    except the highest-numbered, which keeps its number from being used again, and the one that a closing seal names:
+//!    that it is there says that nothing is missing. The directory is synced.
 //! 4. A new segment is made under a number greater than any in a file's name, written with zeros, synced, its name
-//!    synced. A crash loop through steps 2 to 4 never holds more than three such files.
+//!    synced. A crash loop through steps 2 to 4 never holds more than four such files.
 //! 5. Where the tail could only be read through a cache, its batches are written again into the new segment.
 //! 6. The new segment's header, which names the predecessor's exact end, is written durably, with a second copy of
 //!    each vote. From here on, whatever still lands behind that end is not part of the log, so that nothing needs to
@@ -40,7 +41,8 @@ impl Log {
     ///
     /// # Errors
     /// `NotFound` when there is no log; `AlreadyOpen`; `Corruption` with the damage that lies below what was durable:
-    /// [`Log::heal`] mends it; `InvalidArgument` when it is not the log that was expected; `UnsupportedFormat`;
+    /// [`Log::heal`] mends it, but for a segment of another log (check `log id`), which has to be taken away by hand;
+    /// `InvalidArgument` when it is not the log that was expected; `UnsupportedFormat`;
     /// `DiskFull`, `Io`.
     pub fn open(
         env: &Environment,
@@ -130,12 +132,13 @@ fn clear_directory(env: &Environment, dir: &Path, found: &Scan) -> Result<Vec<Se
     let disk = &*env.disk;
     disk.sync_dir(dir)?;
     let highest = found.files.last().map(|(number, _)| *number);
+    let sealed = found.chain.last().and_then(|link| link.sealed);
     let newest = found.end.segment;
     let named = |number: SegmentNo| found.chain.iter().any(|link| link.header.segment == number);
     let mut removed = Vec::new();
     for (number, empty) in &found.files {
         let below = *number < newest && !named(*number);
-        let above = *number > newest && *empty && Some(*number) != highest;
+        let above = *number > newest && *empty && ![highest, sealed].contains(&Some(*number));
         if below || above {
             disk.remove(&path_of(dir, *number))?;
             removed.push(*number);

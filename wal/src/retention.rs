@@ -22,7 +22,7 @@
 use logwood_base::sync::Arc;
 use logwood_base::{Error, GroupId, Lsn, Result, SegmentNo};
 
-use crate::append::new_image;
+use crate::append::{Mover, new_image};
 use crate::format::batch::{BatchFields, ENTRY_FIXED_BYTES, FIXED_BYTES, Kind, RawEntry};
 use crate::group_state::{GroupState, Holder};
 use crate::mutants::planted;
@@ -139,12 +139,12 @@ impl Shared {
             }
             Oldest::Goes(bases) => {
                 drop(state);
-                self.write_bases(bases)?;
+                self.write_bases(bases, Mover::LettingGo)?;
                 self.remove_oldest(number)
             }
             Oldest::Copy(bases, groups) => {
                 drop(state);
-                self.write_bases(bases)?;
+                self.write_bases(bases, Mover::Upkeep)?;
                 for group in groups {
                     if !self.copy_forward(group, number)? {
                         return Ok(true);
@@ -190,7 +190,7 @@ impl Shared {
     }
 
     /// Gives up the entries up to a base in each group, where no holder has come for them meanwhile.
-    pub(crate) fn write_bases(&self, bases: Vec<(GroupId, Lsn)>) -> Result<()> {
+    pub(crate) fn write_bases(&self, bases: Vec<(GroupId, Lsn)>, mover: Mover) -> Result<()> {
         for (id, lsn) in bases {
             let state = self.lock()?;
             let group = &state.group(id)?.log;
@@ -201,7 +201,7 @@ impl Shared {
             let stays = membership.0 > lsn;
             drop(state);
             let membership = if stays { (Lsn::ZERO, Vec::new()) } else { membership };
-            self.write_base(id, lsn, term, membership, true)?;
+            self.write_base(id, lsn, term, membership, mover)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! disk does not have, and the next sync says OK.
 //!
 //! # Steps
-//! 1. The header of every segment file is read ([`files`]). The newest valid one is where the log's chain begins; each header
+//! 1. The header of every segment file is read ([`files`]). All valid ones are of one log, or nothing is done. The newest valid one is where the log's chain begins; each header
 //!    names its predecessor and that one's exact end.
 //! 2. From the oldest segment of the chain to the newest, batches are replayed one by one up to that end ([`segment`]).
 //! 3. In the newest segment the end rule decides ([`crate::end_rule`]), with what is found beyond the end, in later
@@ -18,7 +18,7 @@
 mod files;
 mod segment;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use logwood_base::checksum::Seed;
@@ -112,16 +112,15 @@ impl Scan {
 /// Reads the whole log of a directory.
 ///
 /// # Errors
-/// `NotFound` when there is no log; `UnsupportedFormat`; `Corruption` when not even a header is left;
-/// `InvalidArgument` when the log is another one than expected; `Io`. Other damage is in the scan.
+/// `NotFound` when there is no log; `UnsupportedFormat`; `Corruption` when not even a header is left, or headers of two
+/// logs are; `InvalidArgument` when the log is another one than expected; `Io`. Other damage is in the scan.
 pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Scan> {
     let candidates = read_candidates(request)?;
     let log = identify(request, &candidates)?;
-    let of_log = |candidate: &Candidate| matches!(&candidate.header, Ok((header, _)) if header.log == log);
     let newest = (0..candidates.len())
         .rev()
-        .find(|at| of_log(&candidates[*at]) && !is_unfinished(&candidates, *at))
-        .or_else(|| candidates.iter().rposition(of_log))
+        .find(|at| candidates[*at].header.is_ok() && !is_unfinished(&candidates, *at))
+        .or_else(|| candidates.iter().rposition(|candidate| candidate.header.is_ok()))
         .unwrap_or(0);
     let bytes_total = candidates.iter().map(|candidate| candidate.bytes).sum();
     let mut scanner = Scanner {
@@ -136,10 +135,10 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
         durable_in: BTreeMap::from([(request.expect.durable_end.segment, request.expect.durable_end.offset)]),
         tail_source: ReadSource::Device,
         votes_doubtful: false,
-        greatest: (0..candidates.len())
-            .rev()
-            .find(|at| !is_unfinished(&candidates, *at))
-            .map_or(SegmentNo(0), |at| candidates[at].number),
+        present: (0..candidates.len())
+            .filter(|at| !is_unfinished(&candidates, *at))
+            .map(|at| candidates[at].number)
+            .collect(),
         stumps: candidates
             .iter()
             .filter(|candidate| candidate.bytes < u64::from(LOG_SEGMENT_BYTES_MIN))
@@ -185,7 +184,8 @@ struct Scanner<'r, 'p> {
     durable_in: BTreeMap<SegmentNo, u32>,
     tail_source: ReadSource,
     votes_doubtful: bool,
-    greatest: SegmentNo,
+    /// Files that a seal may name.
+    present: BTreeSet<SegmentNo>,
     /// Files that are shorter than any segment, and their sizes.
     stumps: BTreeMap<SegmentNo, u64>,
 }
@@ -211,12 +211,13 @@ impl Scanner<'_, '_> {
         let mut chain = Vec::new();
         let mut at = Some(newest);
         while let Some(candidate) = at.map(|at| &candidates[at]) {
-            let header = candidate.header.as_ref().ok().filter(|(header, _)| header.log == self.log);
-            let Some((header, header_crc)) = header else {
-                let found = candidate.header.as_ref().err().copied().unwrap_or("another log's header");
-                let path = candidate.file.path();
-                self.damage.push(Corruption::new(path, 0, "segment header", "a valid header", found));
-                break;
+            let (header, header_crc) = match &candidate.header {
+                Ok(header) => header,
+                Err(found) => {
+                    let path = candidate.file.path();
+                    self.damage.push(Corruption::new(path, 0, "segment header", "a valid header", found));
+                    break;
+                }
             };
             let predecessor = header.predecessor.segment;
             chain.push(Link {

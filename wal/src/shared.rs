@@ -126,7 +126,7 @@ pub(crate) struct InFlight {
     /// Whether it holds nothing to lose: a seal, which proves what was acknowledged before.
     pub(crate) proves: bool,
     pub(crate) round: Arc<Round>,
-    /// Per group: epoch and last entry.
+    /// Per group: epoch and last entry, or base.
     pub(crate) reached: Vec<(GroupId, u64, Lsn)>,
 }
 

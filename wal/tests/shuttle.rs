@@ -10,7 +10,7 @@ use logwood_base::disk::SimulatedDisk;
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
 use logwood_base::sync::Mutex;
-use logwood_base::{DatabaseId, Environment, GroupId, Lsn, Term};
+use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
 use logwood_wal::{Append, BaseState, Durability, Expect, Group, Log, LogOptions, Ticket};
 
 fn environment(disk: &SimulatedDisk) -> Environment {
@@ -112,6 +112,52 @@ fn close_beside_commits() {
     let (log, _) =
         Log::open(&environment(&disk), Path::new("log"), Expect::default(), options(), &mut |_| {}).unwrap();
     assert_eq!(log.group(GroupId(1)).unwrap().last().0, *acknowledged.lock());
+}
+
+/// One thread votes, another one jumps to a snapshot, a third one commits behind wherever the group is. Each is answered
+/// well, nothing counts as durable that a power cut takes, and what was answered is there afterwards.
+fn vote_beside_a_jump() {
+    let disk = SimulatedDisk::new(1);
+    let log = Log::create(&environment(&disk), Path::new("log"), DatabaseId(1), options()).unwrap();
+    let group = log.create_group(GroupId(1), BaseState::default()).unwrap();
+    let voting = group.clone();
+    let voter = shuttle::thread::spawn(move || {
+        voting.set_vote(Term(2), NodeId(1)).unwrap();
+        voting.set_vote(Term(3), NodeId(2)).unwrap();
+    });
+    let moving = group.clone();
+    let mover = shuttle::thread::spawn(move || {
+        moving.set_base(Lsn(7), Term(2), b"members of a snapshot").unwrap();
+        assert!(moving.durable_lsn() >= Lsn(7));
+    });
+    let (last, _) = group.last();
+    let entries = [(Term(2), &b"entry"[..])];
+    let append = Append {
+        term: Term(2),
+        previous: None,
+        first_lsn: last.next(),
+        entries: &entries,
+        durability: Durability::Durable,
+    };
+    // Refused when the jump came in between.
+    let committed = group.append(append).and_then(|ticket| ticket.wait());
+    let durable = group.durable_lsn();
+    let cut = disk.snapshot();
+    cut.crash(&mut fastrand::Rng::with_seed(1));
+    let (again, _) =
+        Log::open(&environment(&cut), Path::new("log"), Expect::default(), options(), &mut |_| {}).unwrap();
+    let kept = again.group(GroupId(1)).unwrap().last().0;
+    assert!(kept >= durable, "{kept} of {durable}");
+    voter.join().unwrap();
+    mover.join().unwrap();
+    assert!(committed.is_ok() || last < Lsn(7));
+    assert_eq!(group.vote(), (Term(3), NodeId(2)));
+    assert_eq!(group.membership(), (Lsn(7), b"members of a snapshot".to_vec()));
+}
+
+#[test]
+fn no_interleaving_of_votes_with_a_jump_is_taken_for_damage_or_is_durable_too_early() {
+    shuttle::check_random(vote_beside_a_jump, 1_000);
 }
 
 #[test]

@@ -292,7 +292,10 @@ pub fn shows(mutation: Mutation) -> Option<Bounds> {
         | Mutation::AdoptedVoteIsAnswered
         | Mutation::VotesInSkippedSegments
         | Mutation::VoteBeforeHeader => ROLLING_VOTES,
-        Mutation::HeaderBeforeSync | Mutation::SealBeforeName | Mutation::NoDirectorySync => ROLLS,
+        Mutation::HeaderBeforeSync
+        | Mutation::SealBeforeName
+        | Mutation::NamedFileGoes
+        | Mutation::NoDirectorySync => ROLLS,
         Mutation::UnseededChecksum => RECYCLES,
         Mutation::CachedTail | Mutation::AcknowledgeOverBuffered => BUFFERED,
         Mutation::NoPreviousChecksum | Mutation::NoEvidence | Mutation::UnboundedFlight => FAULTS,

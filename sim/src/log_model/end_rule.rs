@@ -7,8 +7,7 @@
 //!   the log ends at p.
 //! - Rule **previous checksum**: a batch follows another at its exact end or at the next block start, and only if it
 //!   names its checksum.
-//! - Rule **missing file**: corruption if the closing seal of the newest segment names one that is not there, nor any
-//!   later one. Below the chain: if an entry above a base is missing.
+//! - Rule **missing file**: corruption if the closing seal of the newest segment names one that is not there. Below the chain: if an entry above a base is missing.
 //! - Rule **headless**: a directory in which no header is valid is damaged, unless it holds nothing but a first
 //!   segment without a batch: a creation that never ended.
 //! - Rule **votes**: the newest vote of any valid batch or header, also behind the end.
@@ -51,7 +50,7 @@ pub struct Recovered {
     pub damage: Option<Damage>,
     /// Segments below the newest header that its chain does not name.
     pub unnamed: Vec<u8>,
-    /// Files above it that hold nothing, except the highest-numbered.
+    /// Files above it that hold nothing, except the highest-numbered and the one that a seal names.
     pub hollow: Vec<u8>,
 }
 
@@ -189,7 +188,7 @@ impl<'a> Reader<'a> {
         let Walk { mut groups, mut damage, last_seal, .. } = walk;
         let numbers = self.disk.numbers();
         if let Some(next) = last_seal
-            && numbers.last().is_some_and(|last| *last < next)
+            && !numbers.contains(&next)
         {
             // What it held is unknown: a hole like any other.
             damage = damage.or(Some(Damage::MissingFile(next)));
@@ -226,8 +225,11 @@ impl<'a> Reader<'a> {
         let predecessor =
             if empty { newest.as_ref().and_then(|header| header.predecessor) } else { Some(end) };
         let chain: Vec<u8> = links.iter().map(|link| link.number).collect();
-        let (unnamed, hollow) =
-            if damage.is_none() { self.removable(&chain, newest.as_ref()) } else { Default::default() };
+        let (unnamed, hollow) = if damage.is_none() {
+            self.removable(&chain, newest.as_ref(), last_seal)
+        } else {
+            Default::default()
+        };
         let named = last_seal.unwrap_or(0).max(greatest.segment);
         let number = numbers.last().copied().unwrap_or(0).max(named) + 1;
         Recovered { number, groups, end, previous, chain, predecessor, damage, unnamed, hollow }
@@ -263,13 +265,21 @@ impl<'a> Reader<'a> {
     }
 
     /// Rule **cleaning**: an open deletes what the newest valid header's chain does not name below it, and above it
-    /// every file without a valid header or batch except the highest-numbered, whose number must not come again.
-    fn removable(&self, chain: &[u8], newest: Option<&Rc<Header>>) -> (Vec<u8>, Vec<u8>) {
+    /// every file without a valid header or batch except the highest-numbered, whose number must not come again, and
+    /// the one that a closing seal names, which would be missed.
+    fn removable(
+        &self,
+        chain: &[u8],
+        newest: Option<&Rc<Header>>,
+        last_seal: Option<u8>,
+    ) -> (Vec<u8>, Vec<u8>) {
         let Some(newest) = newest else { return Default::default() };
         let numbers = self.disk.numbers();
         let outside = numbers.iter().copied().filter(|number| !chain.contains(number));
         let (unnamed, above): (Vec<u8>, Vec<u8>) = outside.partition(|number| *number < newest.segment);
-        (unnamed, above.into_iter().filter(|number| Some(number) != numbers.last()).collect())
+        let sealed = last_seal.filter(|_| !self.without(Mutation::NamedFileGoes));
+        let stays = |number: &u8| Some(number) == numbers.last() || Some(*number) == sealed;
+        (unnamed, above.into_iter().filter(|number| !stays(number)).collect())
     }
 }
 

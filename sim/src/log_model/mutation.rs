@@ -26,6 +26,9 @@ pub enum Mutation {
     /// The closing seal of k is submitted before the name of k + 1 is durable. The seal survives, the file does not:
     /// a false alarm.
     SealBeforeName,
+    /// An open removes the file that the closing seal of the newest segment names, where a later one keeps the highest
+    /// number. When it dies, the next one misses the file: a false alarm.
+    NamedFileGoes,
     /// The directory is not synced after a segment was created. The file goes with everything acknowledged in it.
     NoDirectorySync,
     /// A checksum does not cover the place. The stale bytes of a recycled segment verify.
@@ -100,7 +103,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, the design first.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::None,
         Self::AnyLaterBatchProves,
         Self::GoOnInTheSegment,
@@ -110,6 +113,7 @@ impl Mutation {
         Self::VotesBeforeTheEnd,
         Self::HeaderBeforeSync,
         Self::SealBeforeName,
+        Self::NamedFileGoes,
         Self::NoDirectorySync,
         Self::UnseededChecksum,
         Self::NoPreviousChecksum,

@@ -283,7 +283,7 @@ impl LogWorld {
                 .is_some_and(|end| end.segment == number)
         });
         let seals = |batch: &std::rc::Rc<super::bytes::Batch>| batch.kind == Kind::Seal(Some(number));
-        let newest = numbers.last() == Some(&number);
+        let newest = numbers.iter().all(|other| *other <= number || reader.header(*other).is_none());
         by_header || newest && numbers.iter().any(|other| reader.batches(*other).iter().any(seals))
     }
 

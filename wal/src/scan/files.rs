@@ -59,7 +59,8 @@ fn read_header(
     }
 }
 
-/// Which log the directory holds.
+/// Which log the directory holds. Whose segments stand there beside another's is not decided: what opening would take
+/// for left over may be all that somebody has of a log.
 pub(super) fn identify(request: &ScanRequest<'_>, candidates: &[Candidate]) -> Result<LogId> {
     let headers = || candidates.iter().rev().filter_map(|candidate| candidate.header.as_ref().ok());
     let newest = match request.expect.log {
@@ -84,6 +85,13 @@ pub(super) fn identify(request: &ScanRequest<'_>, candidates: &[Candidate]) -> R
     }
     if request.expect.database.is_some_and(|database| database != header.database) {
         return wrong("database", header.database.to_string());
+    }
+    let strange =
+        |candidate: &&Candidate| matches!(&candidate.header, Ok((other, _)) if other.log != header.log);
+    if let Some((file, Ok((other, _)))) =
+        candidates.iter().find(strange).map(|found| (&found.file, &found.header))
+    {
+        return Err(Corruption::new(file.path(), 0, "log id", header.log, other.log).into());
     }
     Ok(header.log)
 }

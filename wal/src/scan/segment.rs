@@ -51,7 +51,7 @@ impl Scanner<'_, '_> {
                 chained: bound.is_some_and(|(_, crc)| crc == link.end_crc),
                 behind,
                 closed: link.sealed.is_some(),
-                successor: link.sealed.is_some_and(|next| self.greatest >= next),
+                successor: link.sealed.is_some_and(|next| self.present.contains(&next)),
             };
             let (decision, label) = decide(&facts);
             tracing::debug!(segment = %number, end = link.end, ?decision, label, "end rule");

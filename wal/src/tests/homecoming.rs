@@ -1,42 +1,15 @@
 //! What is still on its way to the disk when somebody syncs, closes, holds, or the disk panics.
-#![allow(clippy::disallowed_methods, reason = "what is tested are threads")]
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
 use logwood_base::{Environment, Error, Lsn, Term};
 
-use super::hooked::HookedDisk;
+use super::hooked::{Gate, HookedDisk, SOON, VAIN, aside};
 use super::world::{DATABASE, GROUP, World, append_at, commit, small};
 use crate::{BaseState, Durability, Group, Log, LogOptions, Ticket};
-
-/// What must happen in the end happens within this time; what must not, is waited for in vain as long as [`VAIN`].
-const SOON: Duration = Duration::from_secs(20);
-const VAIN: Duration = Duration::from_millis(200);
-
-/// Blocks the next durable write while it is closed.
-#[derive(Default)]
-struct Gate {
-    closed: AtomicBool,
-    held: AtomicU64,
-}
-
-impl Gate {
-    /// Of several writes only the first one is held.
-    fn pass(&self, operation: Operation) {
-        if operation == Operation::WriteDurable
-            && self.closed.load(Ordering::SeqCst)
-            && self.held.fetch_add(1, Ordering::SeqCst) == 0
-        {
-            while self.closed.load(Ordering::SeqCst) {
-                std::thread::yield_now();
-            }
-        }
-    }
-}
 
 /// A log over a hooked disk.
 fn create(
@@ -55,24 +28,15 @@ fn with_a_write_in_flight(world: &World) -> (Log, Group, Arc<Gate>, Receiver<Res
     let gate = Arc::new(Gate::default());
     let passing = Arc::clone(&gate);
     let (log, group) = create(world, small(), move |operation| passing.pass(operation));
-    gate.closed.store(true, Ordering::SeqCst);
+    gate.close();
     let ticket = append_durably(&group, 1);
     let told = aside(move || ticket.wait());
-    while gate.held.load(Ordering::SeqCst) == 0 {
-        std::thread::yield_now();
-    }
+    gate.wait_for_the_held_one();
     (log, group, gate, told)
 }
 
 fn append_durably(group: &Group, lsn: u64) -> Ticket {
     append_at(group, Lsn(lsn), Term(1), 1, 300, Durability::Durable).unwrap()
-}
-
-/// Does something on a thread of its own. When it panics nothing is told.
-fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
-    let (told, outcome) = mpsc::channel();
-    std::thread::spawn(move || told.send(work()));
-    outcome
 }
 
 #[test]
@@ -81,7 +45,7 @@ fn a_sync_answers_after_the_durable_writes_that_were_in_flight() {
     let (log, group, gate, told) = with_a_write_in_flight(&world);
     let synced = aside(move || log.sync().map(|()| group.durable_lsn()));
     assert!(synced.recv_timeout(VAIN).is_err(), "the entry is not durable yet");
-    gate.closed.store(false, Ordering::SeqCst);
+    gate.open();
     assert_eq!(synced.recv_timeout(SOON).unwrap().unwrap(), Lsn(1));
     told.recv_timeout(SOON).unwrap().unwrap();
 }
@@ -93,7 +57,7 @@ fn closing_waits_for_a_write_in_flight_and_its_thread_is_told_that_it_is_durable
     let closed = aside(move || log.close());
     assert!(closed.recv_timeout(VAIN).is_err(), "a write is in flight");
     assert!(matches!(world.env.disk.lock(&world.dir), Err(Error::AlreadyOpen { .. })));
-    gate.closed.store(false, Ordering::SeqCst);
+    gate.open();
     told.recv_timeout(SOON).unwrap().unwrap();
     closed.recv_timeout(SOON).unwrap().unwrap();
     drop(world.env.disk.lock(&world.dir).unwrap());
@@ -108,7 +72,7 @@ fn closing_a_log_that_stopped_waits_for_what_is_still_in_flight() {
     let closed = aside(move || log.close());
     assert!(closed.recv_timeout(VAIN).is_err(), "a write is in flight");
     assert!(matches!(world.env.disk.lock(&world.dir), Err(Error::AlreadyOpen { .. })));
-    gate.closed.store(false, Ordering::SeqCst);
+    gate.open();
     assert!(matches!(told.recv_timeout(SOON).unwrap(), Err(Error::Poisoned { .. })));
     assert!(matches!(closed.recv_timeout(SOON).unwrap(), Err(Error::Poisoned { .. })));
     drop(world.env.disk.lock(&world.dir).unwrap());

@@ -1,8 +1,12 @@
-//! A simulated disk with a hook before what changes files: for tests that block, fail or do something else in there.
+//! A simulated disk with a hook before what changes files: for tests that block, fail or do something else in there;
+//! and a gate for such a hook, which holds a write back.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use logwood_base::disk::simulated::Operation;
 use logwood_base::disk::{DirEntry, DirLock, DiskDescription, ReadSource, SimulatedDisk};
@@ -10,6 +14,46 @@ use logwood_base::{Access, AlignedBuffer, Disk, File, Result};
 
 /// Called before each `create`, `write_at`, `write_durable` and `sync`.
 type Hook = Arc<dyn Fn(Operation) + Send + Sync>;
+
+/// What must happen in the end happens within this time; what must not, is waited for in vain as long as [`VAIN`].
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const VAIN: Duration = Duration::from_millis(200);
+
+/// Blocks the next durable write while it is closed.
+#[derive(Default)]
+pub(crate) struct Gate {
+    closed: AtomicBool,
+    held: AtomicU64,
+}
+
+impl Gate {
+    pub(crate) fn close(&self) {
+        self.held.store(0, Ordering::SeqCst);
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn open(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn wait_for_the_held_one(&self) {
+        while self.held.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Of several writes only the first one is held.
+    pub(crate) fn pass(&self, operation: Operation) {
+        if operation == Operation::WriteDurable
+            && self.closed.load(Ordering::SeqCst)
+            && self.held.fetch_add(1, Ordering::SeqCst) == 0
+        {
+            while self.closed.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
 
 pub(crate) struct HookedDisk {
     disk: SimulatedDisk,
@@ -127,4 +171,12 @@ impl fmt::Debug for HookedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HookedFile").field("file", &self.file).finish_non_exhaustive()
     }
+}
+
+/// Does something on a thread of its own. When it panics nothing is told.
+#[allow(clippy::disallowed_methods, reason = "what is tested are threads")]
+pub(crate) fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (told, outcome) = mpsc::channel();
+    std::thread::spawn(move || told.send(work()));
+    outcome
 }

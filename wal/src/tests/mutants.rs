@@ -8,7 +8,7 @@ use logwood_base::{Lsn, NodeId, Term};
 
 use super::crashes::power_cuts;
 use super::model::reopen;
-use super::world::{GROUP, World, append_at, commit, contents, small};
+use super::world::{GROUP, World, append_at, commit, contents, small, vote};
 use crate::mutants::Mutant;
 use crate::{Durability, LogOptions};
 
@@ -135,8 +135,7 @@ fn one_copy_of_a_vote_is_found() {
     kills(Mutant::OneCopyOfVote, |options| {
         let world = World::new(1);
         let (log, group) = world.create(options.clone()).unwrap();
-        group.set_vote(Term(4), NodeId(2)).unwrap();
-        let (place, _) = log.shared.state.lock().groups[&GROUP].state_at[0];
+        let place = vote(&log, Term(4), NodeId(2))[0];
         drop((log, group));
         world.spawner.kill_all();
         world.disk.kill_process();

@@ -9,8 +9,9 @@ use logwood_base::{Environment, Error, GroupId, Lsn, Term};
 
 use super::hooked::HookedDisk;
 use super::model::{Model, reopen, run};
-use super::world::{GROUP, World, append_at, commit, contents, small};
-use crate::{BaseState, Durability, Expect, Log, LogOptions};
+use super::world::{DATABASE, GROUP, World, append_at, commit, contents, small};
+use crate::append::Mover;
+use crate::{BaseState, Durability, Expect, Group, Log, LogOptions};
 
 #[test]
 fn an_idle_group_beside_a_busy_one_keeps_its_entries_and_the_log_stays_bounded() {
@@ -91,11 +92,11 @@ fn a_holder_that_comes_when_a_base_is_decided_on_already_keeps_its_entries() {
     }
     group.release(Lsn(4));
     let hold = group.hold("late", Lsn(2)).unwrap();
-    log.shared.write_bases(vec![(GROUP, Lsn(4))]).unwrap();
+    log.shared.write_bases(vec![(GROUP, Lsn(4))], Mover::Upkeep).unwrap();
     assert_eq!(group.first_lsn(), Lsn(1), "nothing goes that was granted");
     assert!(group.read(Lsn(2), Lsn(3), 1).is_ok() && !hold.is_lost());
     drop(hold);
-    log.shared.write_bases(vec![(GROUP, Lsn(4))]).unwrap();
+    log.shared.write_bases(vec![(GROUP, Lsn(4))], Mover::Upkeep).unwrap();
     assert_eq!(group.first_lsn(), Lsn(5));
 }
 
@@ -300,5 +301,59 @@ fn a_base_says_itself_whether_the_entries_above_it_stay() {
         let idle = log.group(IDLE).unwrap();
         assert_eq!(idle.base(), (Lsn(5), Term(term)));
         assert_eq!(contents(&idle, 300).len(), kept, "base in term {term}");
+    }
+}
+
+/// Commits in turn to each group until the disk is full, which it is told to all of them. Answers how often that went well.
+fn fill_up(groups: &[Group]) -> usize {
+    let (mut commits, mut refused) = (0, 0);
+    while refused < 3 * groups.len() {
+        match commit(&groups[(commits + refused) % groups.len()], 1, 300) {
+            Ok(_) => commits += 1,
+            Err(Error::DiskFull { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    commits
+}
+
+/// Does what upkeep can be done; preparing segments ahead may find no room.
+fn maintain(log: &Log) {
+    let done = log.maintain();
+    assert!(matches!(done, Ok(()) | Err(Error::DiskFull { .. })), "{done:?}");
+}
+
+#[test]
+fn a_log_that_fills_the_disk_makes_room_by_itself_once_its_entries_may_go() {
+    for groups in [1, 7] {
+        let world = World::new(1);
+        let options = LogOptions { segment_bytes: 256 << 10, ..small() };
+        let log = Log::create(&world.env, &world.dir, DATABASE, options.clone()).unwrap();
+        let groups: Vec<_> =
+            (1..=groups).map(|n| log.create_group(GroupId(n), BaseState::default()).unwrap()).collect();
+        world.disk.set_capacity(Some(world.disk.used_bytes() + (3 << 20)));
+        for round in 0..4 {
+            assert!(fill_up(&groups) > 100, "round {round}");
+            // What cannot go yet takes nothing of what is kept aside.
+            for back in (1..9).rev() {
+                groups.iter().for_each(|group| group.release(Lsn(group.last().0.0 / 16 / back)));
+                maintain(&log);
+            }
+            groups.iter().for_each(|group| group.release(group.last().0));
+            maintain(&log);
+            for group in &groups {
+                let refused = commit(group, 1, 300).err();
+                assert!(refused.is_none(), "round {round}: {refused:?}, {:?}", log.statistics());
+            }
+        }
+        let last: Vec<_> = groups.iter().map(|group| (group.base(), contents(group, 300))).collect();
+        drop((log, groups));
+        world.spawner.kill_all();
+        world.disk.crash(&mut Rng::with_seed(1));
+        world.disk.set_capacity(None);
+        let again = World::over(world.disk.clone(), 1);
+        let (log, _) = reopen(&again, options).unwrap();
+        let groups = log.groups().into_iter().map(|id| log.group(id).unwrap());
+        assert_eq!(groups.map(|group| (group.base(), contents(&group, 300))).collect::<Vec<_>>(), last);
     }
 }

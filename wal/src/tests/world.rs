@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
-use logwood_base::{DatabaseId, Environment, GroupId, Lsn, Result, Term};
+use logwood_base::{DatabaseId, Environment, GroupId, LogPosition, Lsn, NodeId, Result, Term};
 
 use crate::{Append, BaseState, Durability, Group, Log, LogOptions, Ticket};
 
@@ -85,6 +85,18 @@ pub(crate) fn commit(group: &Group, term: u64, bytes: usize) -> Result<Lsn> {
     let lsn = group.last().0.next();
     append_at(group, lsn, Term(term), 1, bytes, Durability::Durable)?.wait()?;
     Ok(lsn)
+}
+
+/// Records a vote. Answers where its copies were placed.
+pub(crate) fn vote(log: &Log, term: Term, node: NodeId) -> Vec<LogPosition> {
+    let queued = log.shared.queue_state(GROUP, Some((term, node)), None).unwrap();
+    log.shared.wait(queued.sequence).unwrap();
+    let state = log.shared.state.lock();
+    let copies = state.groups[&GROUP].state_at.iter();
+    let places = copies.map(|(segment, start, _)| LogPosition::new(segment.number, *start)).collect();
+    drop(state);
+    log.shared.read_back_state(GROUP, &queued).unwrap();
+    places
 }
 
 /// All entries of a group from its first, checked against what these tests write.
