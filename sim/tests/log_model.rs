@@ -107,6 +107,7 @@ mutations! {
     a_header_before_its_predecessor_is_synced_is_a_false_alarm: HeaderBeforeSync FALSE_ALARM,
     a_seal_before_the_next_name_is_durable_is_a_false_alarm: SealBeforeName FALSE_ALARM,
     a_named_file_that_an_open_removes_is_a_false_alarm: NamedFileGoes FALSE_ALARM,
+    a_later_file_that_stands_in_for_a_named_one_hides_that_it_is_missing: LaterFileStandsIn CHANGED,
     no_directory_sync_breaks_the_log: NoDirectorySync FALSE_ALARM,
     an_unseeded_checksum_lets_stale_bytes_verify: UnseededChecksum FALSE_ALARM,
     no_previous_checksum_skips_a_lost_batch: NoPreviousChecksum FALSE_ALARM,
@@ -135,7 +136,6 @@ mutations! {
     batches_that_an_open_dropped_do_not_count: DroppedBatchesCount NOT_HEALABLE,
     healing_that_overwrites_what_was_certain_loses_it: HealOverwrites NOT_HEALED,
     healing_from_any_replica_mixes_two_logs: HealFromAnyPeer NOT_HEALED,
-    healing_under_its_name_hides_that_a_file_is_missing: HealUnderItsName CHANGED,
     healing_that_removes_the_old_segments_early_loses_entries: HealRemovesEarly GONE,
     groups_that_are_mixed_disturb_each_other: GroupsMixed CHANGED,
 }

@@ -299,7 +299,7 @@ pub fn shows(mutation: Mutation) -> Option<Bounds> {
         Mutation::UnseededChecksum => RECYCLES,
         Mutation::CachedTail | Mutation::AcknowledgeOverBuffered => BUFFERED,
         Mutation::NoPreviousChecksum | Mutation::NoEvidence | Mutation::UnboundedFlight => FAULTS,
-        Mutation::HeadlessIsEmpty => ROLLING_FAULTS,
+        Mutation::HeadlessIsEmpty | Mutation::LaterFileStandsIn => ROLLING_FAULTS,
         Mutation::NoWaitForLateWrites => WAITED,
         Mutation::CleanBeforeHeader => LATE_LOOPS,
         Mutation::RecycleUnderLateWrites => LATE_RECYCLES,
@@ -312,7 +312,6 @@ pub fn shows(mutation: Mutation) -> Option<Bounds> {
         Mutation::BaseIgnoresTerm => JUMPS,
         Mutation::NothingIsDoubtful | Mutation::HealOverwrites | Mutation::HealFromAnyPeer => HEALS_BESIDE,
         Mutation::LaterEntryVouches | Mutation::HealRemovesEarly => HEALS,
-        Mutation::HealUnderItsName => HEALS_FILES,
         Mutation::DroppedBatchesCount => HEALS_BASES,
     })
 }

@@ -189,6 +189,7 @@ impl<'a> Reader<'a> {
         let numbers = self.disk.numbers();
         if let Some(next) = last_seal
             && !numbers.contains(&next)
+            && !(self.without(Mutation::LaterFileStandsIn) && numbers.last().is_some_and(|last| *last > next))
         {
             // What it held is unknown: a hole like any other.
             damage = damage.or(Some(Damage::MissingFile(next)));

@@ -29,6 +29,9 @@ pub enum Mutation {
     /// An open removes the file that the closing seal of the newest segment names, where a later one keeps the highest
     /// number. When it dies, the next one misses the file: a false alarm.
     NamedFileGoes,
+    /// Any later file stands in for the one that a closing seal names. An open dies and leaves one; the newest segment
+    /// vanishes, and nothing tells any more that it is missing.
+    LaterFileStandsIn,
     /// The directory is not synced after a segment was created. The file goes with everything acknowledged in it.
     NoDirectorySync,
     /// A checksum does not cover the place. The stale bytes of a recycled segment verify.
@@ -92,9 +95,6 @@ pub enum Mutation {
     HealOverwrites,
     /// Healing asks a replica that does not hold the hole's end in the same term.
     HealFromAnyPeer,
-    /// Healing's segment has its name from the start. A crash, and a file numbered above the one that vanished is there:
-    /// nothing tells any more that one is missing.
-    HealUnderItsName,
     /// Healing removes the older segments before the new one is synced.
     HealRemovesEarly,
     /// A group's batches are composed without regard to their group.
@@ -114,6 +114,7 @@ impl Mutation {
         Self::HeaderBeforeSync,
         Self::SealBeforeName,
         Self::NamedFileGoes,
+        Self::LaterFileStandsIn,
         Self::NoDirectorySync,
         Self::UnseededChecksum,
         Self::NoPreviousChecksum,
@@ -142,7 +143,6 @@ impl Mutation {
         Self::DroppedBatchesCount,
         Self::HealOverwrites,
         Self::HealFromAnyPeer,
-        Self::HealUnderItsName,
         Self::HealRemovesEarly,
         Self::GroupsMixed,
     ];

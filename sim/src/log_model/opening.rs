@@ -106,7 +106,7 @@ impl LogWorld {
             Phase::Cleaned(plan) => {
                 after.disk.sync_directory();
                 after.disk.create(plan.number, self.bounds.blocks);
-                if plan.heals && !self.without(Mutation::HealUnderItsName) {
+                if plan.heals {
                     after.disk.hide(plan.number);
                 }
                 Phase::Created(plan)
