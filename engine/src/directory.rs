@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/LOCK        held by the one process that has the directory open for writing
 //! DIR/log/        the log's segments
+//! DIR/REPLICA     empty; a log replica was made here, and its log and group were durable before this name was
 //! DIR/manifest/   manifests of the trees  ┐ a database; a log replica has neither
 //! DIR/pages/      page segments           ┘
 //! DIR/seed/       a database in the making, by a backup or a restore ([`crate::seed`])
@@ -10,15 +11,25 @@
 //! ```
 //!
 //! `manifest/` is created, durably, before `log/`: so a crash at any moment leaves a directory whose kind is known.
+//!
+//! # A log replica that lost its log
+//! An empty `log/` is what a creation leaves that was cut off, and what somebody leaves who deleted the segments: to begin
+//! anew is right in the one case, and forgets votes in the other. `REPLICA` tells them apart. Creation, in order: `log/`,
+//! the log, its group, each durable; then `REPLICA`, and only then is anything answered. *Found without it: nothing was
+//! promised, and creation goes on where it stopped. Found with it, and no log: corruption.* Directories of before have
+//! no such file: where the log has its group, the next opening makes it.
 
 use std::path::{Path, PathBuf};
 
-use logwood_base::{Disk, Error, Result};
+use logwood_base::{Corruption, Disk, Error, Result};
 
 use crate::seed::settle::{COMMIT_NAME, SEED_NAME};
 
 /// The file that a directory's lock is taken on.
 pub(crate) const LOCK_NAME: &str = "LOCK";
+
+/// The file that says that a log replica was made here.
+const REPLICA_NAME: &str = "REPLICA";
 
 /// The file that says which history the directory writes to its archive.
 pub(crate) const LINEAGE_NAME: &str = "LINEAGE";
@@ -77,7 +88,8 @@ impl Layout {
                 return Ok(Kind::Unfinished);
             }
         }
-        Ok(match (has("manifest") || has("pages"), has("log")) {
+        let is_replica = names.iter().any(|entry| entry.name == REPLICA_NAME);
+        Ok(match (has("manifest") || has("pages"), has("log") || is_replica) {
             (true, _) => Kind::Database,
             (false, true) => Kind::LogOnly,
             (false, false) => Kind::Empty,
@@ -90,6 +102,27 @@ impl Layout {
             Ok(names) => Ok(names.iter().any(|entry| entry.name != LOCK_NAME)),
             Err(Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a log replica was ever made here.
+    pub(crate) fn is_replica(&self, disk: &dyn Disk) -> Result<bool> {
+        Ok(disk.list(&self.root)?.iter().any(|entry| entry.name == REPLICA_NAME))
+    }
+
+    /// Says so, durably. The log and its group are durable.
+    pub(crate) fn mark_replica(&self, disk: &dyn Disk) -> Result<()> {
+        disk.create(&self.root.join(REPLICA_NAME))?.sync()?;
+        disk.sync_dir(&self.root)
+    }
+
+    /// Names the log that a replica had: `error` is what looking for it answered.
+    pub(crate) fn missed_replica(&self, disk: &dyn Disk, error: Error) -> Error {
+        match (&error, self.is_replica(disk)) {
+            (Error::NotFound { .. }, Ok(true)) => {
+                Corruption::new(&self.log(), 0, "log segments", "at least one", "none").into()
+            }
+            _ => error,
         }
     }
 

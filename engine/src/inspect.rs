@@ -322,7 +322,7 @@ fn stat_once(environment: &Environment, path: &Path) -> Result<Stat> {
 fn inspect_log(environment: &Environment, layout: &Layout, kind: Kind) -> Result<Inspection> {
     Log::inspect(environment, &layout.log(), &mut |_| {}).map_err(|error| match kind {
         Kind::Database => missed_log(environment, layout, error),
-        _ => error,
+        _ => layout.missed_replica(&*environment.disk, error),
     })
 }
 
@@ -363,7 +363,8 @@ fn verify_once(
         progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
     };
     let mut log_end = None;
-    match Log::inspect(environment, &layout.log(), &mut scanned) {
+    let inspected = Log::inspect(environment, &layout.log(), &mut scanned);
+    match inspected.map_err(|error| layout.missed_replica(&*environment.disk, error)) {
         Ok(inspection) => {
             log_end = Some(inspection.end);
             report.add_log(&inspection, on_damage);

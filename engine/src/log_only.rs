@@ -90,11 +90,12 @@ pub struct LogOnlyStatistics {
 }
 
 impl LogOnly {
-    /// Opens the log in a directory, and creates it when there is none: for the database of
-    /// [`Options::database_id`], from entry 1 on.
+    /// Opens the log in a directory, and creates it when there never was one: for the database of
+    /// [`Options::database_id`], from entry 1 on. A replica that was made once and whose log is gone has lost its votes:
+    /// nothing is made in its place.
     ///
     /// # Errors
-    /// `WrongKind` when the directory holds a database; otherwise as [`Database::open`](crate::Database::open).
+    /// `WrongKind` when the directory holds a database; `Corruption` when its log is gone; otherwise as [`Database::open`](crate::Database::open).
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
         Self::open_at(path.as_ref(), options, BaseState::default())
     }
@@ -121,23 +122,7 @@ impl LogOnly {
         }
         let lock = disk.lock(root)?;
         layout.check(layout.kind(disk)?, Kind::LogOnly)?;
-        let folder = layout.log();
-        let log = if Layout::has_files(disk, &folder)? {
-            let expect = Expect { database: options.database_id, ..Expect::default() };
-            Log::open(&environment, &folder, expect, options.log_options(), &mut |_| {})?.0
-        } else if options.create {
-            disk.create_dir(&folder)?;
-            disk.sync_dir(root)?;
-            let database = options.database_id.unwrap_or_else(|| DatabaseId::random(&*environment.random));
-            Log::create(&environment, &folder, database, options.log_options())?
-        } else {
-            return Err(Corruption::new(&folder, 0, "log segments", "at least one", "none").into());
-        };
-        let group = match log.group(GroupId::LOCAL) {
-            Some(group) => group,
-            // The process ended between the log's creation and its group's.
-            None => log.create_group(GroupId::LOCAL, base)?,
-        };
+        let (log, group) = open_log(&environment, &layout, &options, base)?;
         #[cfg(feature = "archive")]
         let gate = std::sync::Arc::default();
         let news = Arc::new(News::new(group.committed_lsn()));
@@ -462,4 +447,39 @@ impl Drop for LogOnly {
         // Nobody is left who could say what is committed.
         self.news.end();
     }
+}
+
+/// The log of a directory with its group; made, or made to the end, where no replica was ever made.
+fn open_log(
+    environment: &Environment,
+    layout: &Layout,
+    options: &Options,
+    base: BaseState,
+) -> Result<(Log, Group)> {
+    let disk = &*environment.disk;
+    let folder = layout.log();
+    let is_replica = layout.is_replica(disk)?;
+    let expect = Expect { database: options.database_id, ..Expect::default() };
+    let log = match Log::open(environment, &folder, expect, options.log_options(), &mut |_| {}) {
+        Ok((log, _)) => log,
+        Err(Error::NotFound { .. }) if options.create && !is_replica => {
+            disk.create_dir(&folder)?;
+            disk.sync_dir(&layout.root)?;
+            let database = options.database_id.unwrap_or_else(|| DatabaseId::random(&*environment.random));
+            Log::create(environment, &folder, database, options.log_options())?
+        }
+        Err(error) => return Err(layout.missed_replica(disk, error)),
+    };
+    let group = match log.group(GroupId::LOCAL) {
+        Some(group) => group,
+        None if is_replica => {
+            return Err(Corruption::new(&folder, 0, "groups of the log", "group 1", "none").into());
+        }
+        // The process ended between the log's creation and its group's.
+        None => log.create_group(GroupId::LOCAL, base)?,
+    };
+    if !is_replica {
+        layout.mark_replica(disk)?;
+    }
+    Ok((log, group))
 }

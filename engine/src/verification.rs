@@ -4,7 +4,7 @@
 //! checkpoint, whose files are held meanwhile; the log's segments are read as they are. It changes nothing and
 //! repairs nothing: what is named is healed by whoever has another copy.
 
-use logwood_base::Result;
+use logwood_base::{Error, Result};
 use logwood_btree::verify::Damage;
 use logwood_wal::Log;
 
@@ -52,8 +52,12 @@ impl Core {
     ) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         let layout = Layout::new(&self.path);
-        // Held, so that no segment goes while it is read; files prepared ahead may still come and go.
-        let _held = self.group.hold("verification", self.group.first_lsn());
+        // Held, so that no segment goes while it is read; files prepared ahead may still come and go. A log that has stopped
+        // grants no hold, and lets nothing go.
+        let _held = match self.hold_log("verification") {
+            Err(Error::Poisoned { .. } | Error::Closed) => None,
+            held => Some(held?),
+        };
         let mut look = || {
             patiently(|| {
                 Log::inspect(&self.environment, &layout.log(), &mut |scan| {

@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p logwood-wal --example raft_log [DIR]`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use logwood_base::{DatabaseId, Environment, Error, GroupId, Lsn, NodeId, Result, Term};
 use logwood_wal::{Append, BaseState, Durability, Expect, Group, Log, LogOptions};
@@ -17,14 +17,23 @@ struct RaftLog {
 }
 
 impl RaftLog {
-    /// Opens the log of a member, or makes it with its first membership.
-    fn open(env: &Environment, dir: &std::path::Path, members: &[u8]) -> Result<Self> {
+    /// Makes the log of a member that starts for the first time. To do so is a decision: a member that makes a new log
+    /// because the old one is gone has forgotten its votes, and may elect a second leader.
+    fn create(env: &Environment, dir: &Path, members: &[u8]) -> Result<Self> {
+        let log = Log::create(env, dir, DATABASE, LogOptions::default())?;
+        Self::with_group(log, members)
+    }
+
+    /// Opens the log of a member that was started before. A log that is gone is an error. So is a first start that was
+    /// cut off before there was a log: nobody was promised anything, and its folder can be removed.
+    fn open(env: &Environment, dir: &Path, members: &[u8]) -> Result<Self> {
         let expect = Expect { database: Some(DATABASE), ..Expect::default() };
-        let log = match Log::open(env, dir, expect, LogOptions::default(), &mut |_| {}) {
-            Ok((log, _recovered)) => log,
-            Err(Error::NotFound { .. }) => Log::create(env, dir, DATABASE, LogOptions::default())?,
-            Err(error) => return Err(error),
-        };
+        let (log, _recovered) = Log::open(env, dir, expect, LogOptions::default(), &mut |_| {})?;
+        Self::with_group(log, members)
+    }
+
+    /// The group begins with the log. An undamaged log without it is one whose creation was cut off in between.
+    fn with_group(log: Log, members: &[u8]) -> Result<Self> {
         let group = match log.group(GROUP) {
             Some(group) => group,
             None => {
@@ -55,8 +64,14 @@ fn main() -> Result<()> {
     let dir =
         std::env::args().nth(1).map_or_else(|| std::env::temp_dir().join("logwood-raft-log"), PathBuf::from);
     let env = Environment::system()?;
-    let member = RaftLog::open(&env, &dir, b"members 1, 2, 3")?;
-    println!("opened at entry {:?}, vote {:?}", member.group.last(), member.group.vote());
+    let members = b"members 1, 2, 3";
+    // Here a folder that does not exist is a first start. A member of a cluster is told by who sets the cluster up.
+    let member = match env.disk.list(&dir) {
+        Err(Error::NotFound { .. }) => RaftLog::create(&env, &dir, members)?,
+        _ => RaftLog::open(&env, &dir, members)?,
+    };
+    let ((last, last_term), (term, voted)) = (member.group.last(), member.group.vote());
+    println!("opened at entry {last} of term {last_term}, vote for {voted} in term {term}");
 
     let term = member.group.vote().0.next();
     member.vote(term, NodeId(2))?;

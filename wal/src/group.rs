@@ -74,8 +74,8 @@ impl Group {
     /// jump to a snapshot, all entries go. Durable on return.
     ///
     /// # Errors
-    /// `InvalidArgument` when the base would go back or contradict what is committed; `DiskFull`; `Poisoned`,
-    /// `Closed`.
+    /// `InvalidArgument` when the base would go back or contradict what is committed; `DiskFull`, where
+    /// [`Group::release`] lets go without asking for room; `Poisoned`, `Closed`.
     pub fn set_base(&self, lsn: Lsn, term: Term, membership: &[u8]) -> Result<()> {
         self.shared.write_base(self.id, lsn, term, (lsn, membership.to_vec()), Mover::Owner)?;
         self.shared.wake_keeper();
@@ -124,7 +124,7 @@ impl Group {
         self.last().0
     }
 
-    /// The last entry that survives a power cut.
+    /// The last entry that survives a power cut. While a jump to a snapshot is being written, it is below it.
     #[must_use]
     pub fn durable_lsn(&self) -> Lsn {
         self.look(|group| group.durable)

@@ -10,7 +10,8 @@
 //! 2. While `exclusive` is set, one thread syncs or rolls and nobody submits.
 //! 3. `dirty` means that bytes before `end` were written and not synced; a durable image is never submitted then.
 //! 4. Unless `dirty`, `tail` is a block boundary: the block before it may hold durable bytes.
-//! 5. The queue never holds more than what fits into the current and the prepared segments.
+//! 5. The queue never holds more than what fits into the current and the prepared segments, before the blocks that are
+//!    kept aside for bases.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;

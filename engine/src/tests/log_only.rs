@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use logwood_base::Disk;
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
 
@@ -166,4 +167,104 @@ fn a_log_can_begin_behind_a_snapshot() {
     log.close().unwrap();
     let log = replica.open();
     assert_eq!((log.base().0, log.last().0), (Lsn(102), Lsn(103)));
+}
+
+/// A replica that has voted, closed.
+fn voted() -> Replica {
+    let replica = Replica::new();
+    let log = replica.open();
+    append(&log, 2, 1, 3).unwrap();
+    log.set_vote(Term(5), NodeId(3)).unwrap();
+    log.close().unwrap();
+    replica.spawner.kill_all();
+    replica
+}
+
+fn segments(replica: &Replica) -> Vec<std::path::PathBuf> {
+    let paths = replica.disk.paths().into_iter();
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
+}
+
+#[test]
+fn a_replica_that_lost_its_log_is_never_made_anew() {
+    let with_folder = voted();
+    segments(&with_folder).iter().for_each(|path| assert!(with_folder.disk.remove_file(path)));
+    let without = voted();
+    segments(&without).iter().for_each(|path| assert!(without.disk.remove_file(path)));
+    without.disk.remove_file(Path::new("replica/log/LOCK"));
+    without.disk.remove_dir(Path::new("replica/log")).unwrap();
+    let emptied = voted();
+    segments(&emptied).iter().for_each(|path| assert!(emptied.disk.remove_file(path)));
+    emptied.disk.write_file(Path::new("replica/log/00000000000000000001.log"), &[0; 64 << 10]);
+    for replica in [with_folder, without, emptied] {
+        let before = segments(&replica);
+        for options in [replica.options.clone(), replica.options.clone().create(false)] {
+            let refused = LogOnly::open(DIR, options.clone()).unwrap_err();
+            let corruption = refused.corruption().unwrap_or_else(|| panic!("{refused}"));
+            assert_eq!((corruption.check, &*corruption.path), ("log segments", Path::new("replica/log")));
+            let base = crate::BaseState { lsn: Lsn(9), term: Term(1), membership: Vec::new() };
+            assert!(LogOnly::open_behind(DIR, options.clone(), base).unwrap_err().corruption().is_some());
+            assert!(matches!(crate::Database::open(DIR, options), Err(Error::WrongKind { .. })));
+        }
+        let environment = replica.options.environment_or_system().unwrap();
+        let report =
+            crate::inspect::verify_in(&environment, Path::new(DIR), &mut |_| {}, &mut |_| {}).unwrap();
+        assert_eq!(report.damages, 1, "{report:?}");
+        assert_eq!(segments(&replica), before, "nothing was made");
+    }
+}
+
+#[test]
+fn a_replica_of_before_the_mark_is_taken_as_it_is_and_marked() {
+    let replica = voted();
+    assert!(replica.disk.remove_file(Path::new("replica/REPLICA")));
+    let log = LogOnly::open(DIR, replica.options.clone().create(false)).unwrap();
+    assert_eq!((log.vote(), log.last().0), ((Term(5), NodeId(3)), Lsn(3)));
+    log.close().unwrap();
+    assert!(replica.disk.read_file(Path::new("replica/REPLICA")).is_some());
+}
+
+#[test]
+fn creation_that_a_crash_cut_off_at_any_call_goes_on_and_what_was_opened_once_is_missed() {
+    let base = crate::BaseState { lsn: Lsn(100), term: Term(6), membership: b"m".to_vec() };
+    for power in [true, false] {
+        for n in 1.. {
+            let replica = Replica::new();
+            if power {
+                replica.disk.crash_at(n)
+            } else {
+                replica.disk.kill_at(n)
+            }
+            let first = LogOnly::open_behind(DIR, replica.options.clone(), base.clone());
+            let opened = first.is_ok();
+            if opened {
+                replica.disk.cancel_stop();
+            }
+            drop(first);
+            replica.spawner.kill_all();
+            if power {
+                replica.disk.crash(&mut fastrand::Rng::with_seed(n))
+            } else {
+                replica.disk.kill_process()
+            }
+            let lost = Replica { disk: replica.disk.snapshot(), ..Replica::new() };
+
+            let again = LogOnly::open_behind(DIR, replica.options.clone(), base.clone())
+                .unwrap_or_else(|error| panic!("call {n}, power {power}: {error}"));
+            assert_eq!((again.base(), again.last()), ((Lsn(100), Term(6)), (Lsn(100), Term(6))), "call {n}");
+            append(&again, 6, 101, 3).unwrap();
+            again.close().unwrap();
+            if opened {
+                segments(&lost).iter().for_each(|path| assert!(lost.disk.remove_file(path)));
+                let environment = Environment {
+                    disk: Arc::new(lost.disk.clone()),
+                    ..lost.options.environment_or_system().unwrap()
+                };
+                let refused = LogOnly::open(DIR, lost.options.environment(environment)).unwrap_err();
+                assert!(refused.corruption().is_some(), "{refused}");
+                assert!(n > 8, "creation makes more calls than {n}");
+                break;
+            }
+        }
+    }
 }
