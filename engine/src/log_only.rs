@@ -95,7 +95,8 @@ impl LogOnly {
     /// nothing is made in its place.
     ///
     /// # Errors
-    /// `WrongKind` when the directory holds a database; `Corruption` when its log is gone; otherwise as [`Database::open`](crate::Database::open).
+    /// `WrongKind` when the directory holds a database; `Corruption` when its log is gone; otherwise as
+    /// [`Database::open`](crate::Database::open).
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
         Self::open_at(path.as_ref(), options, BaseState::default())
     }

@@ -5,8 +5,8 @@
 //! disk does not have, and the next sync says OK.
 //!
 //! # Steps
-//! 1. The header of every segment file is read ([`files`]). All valid ones are of one log, or nothing is done. The newest valid one is where the log's chain begins; each header
-//!    names its predecessor and that one's exact end.
+//! 1. The header of every segment file is read ([`files`]). All valid ones are of one log, or nothing is done. The newest
+//!    valid one is where the log's chain begins; each header names its predecessor and that one's exact end.
 //! 2. From the oldest segment of the chain to the newest, batches are replayed one by one up to that end ([`segment`]).
 //! 3. In the newest segment the end rule decides ([`crate::end_rule`]), with what is found beyond the end, in later
 //!    files without a header, and in a manifest.

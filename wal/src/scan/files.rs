@@ -86,12 +86,12 @@ pub(super) fn identify(request: &ScanRequest<'_>, candidates: &[Candidate]) -> R
     if request.expect.database.is_some_and(|database| database != header.database) {
         return wrong("database", header.database.to_string());
     }
-    let strange =
-        |candidate: &&Candidate| matches!(&candidate.header, Ok((other, _)) if other.log != header.log);
-    if let Some((file, Ok((other, _)))) =
-        candidates.iter().find(strange).map(|found| (&found.file, &found.header))
-    {
-        return Err(Corruption::new(file.path(), 0, "log id", header.log, other.log).into());
+    for candidate in candidates {
+        if let Ok((other, _)) = &candidate.header
+            && other.log != header.log
+        {
+            return Err(Corruption::new(candidate.file.path(), 0, "log id", header.log, other.log).into());
+        }
     }
     Ok(header.log)
 }
