@@ -320,7 +320,7 @@ pub struct At {
     /// Everything committed up to this time: 2026-01-31T23:59:59Z.
     #[arg(long, value_name = "RFC3339")]
     pub time: Option<String>,
-    /// The history, when it is not the one that was written to last; `archive-status` lists them.
+    /// The history, when it is not the latest; `archive-status` lists them.
     #[arg(long, value_name = "ID")]
     pub lineage: Option<String>,
 }

@@ -233,7 +233,7 @@ fn retention_takes_a_superseded_lineage_away_as_a_whole() {
     fs::remove_dir_all(&place.db).unwrap();
     run(["restore", "--from", &url, &place.db]).done();
     assert_eq!(run(["get", &place.db, "one"]).done(), "more\n");
-    run(["remove", &place.db, "one"]).done();
+    run(["delete", &place.db, "one"]).done();
     assert_eq!(digest_of(&[&place.db]).1, digest, "as it was at LSN {last}");
 }
 

@@ -134,7 +134,8 @@ impl Archive {
         listing::list(self, Reading::Whole)
     }
 
-    /// The lineage that is restored when none is named: the one that was written to last.
+    /// The lineage that is restored when none is named: the latest. A child is later than its parent unless the parent was
+    /// written to after the child began; otherwise the times of the newest entries decide.
     ///
     /// # Errors
     /// `NotFound` for an empty archive; `InvalidArgument` when it holds several databases; `ArchiveUnavailable`.

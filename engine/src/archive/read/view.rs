@@ -114,7 +114,7 @@ impl Archive {
     /// Opens a database as of a point, for reading. What is fetched is kept in `directory`, up to
     /// [`Archive::cache_bytes_max`]; it is made if it does not
     /// exist, and is used by one view at a time; nothing in it is needed when the view is gone. `lineage`: `None` for the
-    /// one that was written to last. See [`ArchivedDatabase`] for an example.
+    /// latest. See [`ArchivedDatabase`] for an example.
     ///
     /// # Errors
     /// As [`Archive::restore`], but for pages, which are missed when they are read.

@@ -88,7 +88,8 @@ impl RestoreOptions {
         self
     }
 
-    /// The history to restore. Default: the lineage that was written to last.
+    /// The history to restore. Default: the latest lineage, see
+    /// [`Archive::newest_lineage`](crate::archive::Archive::newest_lineage).
     #[must_use]
     pub fn lineage(mut self, lineage: LineageId) -> Self {
         self.lineage = Some(lineage);
