@@ -9,12 +9,14 @@
 //! | [`write`] | point changes of one leaf: append, or rebuild |
 //! | [`split`] | new leaves and inner nodes in the place of old ones |
 //! | [`merge`] | a small leaf joins its neighbour |
+//! | [`sorted`] | more changes than memory may hold, straight to pages |
 //! | [`detach`] | a range delete: its ends change, what stands between them leaves the tree whole |
 //! | [`order`] | changes in the order of trees and keys |
 
 mod detach;
 mod merge;
 mod order;
+mod sorted;
 mod split;
 mod write;
 
@@ -60,6 +62,9 @@ pub enum ChangeKind<'a> {
         to: Option<&'a [u8]>,
     },
 }
+
+pub use sorted::SortedChanges;
+pub(crate) use sorted::{apply_sorted, prepare_sorted};
 
 /// Puts and deletes of one entry, mostly few.
 type Points<'a> = SmallVec<[Point<'a>; 2]>;

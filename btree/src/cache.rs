@@ -84,6 +84,8 @@ impl Shared {
             writer.eviction_pause -= 1;
             return;
         }
+        self.take_loaded(writer);
+        self.evict_old_pages(bound, guard);
         let before = self.account.evictions.load(Ordering::Relaxed);
         let needs = self.registry.needs();
         let far = self.cached_bytes() > bound + self.options.cache_bytes / FAR_SHARE;
@@ -100,11 +102,29 @@ impl Shared {
         guard.flush();
     }
 
+    /// Evicts what only readers of before see, the one that came first first.
+    fn evict_old_pages(&self, bound: usize, guard: &Guard) {
+        while self.cached_bytes() > bound
+            && let Some(core) = self.old_pages.lock().pop_front()
+        {
+            let Some(core) = core.upgrade() else { continue };
+            let seen = core.root.load(guard);
+            if let Some(leaf) = seen.leaf()
+                && let Some(image) = leaf.image()
+            {
+                leaf.header().share.move_to(Class::Retired);
+                core.root.replace(Node::Cold(Arc::new(Cold::new(image.entry, 0))), guard);
+                self.account.evictions.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Evicts everything that may go.
     #[cfg(test)]
     pub(crate) fn evict_everything(&self) {
         let mut writer = self.writer.lock();
         let guard = crossbeam_epoch::pin();
+        self.evict_old_pages(0, &guard);
         let needs = self.registry.needs();
         writer.hand = Default::default();
         // Twice for the second chance, and once for the inner nodes of each level.
@@ -151,7 +171,7 @@ impl Shared {
         let mut all_cold = true;
         for slot in inner.slots() {
             let seen = slot.load(guard);
-            all_cold &= matches!(&*seen, Node::Cold(_));
+            all_cold &= matches!(&*seen, Node::Cold(cold) if !version::prune(&cold.past, needs, guard));
             if let Some(leaf) = seen.leaf()
                 && let Some(cold) = may_go(leaf, needs, guard)
             {
@@ -170,7 +190,7 @@ impl Shared {
     /// Puts the address of an inner node without children in memory in its place.
     fn evict_inner(&self, parent: &Inner, child: usize, inner: &Inner, guard: &Guard) {
         if let Some(image) = inner.exact_image() {
-            let cold = Cold { entry: image.entry, level: inner.level() };
+            let cold = Cold::new(image.entry, inner.level());
             parent.slots()[child].replace(Node::Cold(Arc::new(cold)), guard);
             self.account.evictions.fetch_add(1, Ordering::Relaxed);
         }
@@ -185,11 +205,11 @@ fn may_go(leaf: &Leaf, needs: &Needs, guard: &Guard) -> Option<Cold> {
     if !leaf.is_clean() || leaf.newest_lsn() > oldest || leaf.take_referenced() {
         return None;
     }
-    let held = version::prune(leaf, needs, guard);
+    let held = version::prune(&leaf.header().prev, needs, guard);
     #[cfg(test)]
     let held = held && !planted(Bug::EvictionIgnoresSnapshots);
     if held {
         return None;
     }
-    Some(Cold { entry: leaf.image()?.entry, level: 0 })
+    Some(Cold::new(leaf.image()?.entry, 0))
 }

@@ -48,6 +48,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{Commit, PageRef, TreeEntry};
 
 use walk::Frame;
+pub(crate) use write::LeafBody;
 
 /// Children that one step takes up.
 const STEP_CHILDREN: usize = 48;
@@ -293,6 +294,9 @@ impl CheckpointJob {
 
     /// Makes it durable that they are the state at C.
     fn commit(&mut self) -> Result<()> {
+        // A page that came between what is counted here and what the store counts would be taken for one of C.
+        let shared = Arc::clone(&self.shared);
+        let _no_pages_come = shared.writing_ahead.lock();
         let (unreached, detached) = self.retire();
         self.finished.sort_by_key(|tree| tree.keyspace);
         self.report.generation = self.shared.store.commit(Commit {

@@ -18,11 +18,12 @@ use logwood_base::{Lsn, Result, SegmentNo};
 
 use crate::descent::{TreeCore, Way};
 use crate::forest::Forest;
+use crate::node::leaf::Leaf;
 use crate::node::slot::Node;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
-use crate::shared::{Place, Shared, Writer};
-use crate::store::{LivePercent, PageKind, PageLabel, PageRef};
+use crate::shared::{Ahead, Place, Shared, Writer};
+use crate::store::{Label, LivePercent, PageKind, PageLabel, PageRef, Stream};
 use crate::version::Seek;
 
 /// What is worth emptying while the database is in use.
@@ -146,8 +147,98 @@ impl Forest {
 }
 
 impl Shared {
+    /// Brings into memory what trees reach of segments that could not be written, and writes long values of theirs elsewhere:
+    /// large entries go to pages before a checkpoint comes to them. A page that cannot be read stays where it is, and is an
+    /// answer to whoever asks for it. The caller holds the writer's lock, so that nothing that came in leaves again before it
+    /// counts as changed.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Io`: the segments must stay for now.
+    pub(crate) fn take_out_of_abandoned(&self, writer: &mut Writer) -> Result<()> {
+        for label in self.store.abandoned().iter().flat_map(|abandoned| &abandoned.pages) {
+            let guard = crossbeam_epoch::pin();
+            let left = writer.dropped.iter().filter(|core| core.id == label.keyspace).cloned();
+            let cores: Vec<_> = self.tree(label.keyspace).into_iter().chain(left).collect();
+            for core in cores {
+                if !self.mark_locked(writer, &core, label, &guard).unwrap_or(false) {
+                    continue;
+                }
+                let way = core.way(self, Seek::From(&label.low_key), &guard)?;
+                if label.kind == PageKind::Overflow
+                    && let Some(leaf) = way.node.leaf()
+                {
+                    self.copy_out(writer, leaf, label)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes those long values of a leaf elsewhere that stand at the page.
+    fn copy_out(&self, writer: &mut Writer, leaf: &Leaf, label: &PageLabel) -> Result<()> {
+        for value in leaf.overflow_values().filter(|value| value.is_moving()) {
+            let place = value.place();
+            let to = Label {
+                kind: PageKind::Overflow,
+                level: 0,
+                keyspace: label.keyspace,
+                low_key: &label.low_key,
+            };
+            let mut pages = Vec::with_capacity(place.extents.len());
+            for number in 0..place.extents.len() {
+                let piece = self.read_piece(&place.extents, value.bytes, number);
+                let copied = piece.and_then(|piece| self.store.append(Stream::Overflow, &to, piece.body()));
+                match copied {
+                    Ok(page) => pages.push(page),
+                    Err(error) => {
+                        writer.discard_pages(pages, Lsn::ZERO);
+                        return Err(error);
+                    }
+                }
+            }
+            leaf.move_overflow(&place.extents, &pages);
+            value.move_to(pages.clone(), &self.store);
+            // A page that this leaf has replaced, and that a state of before reaches, may name the old place.
+            writer.discard_pages(place.extents.clone(), leaf.base_lsn());
+            writer.ahead.push(Ahead { since: leaf.base_lsn(), pages });
+        }
+        Ok(())
+    }
+
+    fn mark_locked(
+        &self,
+        writer: &mut Writer,
+        core: &TreeCore,
+        label: &PageLabel,
+        guard: &Guard,
+    ) -> Result<bool> {
+        if !self.bring_in(core, label, guard)? {
+            return Ok(false);
+        }
+        let level = if label.kind == PageKind::Inner { label.level } else { 0 };
+        let way = core.way_to_level(self, &label.low_key, level, guard)?;
+        Ok(mark(writer, &way, label))
+    }
+
     /// Marks the node whose page it is, if the tree still reaches it.
     pub(crate) fn mark_page(&self, core: &Arc<TreeCore>, label: &PageLabel, guard: &Guard) -> Result<()> {
+        if self.bring_in(core, label, guard)? {
+            // Once more under the lock: now nothing moves.
+            let mut writer = self.writer.lock();
+            let dropped = core.dropped() != Lsn::MAX;
+            #[cfg(test)]
+            let dropped = dropped && !planted(Bug::CleanerMarksWhatWasDropped);
+            // Of one that was dropped, a checkpoint may be giving the pages back.
+            if !dropped && self.mark_locked(&mut writer, core, label, guard)? {
+                self.account.written.lock().moved += 1;
+            }
+            hand_over(writer);
+        }
+        Ok(())
+    }
+
+    /// Brings the node of a page into memory. Answers whether it may be the tree's.
+    fn bring_in(&self, core: &TreeCore, label: &PageLabel, guard: &Guard) -> Result<bool> {
         let at_page =
             |entry: &crate::format::child::ChildEntry| entry.pages().any(|page| page.addr == label.page.addr);
         let level = if label.kind == PageKind::Inner { label.level } else { 0 };
@@ -156,7 +247,7 @@ impl Shared {
             // Overflow pages are known to their leaf only: it must be loaded, but not they.
             Node::Cold(cold) if cold.level == level => {
                 if !at_page(&cold.entry) && label.kind != PageKind::Overflow {
-                    return Ok(());
+                    return Ok(false);
                 }
                 if level == 0 {
                     core.way(self, Seek::From(&label.low_key), guard)?;
@@ -166,21 +257,7 @@ impl Shared {
             }
             _ => {}
         }
-        // Once more under the lock: now nothing moves.
-        let mut writer = self.writer.lock();
-        let dropped = core.dropped() != Lsn::MAX;
-        #[cfg(test)]
-        let dropped = dropped && !planted(Bug::CleanerMarksWhatWasDropped);
-        if dropped {
-            // A checkpoint may be giving its pages back.
-            return Ok(());
-        }
-        let way = core.way_to_level(self, &label.low_key, level, guard)?;
-        if mark(&mut writer, &way, label) {
-            self.account.written.lock().moved += 1;
-        }
-        hand_over(writer);
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -220,14 +220,16 @@ impl Cursor {
         self.front.restart();
         let lsn = self.snapshot.lsn();
         while !self.range.is_empty() {
-            let way = self.core.way(&self.shared, Seek::From(&self.range.low), guard)?;
-            let leaf = way.node.leaf().ok_or_else(lost)?;
-            leaf.touch();
             let seek = Seek::From(&self.range.low);
-            let version = version_at(&self.shared, leaf, lsn, seek, guard)?.ok_or_else(lost)?;
+            let way = self.core.way_at(&self.shared, seek, lsn, guard)?;
+            if let Some(leaf) = way.node.leaf() {
+                leaf.touch();
+            }
+            let version = version_at(&self.shared, &way.node, lsn, seek, guard)?.ok_or_else(lost)?;
             let view = View::new(&version.leaf, lsn);
             // An older version may reach beyond the leaf that serves now: only then do the fences matter.
-            let fence = if version.leaf.is(leaf) { None } else { least(way.high(), version.high) };
+            let serves = way.node.leaf().is_some_and(|leaf| version.leaf.is(leaf));
+            let fence = if serves { None } else { least(way.high(), version.high) };
             let end = match (&self.range.high, &fence) {
                 (Some(a), Some(b)) => view.place_of(a.min(b)),
                 (Some(end), None) | (None, Some(end)) => view.place_of(end),
@@ -257,10 +259,11 @@ impl Cursor {
         let lsn = self.snapshot.lsn();
         while !self.range.is_empty() {
             let seek = Seek::Below(self.range.high.as_deref());
-            let way = self.core.way(&self.shared, seek, guard)?;
-            let leaf = way.node.leaf().ok_or_else(lost)?;
-            leaf.touch();
-            let version = version_at(&self.shared, leaf, lsn, seek, guard)?.ok_or_else(lost)?;
+            let way = self.core.way_at(&self.shared, seek, lsn, guard)?;
+            if let Some(leaf) = way.node.leaf() {
+                leaf.touch();
+            }
+            let version = version_at(&self.shared, &way.node, lsn, seek, guard)?.ok_or_else(lost)?;
             let Version { leaf, low, .. } = version;
             let low = greatest(way.low(), low);
             let view = View::new(&leaf, lsn);

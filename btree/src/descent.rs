@@ -1,7 +1,7 @@
 //! Finding the way from a root to a leaf, loading pages on the way where they are not in memory.
 
 use std::cmp::Ordering;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, Weak};
 
 use crossbeam_epoch::Guard;
 use logwood_base::sync::atomic::{self, AtomicU64};
@@ -11,8 +11,9 @@ use smallvec::SmallVec;
 use crate::cursor::KeyRange;
 use crate::node::inner::Inner;
 use crate::node::slot::{Node, Seen, Slot};
+use crate::node::{Cold, Image};
 use crate::shared::Shared;
-use crate::store::Pin;
+use crate::store::{PageRef, Pin};
 use crate::version::Seek;
 
 /// One tree: a root word.
@@ -27,6 +28,16 @@ pub(crate) struct TreeCore {
     pin: OnceLock<Pin>,
     /// The keys that it may hold: all, unless it was detached from another one.
     pub(crate) range: KeyRange,
+    /// If it is no more than the image of a leaf that another one has replaced, whose pages are garbage as such.
+    pub(crate) old_page: Option<OldPage>,
+}
+
+/// What must be known of a replaced leaf that only its page stands for.
+pub(crate) struct OldPage {
+    /// Itself, for the eviction.
+    pub(crate) tree: Weak<TreeCore>,
+    /// The pages of its long values, which an address does not tell.
+    pub(crate) overflow: Vec<PageRef>,
 }
 
 /// The inner nodes above a leaf, from the root down, with the number of the child that the way goes through.
@@ -83,7 +94,17 @@ impl TreeCore {
             dropped: AtomicU64::new(u64::MAX),
             pin: OnceLock::new(),
             range: KeyRange { low: Vec::new(), high: None },
+            old_page: None,
         }
+    }
+
+    /// The image of a leaf over `range` that the entry at `lsn` has replaced.
+    pub(crate) fn old_page(id: KeyspaceId, image: Image, range: KeyRange, lsn: Lsn, pin: Pin) -> Arc<Self> {
+        let page = Node::Cold(Arc::new(Cold::new(image.entry, 0)));
+        Arc::new_cyclic(|tree| {
+            let old_page = Some(OldPage { tree: Weak::clone(tree), overflow: image.overflow });
+            Self { old_page, ..Self::detached(id, page, range, lsn, pin) }
+        })
     }
 
     /// Subtrees over `range` that the entry at `lsn` has detached. It exists for readers of older versions only.
@@ -110,21 +131,39 @@ impl TreeCore {
         self.created <= lsn && lsn < self.dropped()
     }
 
-    /// The leaf that holds `key`. The way that every read takes: nothing is noted on it.
+    /// The leaf that holds `key`.
     pub(crate) fn leaf_of<'g>(&self, shared: &Shared, key: &[u8], guard: &'g Guard) -> Result<Seen<'g>> {
+        self.leaf_at(shared, key, Lsn::MAX, guard)
+    }
+
+    /// The leaf that holds `key`, or the address of its page where that is too new for `at` and not in memory. The way that
+    /// every read takes: nothing is noted on it.
+    pub(crate) fn leaf_at<'g>(
+        &self,
+        shared: &Shared,
+        key: &[u8],
+        at: Lsn,
+        guard: &'g Guard,
+    ) -> Result<Seen<'g>> {
         'restart: loop {
             let mut seen = self.root.load(guard);
             while let Some(inner) = seen.inner() {
                 let slot = &inner.slots()[inner.child_of(key)];
                 seen = slot.load(guard);
-                if let Node::Cold(_) = &*seen {
+                if let Node::Cold(cold) = &*seen {
+                    if cold.is_newer_than(at) {
+                        return Ok(seen);
+                    }
                     seen = match shared.load_child(self, slot, key, guard)? {
                         Some(seen) => seen,
                         None => continue 'restart,
                     };
                 }
             }
-            if let Node::Cold(_) = &*seen {
+            if let Node::Cold(cold) = &*seen {
+                if cold.is_newer_than(at) {
+                    return Ok(seen);
+                }
                 // Only a root gets here: children were loaded on the way.
                 shared.load_child(self, &self.root, key, guard)?;
                 continue 'restart;
@@ -135,12 +174,26 @@ impl TreeCore {
 
     /// The way to the leaf, in memory, that a seek falls into.
     pub(crate) fn way<'g>(&self, shared: &Shared, seek: Seek<'_>, guard: &'g Guard) -> Result<Way<'g>> {
+        self.way_at(shared, seek, Lsn::MAX, guard)
+    }
+
+    /// The way to the leaf that a seek falls into, or to the address of its page where that is too new for `at` and not in
+    /// memory.
+    pub(crate) fn way_at<'g>(
+        &self,
+        shared: &Shared,
+        seek: Seek<'_>,
+        at: Lsn,
+        guard: &'g Guard,
+    ) -> Result<Way<'g>> {
         'restart: loop {
             let mut steps: Steps<'g> = Steps::new();
             let mut slot = &self.root;
             loop {
                 let mut seen = slot.load(guard);
-                if let Node::Cold(_) = &*seen {
+                if let Node::Cold(cold) = &*seen
+                    && !cold.is_newer_than(at)
+                {
                     let key = match seek {
                         Seek::From(key) | Seek::Below(Some(key)) => key,
                         Seek::Below(None) => &[],

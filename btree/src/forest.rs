@@ -9,7 +9,7 @@ use logwood_base::sync::{Mutex, RwLock};
 use logwood_base::{Environment, Error, Generation, KeyspaceId, LogPosition, Lsn, Result};
 
 use crate::account::{Account, Class, PageWrites};
-use crate::apply::{self, Change};
+use crate::apply::{self, Change, SortedChanges};
 use crate::descent::TreeCore;
 use crate::manifest::ManifestSummary;
 use crate::node::Cold;
@@ -203,6 +203,9 @@ impl Forest {
                 store,
                 trees: RwLock::new(trees),
                 writer: Mutex::new(writer),
+                loaded: Mutex::default(),
+                old_pages: Mutex::default(),
+                writing_ahead: Mutex::new(()),
                 giving_back: Mutex::new(()),
                 ever_cold,
             }),
@@ -266,6 +269,25 @@ impl Forest {
         drop(guard);
         self.shared.collect();
         Ok(())
+    }
+
+    /// As [`Forest::apply`], of more changes than memory may hold, in the order of keyspace and key, each key once: beyond a
+    /// quarter of the cache, changed leaves go straight to pages. Nobody else applies meanwhile.
+    ///
+    /// # Errors
+    /// As [`Forest::apply`], `InvalidArgument` for changes out of order, `DiskFull`, and whatever `changes` answers. A part
+    /// was applied then: nothing more may be, and none of it is to be published.
+    pub fn apply_sorted(&self, lsn: Lsn, changes: &mut dyn SortedChanges) -> Result<()> {
+        apply::apply_sorted(&self.shared, lsn, changes)
+    }
+
+    /// Finds out whether every page can be read that [`Forest::apply_sorted`] of these changes would read. They do not stay
+    /// in memory for it.
+    ///
+    /// # Errors
+    /// As [`Forest::prepare`].
+    pub fn prepare_sorted(&self, changes: &mut dyn SortedChanges) -> Result<()> {
+        apply::prepare_sorted(&self.shared, changes)
     }
 
     /// Brings into memory what [`Forest::apply`] of these changes would have to read, and refuses what it would refuse;
@@ -368,7 +390,7 @@ impl Forest {
 /// A tree whose nodes are all on disk.
 fn open_tree(entry: &TreeEntry, account: &Arc<Account>) -> TreeCore {
     let root = match &entry.root {
-        Some(root) => Node::Cold(Arc::new(Cold { entry: root.child.clone(), level: root.level })),
+        Some(root) => Node::Cold(Arc::new(Cold::new(root.child.clone(), root.level))),
         None => Node::Leaf(Leaf::build(&Content::default(), Lsn::ZERO, None, account)),
     };
     TreeCore::new(entry.keyspace, root, Lsn::ZERO)

@@ -25,6 +25,7 @@ use crate::node::view::ViewRecord;
 use crate::node::{Cold, Image};
 use crate::shared::Shared;
 use crate::store::{Page, PageKind, PageRef, Store};
+use crate::version::{Part, Previous};
 use std::sync::Arc;
 
 /// A leaf holds one record that is as large as records may be, or some that are not.
@@ -61,26 +62,38 @@ impl Shared {
         let _pin = self.store.pin();
         let seen = slot.load(guard);
         let Node::Cold(cold) = &*seen else { return Ok(Some(seen)) };
+        let past = cold.past.load(guard).map(|past| past.parts().to_vec());
         let node = self
-            .read_node(&cold.entry, cold.level)
+            .read_node(&cold.entry, cold.level, past.unwrap_or_default())
             .map_err(|error| affecting(error, || core.describe_range(key, cold.level, guard)))?;
         self.account.cold_reads.fetch_add(1, Ordering::Relaxed);
-        slot.install(&seen, node, guard);
+        let aged = match &node {
+            Node::Leaf(leaf) if leaf.header().prev.load(guard).is_some() => Some(leaf.clone()),
+            _ => None,
+        };
+        if slot.install(&seen, node, guard) {
+            self.loaded.lock().extend(aged);
+            core.old_page.iter().for_each(|old| self.note_old_page(&old.tree));
+        }
         let now = slot.load(guard);
-        self.evict_if_idle(guard);
+        // Not on the way down: an inner node that went at once would take the leaf that is loaded below it along, out of
+        // everybody's sight.
+        if now.leaf().is_some() {
+            self.evict_if_idle(guard);
+        }
         Ok((!matches!(&*now, Node::Cold(_))).then_some(now))
     }
 
     /// Reads and builds one node. `level` is what the parent says that it must be.
-    fn read_node(&self, entry: &ChildEntry, level: u8) -> Result<Node> {
+    fn read_node(&self, entry: &ChildEntry, level: u8, past: Vec<Part>) -> Result<Node> {
         let page = self.store.read(&entry.page)?;
         match page.kind() {
             PageKind::Leaf if level == 0 => {
-                let (leaf, overflow) = match self.build_plain(&page, entry)? {
+                let (leaf, overflow) = match self.build_plain(&page, entry, &past)? {
                     Some(leaf) => (leaf, Vec::new()),
                     None => {
                         let LoadedLeaf { records, overflow } = read_leaf(&self.store, &page, entry)?;
-                        (self.build(records, entry.newest_lsn()), overflow)
+                        (self.build(records, entry.newest_lsn(), Previous::new(past)), overflow)
                     }
                 };
                 leaf.set_image(Image { entry: entry.clone(), overflow }, true);
@@ -98,7 +111,7 @@ impl Shared {
     }
 
     /// Builds a leaf whose records all stand in its page, straight from there; `None` when some do not.
-    fn build_plain(&self, page: &Page, entry: &ChildEntry) -> Result<Option<Leaf>> {
+    fn build_plain(&self, page: &Page, entry: &ChildEntry, past: &[Part]) -> Result<Option<Leaf>> {
         let decoding = |error: CodecError| undecodable(&self.store, &entry.page, error);
         if !entry.deltas.is_empty() {
             return Ok(None);
@@ -118,11 +131,12 @@ impl Shared {
             return Err(contradiction(&self.store, &entry.page, "record count", expected, found));
         }
         let records = records.into_iter().map(|(key, value)| ViewRecord::whole(&keys[key], value));
-        Ok(Some(Leaf::build(&Content::of_records(records), entry.lsn, None, &self.account)))
+        let past = Previous::new(past.to_vec());
+        Ok(Some(Leaf::build(&Content::of_records(records), entry.lsn, past, &self.account)))
     }
 
     /// Builds a leaf some of whose values may stand elsewhere. The caller keeps the pages of those.
-    fn build(&self, records: Vec<(Vec<u8>, LoadedValue)>, lsn: Lsn) -> Leaf {
+    fn build(&self, records: Vec<(Vec<u8>, LoadedValue)>, lsn: Lsn, past: Option<Previous>) -> Leaf {
         let mut overflow = Vec::new();
         let inline: Vec<_> = records
             .into_iter()
@@ -142,7 +156,7 @@ impl Shared {
             };
             Some(ViewRecord { prefix: &[], suffix: key, value })
         });
-        Leaf::build(&Content::of_records(records), lsn, None, &self.account)
+        Leaf::build(&Content::of_records(records), lsn, past, &self.account)
     }
 
     fn read_inner(&self, page: &Page, entry: &ChildEntry) -> Result<Arc<Inner>> {
@@ -155,7 +169,7 @@ impl Shared {
             if !children.is_empty() {
                 separators.push(separator);
             }
-            children.push(Node::Cold(Arc::new(Cold { entry: child, level: reader.level() - 1 })));
+            children.push(Node::Cold(Arc::new(Cold::new(child, reader.level() - 1))));
         }
         self.ever_cold.store(true, Ordering::Relaxed);
         let inner = Inner::new(reader.level(), &separators, children, Lsn::MAX, &self.account);

@@ -29,8 +29,12 @@ pub(crate) mod search;
 pub(crate) mod slot;
 pub(crate) mod view;
 
+use logwood_base::Lsn;
+
 use crate::format::child::ChildEntry;
 use crate::format::page::PageRef;
+use crate::version::cell::EpochCell;
+use crate::version::{Part, Previous};
 
 /// The disk form of a node: what its parent keeps about it, and the overflow pages of a leaf's long values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +63,33 @@ impl Image {
 }
 
 /// A node that is only on disk.
-#[derive(Debug)]
 pub(crate) struct Cold {
     pub(crate) entry: ChildEntry,
     /// 0 for a leaf.
     pub(crate) level: u8,
+    /// Older versions of a leaf that went to its page without ever having been in memory.
+    pub(crate) past: EpochCell<Previous>,
+}
+
+impl Cold {
+    /// A node whose page serves all LSNs.
+    pub(crate) fn new(entry: ChildEntry, level: u8) -> Self {
+        Self { entry, level, past: EpochCell::new(None) }
+    }
+
+    /// Whether it is the page of a leaf that does not serve `at`: what hangs behind it does.
+    pub(crate) fn is_newer_than(&self, at: Lsn) -> bool {
+        self.level == 0 && self.entry.newest_lsn() > at
+    }
+
+    /// A leaf whose page serves from its own LSN on.
+    pub(crate) fn with_past(entry: ChildEntry, past: Vec<Part>) -> Self {
+        Self { entry, level: 0, past: EpochCell::new(Previous::new(past)) }
+    }
+}
+
+impl std::fmt::Debug for Cold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cold").field("entry", &self.entry).field("level", &self.level).finish_non_exhaustive()
+    }
 }

@@ -13,10 +13,12 @@ use crate::account::{Account, Class};
 use crate::apply::Change;
 use crate::descent::TreeCore;
 use crate::forest::ForestOptions;
+use crate::node::Cold;
 use crate::node::leaf::Leaf;
 use crate::store::{Detached, PageLabel, PageRef, Store};
-use crate::version;
+use crate::version::cell::EpochCell;
 use crate::version::registry::Registry;
+use crate::version::{self, Previous};
 
 /// Versions looked through in one go when snapshots went away.
 const TIDY_STEP: usize = 512;
@@ -32,6 +34,13 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) trees: RwLock<BTreeMap<KeyspaceId, Arc<TreeCore>>>,
     pub(crate) writer: Mutex<Writer>,
+    /// Leaves that came into memory with versions behind them, for the writer to look after.
+    pub(crate) loaded: Mutex<Vec<Leaf>>,
+    /// Pages of leaves that were replaced, and that came into memory for readers of before.
+    pub(crate) old_pages: Mutex<VecDeque<Weak<TreeCore>>>,
+    /// Held by whoever writes pages ahead of every checkpoint, and by the commit of a checkpoint, which must know them all.
+    /// Locked before the writer.
+    pub(crate) writing_ahead: Mutex<()>,
     /// Held by whoever gives pages back. Locked before the writer.
     pub(crate) giving_back: Mutex<()>,
     /// Whether any node was ever on disk only: until then nothing need be loaded before a change.
@@ -59,10 +68,12 @@ pub(crate) struct Writer {
     pub(crate) left: BTreeMap<KeyspaceId, Weak<TreeCore>>,
     /// Subtrees on disk that no tree reaches, and whose pages were not given back yet. The manifest names them.
     pub(crate) detached: Vec<Detached>,
+    /// Pages that were written for states which no checkpoint has come to.
+    pub(crate) ahead: Vec<Ahead>,
     /// New leaves with versions behind them, in LSN order, until their LSN is visible.
-    fresh: VecDeque<(Lsn, Leaf)>,
+    fresh: VecDeque<(Lsn, Aged)>,
     /// Leaves with versions behind them that snapshots hold.
-    held: VecDeque<Leaf>,
+    held: VecDeque<Aged>,
     /// How many of `held` are still to be looked at since a snapshot went away.
     held_unseen: usize,
     /// Where the eviction's clock hand stands.
@@ -98,6 +109,36 @@ pub(crate) struct Garbage {
     pub(crate) after_job: u64,
     /// The job under way that certainly has taken them up: its walk was past them. 0: none.
     pub(crate) taken_up_by: u64,
+}
+
+/// Pages that a checkpoint below an LSN does not reach.
+pub(crate) struct Ahead {
+    pub(crate) since: Lsn,
+    pub(crate) pages: Vec<PageRef>,
+}
+
+/// A leaf with versions behind it, in memory or as the address of its page.
+pub(crate) enum Aged {
+    Leaf(Leaf),
+    Cold(Arc<Cold>),
+}
+
+impl Aged {
+    /// What hangs behind it.
+    fn past(&self) -> &EpochCell<Previous> {
+        match self {
+            Self::Leaf(leaf) => &leaf.header().prev,
+            Self::Cold(cold) => &cold.past,
+        }
+    }
+
+    /// Whether it serves the newest state, as far as it can tell. Those before it are pruned through the one that does.
+    fn is_current(&self) -> bool {
+        match self {
+            Self::Leaf(leaf) => leaf.superseded_at() == Lsn::MAX,
+            Self::Cold(_) => true,
+        }
+    }
 }
 
 /// Where a page's node stands, to tell whether a walk is past it.
@@ -156,7 +197,18 @@ impl Writer {
 
     /// A leaf with versions behind it was made at `lsn`.
     pub(crate) fn made(&mut self, lsn: Lsn, leaf: &Leaf) {
-        self.fresh.push_back((lsn, leaf.clone()));
+        self.fresh.push_back((lsn, Aged::Leaf(leaf.clone())));
+    }
+
+    /// A page with versions behind it was written at `lsn`.
+    pub(crate) fn made_cold(&mut self, lsn: Lsn, cold: &Arc<Cold>) {
+        self.fresh.push_back((lsn, Aged::Cold(Arc::clone(cold))));
+    }
+
+    /// A page with versions behind it came into memory.
+    pub(crate) fn loaded(&mut self, leaf: Leaf) {
+        self.held.push_back(Aged::Leaf(leaf));
+        self.held_unseen = self.held.len();
     }
 
     /// Unlinks versions that nobody needs any more, some at a time. Answers whether there is more to look at.
@@ -172,23 +224,18 @@ impl Writer {
         for _ in 0..self.held_unseen.min(TIDY_STEP) {
             self.held_unseen -= 1;
             let Some(leaf) = self.held.pop_front() else { break };
-            if is_current(&leaf) && version::prune(&leaf, &needs, guard) {
+            if leaf.is_current() && version::prune(leaf.past(), &needs, guard) {
                 self.held.push_back(leaf);
             }
         }
         while let Some((_, leaf)) = self.fresh.pop_front_if(|(lsn, _)| *lsn <= needs.visible()) {
             // Also one that was superseded meanwhile: the versions behind it are behind its successor too.
-            if version::prune(&leaf, &needs, guard) && is_current(&leaf) {
+            if version::prune(leaf.past(), &needs, guard) && leaf.is_current() {
                 self.held.push_back(leaf);
             }
         }
         self.held_unseen > 0
     }
-}
-
-/// Whether the leaf serves the newest state. Those before it are pruned through the one that does.
-fn is_current(leaf: &Leaf) -> bool {
-    leaf.superseded_at() == Lsn::MAX
 }
 
 impl Shared {
@@ -201,12 +248,31 @@ impl Shared {
     pub(crate) fn tidy_if_idle(&self) {
         if let Some(mut writer) = self.writer.try_lock() {
             let guard = crossbeam_epoch::pin();
+            self.take_loaded(&mut writer);
             while writer.tidy(&self.registry, &guard) {}
             guard.flush();
         }
     }
 
+    /// Hands the writer the leaves that came into memory with versions behind them.
+    pub(crate) fn take_loaded(&self, writer: &mut Writer) {
+        let loaded = std::mem::take(&mut *self.loaded.lock());
+        loaded.into_iter().for_each(|leaf| writer.loaded(leaf));
+    }
+
+    /// Notes that the page of a replaced leaf came into memory.
+    pub(crate) fn note_old_page(&self, core: &Weak<TreeCore>) {
+        let mut old_pages = self.old_pages.lock();
+        while old_pages.pop_front_if(|first| first.strong_count() == 0).is_some() {}
+        old_pages.push_back(Weak::clone(core));
+    }
+
     /// Notes that a node is on disk only.
+    pub(crate) fn note_cold(&self) {
+        self.ever_cold.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether any node was ever on disk only.
     pub(crate) fn has_cold(&self) -> bool {
         self.ever_cold.load(Ordering::Relaxed)
     }

@@ -105,8 +105,7 @@ impl<'s> Measuring<'s> {
     /// About how many records stand before a key, or before the end.
     fn rank(&self, seek: Seek<'_>) -> Result<u64> {
         let way = self.core.way(self.shared, seek, self.guard)?;
-        let leaf = way.node.leaf().ok_or_else(lost)?;
-        let leaf = self.visible(leaf, seek)?;
+        let leaf = self.visible(&way.node, seek)?;
         let view = View::new(&leaf, self.at);
         let place = match seek {
             Seek::From(key) | Seek::Below(Some(key)) => view.place_of(key),
@@ -137,8 +136,7 @@ impl<'s> Measuring<'s> {
                     };
                 }
                 let Some(inner) = seen.inner() else {
-                    let leaf = seen.leaf().ok_or_else(lost)?;
-                    let leaf = self.visible(leaf, Seek::From(&low))?;
+                    let leaf = self.visible(&seen, Seek::From(&low))?;
                     let view = View::new(&leaf, self.at);
                     let records = view.records(View::start(), view.end()).count() as u64;
                     let nth = stretch(left, total.unwrap_or(records), records);
@@ -176,9 +174,12 @@ impl<'s> Measuring<'s> {
     }
 
     /// The version of a leaf that readers see.
-    fn visible<'l>(&self, leaf: &'l Leaf, seek: Seek<'_>) -> Result<Cow<'l, Leaf>> {
-        let version = version_at(self.shared, leaf, self.at, seek, self.guard)?;
-        Ok(version.map_or(Cow::Borrowed(leaf), |version| version.leaf))
+    fn visible<'l>(&self, node: &'l Node, seek: Seek<'_>) -> Result<Cow<'l, Leaf>> {
+        match (version_at(self.shared, node, self.at, seek, self.guard)?, node) {
+            (Some(version), _) => Ok(version.leaf),
+            (None, Node::Leaf(leaf)) => Ok(Cow::Borrowed(leaf)),
+            _ => Err(lost()),
+        }
     }
 
     /// About how many records stand below each child of a node on the way.

@@ -243,6 +243,11 @@ impl Store {
         older.fold(state.current.replay_from, Lsn::min)
     }
 
+    /// Whether a segment is not sealed, or could not be.
+    pub(crate) fn is_open(&self, number: SegmentNo) -> bool {
+        self.inner.images.read().contains_key(&number)
+    }
+
     pub(crate) fn disk(&self) -> &dyn Disk {
         &*self.inner.disk
     }

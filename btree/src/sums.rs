@@ -11,7 +11,6 @@ use crate::cursor::KeyRange;
 use crate::descent::TreeCore;
 use crate::format::child::ChildEntry;
 use crate::node::inner::Inner;
-use crate::node::leaf::Leaf;
 use crate::node::overflow::RecordValue;
 use crate::node::slot::{Node, Slot};
 use crate::node::view::{View, ViewRecord};
@@ -90,6 +89,9 @@ impl Summing<'_> {
             if whole && self.holds(&cold.entry) {
                 return Ok(Some(cold.entry.digest));
             }
+            if cold.is_newer_than(self.at) {
+                return self.leaf(&seen, low, high).map(Some);
+            }
             let Some(loaded) = self.shared.load_child(self.core, slot, low, self.guard)? else {
                 return Ok(None);
             };
@@ -110,7 +112,7 @@ impl Summing<'_> {
         {
             return Ok(Some(image.entry.digest));
         }
-        self.leaf(leaf, low, high).map(Some)
+        self.leaf(&seen, low, high).map(Some)
     }
 
     /// Whether the sums beside an address are those of the LSN that is asked for.
@@ -140,7 +142,7 @@ impl Summing<'_> {
     }
 
     /// The records of a leaf at the LSN, from as many versions as its range takes.
-    fn leaf(&self, leaf: &Leaf, low: &[u8], high: Option<&[u8]>) -> Result<Digest> {
+    fn leaf(&self, node: &Node, low: &[u8], high: Option<&[u8]>) -> Result<Digest> {
         let mut total = Digest::EMPTY;
         let mut from = low.max(&*self.range.low).to_vec();
         let end = match (&self.range.high, high) {
@@ -149,7 +151,7 @@ impl Summing<'_> {
             (None, b) => b,
         };
         while end.is_none_or(|end| *from < *end) {
-            let stand = stand_at(leaf, self.at, Seek::From(&from), self.guard)
+            let stand = stand_at(node, self.at, Seek::From(&from), self.guard)
                 .ok_or_else(|| Error::Internal("no version serves a registered snapshot".into()))?;
             let to = match (stand.high.as_deref(), end) {
                 (Some(a), Some(b)) => Some(a.min(b)),

@@ -11,5 +11,6 @@ mod long_values;
 mod model;
 mod remembered;
 mod sizes;
+mod sorted;
 mod versions;
 mod world;

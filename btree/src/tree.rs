@@ -96,18 +96,17 @@ impl Tree {
         loop {
             // Loaded behind the pin: what is unlinked because nobody needs it below this LSN stays while we look.
             let lsn = self.lsn_of(at);
-            let seen = self.core.leaf_of(&self.shared, key, &guard)?;
-            let Some(leaf) = seen.leaf() else {
-                return Err(Error::Internal("a read did not end in a leaf".into()));
-            };
-            leaf.touch();
-            if leaf.base_lsn() <= lsn {
-                return Ok(look(leaf, lsn, leaf.get(key, lsn)));
+            let seen = self.core.leaf_at(&self.shared, key, lsn, &guard)?;
+            if let Some(leaf) = seen.leaf() {
+                leaf.touch();
+                if leaf.base_lsn() <= lsn {
+                    return Ok(look(leaf, lsn, leaf.get(key, lsn)));
+                }
             }
-            if let Some(version) = version_at(&self.shared, leaf, lsn, Seek::From(key), &guard)? {
+            if let Some(version) = version_at(&self.shared, &seen, lsn, Seek::From(key), &guard)? {
                 return Ok(look(&version.leaf, lsn, version.leaf.get(key, lsn)));
             }
-            self.explain_gap(leaf, at, lsn)?;
+            self.explain_gap(at, lsn)?;
         }
     }
 
@@ -129,14 +128,13 @@ impl Tree {
 
     /// A reader of the latest state that came too late tries again at what is visible by now; a snapshot never finds
     /// a gap.
-    fn explain_gap(&self, leaf: &Leaf, at: At<'_>, lsn: Lsn) -> Result<()> {
+    fn explain_gap(&self, at: At<'_>, lsn: Lsn) -> Result<()> {
         match at {
             At::Latest if self.shared.registry.visible() > lsn => Ok(()),
-            _ => Err(Error::Internal(format!(
-                "no version of a leaf of keyspace {} serves {lsn}; its base is at {}",
-                self.core.id,
-                leaf.base_lsn()
-            ))),
+            _ => {
+                let keyspace = self.core.id;
+                Err(Error::Internal(format!("no version of a leaf of keyspace {keyspace} serves {lsn}")))
+            }
         }
     }
 

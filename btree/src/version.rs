@@ -21,8 +21,9 @@ use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 use logwood_base::sync::atomic::{AtomicU64, Ordering};
-use logwood_base::{Error, Lsn, Result};
+use logwood_base::{Lsn, Result};
 
+use cell::EpochCell;
 #[cfg(test)]
 pub(crate) use prune::LOOKS;
 pub(crate) use prune::prune;
@@ -30,6 +31,7 @@ use registry::Needs;
 
 use crate::descent::TreeCore;
 use crate::node::leaf::Leaf;
+use crate::node::slot::Node;
 use crate::shared::Shared;
 
 /// The versions before a leaf, by key.
@@ -165,52 +167,70 @@ fn sooner(a: Option<Vec<u8>>, b: Option<&[u8]>) -> Option<Vec<u8>> {
     }
 }
 
-/// What serves `at` for what is sought below `leaf`, or `None` where it has been let go.
-pub(crate) fn stand_at<'l>(leaf: &'l Leaf, at: Lsn, seek: Seek<'_>, guard: &Guard) -> Option<Stand<'l>> {
-    let mut leaf = Cow::Borrowed(leaf);
+/// What serves `at` for what is sought below a leaf, in memory or not, or `None` where it has been let go.
+pub(crate) fn stand_at<'l>(node: &'l Node, at: Lsn, seek: Seek<'_>, guard: &Guard) -> Option<Stand<'l>> {
+    match node {
+        Node::Leaf(leaf) if leaf.base_lsn() <= at => {
+            Some(Stand { found: Found::Leaf(Cow::Borrowed(leaf)), low: None, high: None })
+        }
+        Node::Leaf(leaf) => stand_before(&leaf.header().prev, at, seek, guard),
+        Node::Cold(cold) => stand_before(&cold.past, at, seek, guard),
+        Node::Inner(_) => None,
+    }
+}
+
+/// What serves `at` for what is sought, behind a leaf that is too new.
+pub(crate) fn stand_before(
+    before: &EpochCell<Previous>,
+    at: Lsn,
+    seek: Seek<'_>,
+    guard: &Guard,
+) -> Option<Stand<'static>> {
     let (mut low, mut high) = (None, None);
-    while leaf.base_lsn() > at {
-        let older = {
-            let previous = leaf.header().prev.load(guard)?;
-            let number = previous.part_of(seek);
-            let part = &previous.parts[number];
-            if part.valid_below <= at {
-                return None;
+    let mut step = |before: &EpochCell<Previous>| {
+        let previous = before.load(guard)?;
+        let number = previous.part_of(seek);
+        let part = &previous.parts[number];
+        if part.valid_below <= at {
+            return None;
+        }
+        // The first part reaches down to wherever its leaf does; the fences around it say where that is.
+        if number > 0 {
+            low = later(low.take(), Some(&part.low));
+        }
+        high = sooner(high.take(), previous.parts.get(number + 1).map(|next| &*next.low));
+        Some(part.older.clone())
+    };
+    let mut older = step(before)?;
+    loop {
+        older = match older {
+            Older::Leaf(leaf) if leaf.base_lsn() > at => step(&leaf.header().prev)?,
+            Older::Leaf(leaf) => {
+                return Some(Stand { found: Found::Leaf(Cow::Owned(leaf)), low, high });
             }
-            // The first part reaches down to wherever its leaf does; the fences around it say where that is.
-            if number > 0 {
-                low = later(low, Some(&part.low));
-            }
-            high = sooner(high, previous.parts.get(number + 1).map(|next| &*next.low));
-            part.older.clone()
-        };
-        leaf = match older {
-            Older::Leaf(older) => Cow::Owned(older),
             Older::Tree(core) => return Some(Stand { found: Found::Tree(core), low, high }),
         };
     }
-    Some(Stand { found: Found::Leaf(leaf), low, high })
 }
 
-/// The version that serves `at` for what is sought below `leaf`, or `None` where it has been let go.
+/// The version that serves `at` for what is sought below a leaf, in memory or too new to be read, or `None` where it has been
+/// let go.
 ///
 /// # Errors
 /// `Corruption`, `Io` of a page of a detached tree.
 pub(crate) fn version_at<'l>(
     shared: &Shared,
-    leaf: &'l Leaf,
+    node: &'l Node,
     at: Lsn,
     seek: Seek<'_>,
     guard: &Guard,
 ) -> Result<Option<Version<'l>>> {
-    let Some(Stand { found, low, high }) = stand_at(leaf, at, seek, guard) else { return Ok(None) };
+    let Some(Stand { found, low, high }) = stand_at(node, at, seek, guard) else { return Ok(None) };
     match found {
         Found::Leaf(leaf) => Ok(Some(Version { leaf, low, high })),
         Found::Tree(core) => {
-            let way = core.way(shared, seek, guard)?;
-            let lost = || Error::Internal("a way did not end in a leaf".into());
-            let leaf = way.node.leaf().ok_or_else(lost)?;
-            let Some(version) = version_at(shared, leaf, at, seek, guard)? else { return Ok(None) };
+            let way = core.way_at(shared, seek, at, guard)?;
+            let Some(version) = version_at(shared, &way.node, at, seek, guard)? else { return Ok(None) };
             let low = later(later(low, way.low().as_deref()), version.low.as_deref());
             let high = sooner(sooner(high, way.high().as_deref()), version.high.as_deref());
             Ok(Some(Version { leaf: Cow::Owned(version.leaf.into_owned()), low, high }))

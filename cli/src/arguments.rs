@@ -251,7 +251,7 @@ pub struct Load {
     /// Take every byte of a tsv file as it is.
     #[arg(long)]
     pub raw: bool,
-    /// Load everything in one transaction of at most 1 GiB: all of it is there in the end, or nothing.
+    /// Load everything in one transaction of any size: all of it is there in the end, or nothing.
     #[arg(long, conflicts_with = "batch")]
     pub transaction: bool,
     /// Archive while loading, to file:///path or s3://bucket/prefix; it ends when all is archived.

@@ -6,8 +6,8 @@
 //! 3. With `--acks`, a line says so as soon as a batch is acknowledged, before the next one begins. What was
 //!    acknowledged is there after any crash. When nobody reads the acknowledgements any more the load goes on
 //!    without them: ending early with 0 would say that everything is loaded.
-//! 4. With `--transaction` there is one batch, committed at the end of the input. A bad line, or more than a batch can
-//!    hold, ends the load with nothing written.
+//! 4. With `--transaction` there is one bulk write of any size, which takes effect at the end of the input. A bad line ends
+//!    the load with nothing written.
 //! 5. A bad line otherwise commits what came before it, is named by its number and ends the load; `--skip-bad` counts it.
 //! 6. With `--archive`, an archiver works beside it, and the load ends when everything is in the archive.
 
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use logwood::archive::Archiver;
-use logwood::{Batch, Database, Durability, Keyspace};
+use logwood::{Batch, BulkOptions, BulkWrite, Database, Durability, Keyspace};
 use logwood_base::Lsn;
 use serde_json::json;
 
@@ -53,7 +53,7 @@ pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
     };
     let keyspace = database.ensure_keyspace(&arguments.place.keyspace)?;
     let mut loader = Loader {
-        batch: database.batch(),
+        gathered: Gathered::new(&database, arguments)?,
         database,
         keyspace,
         arguments,
@@ -97,11 +97,56 @@ struct Loader<'a> {
     database: Database,
     keyspace: Keyspace,
     arguments: &'a Load,
-    batch: Batch,
+    gathered: Gathered,
     last_key: Vec<u8>,
     acks: bool,
     loaded: Loaded,
     output: &'a mut Output,
+}
+
+/// What the next commit will hold.
+enum Gathered {
+    Batch(Batch),
+    /// All of the input.
+    Bulk(Box<BulkWrite>),
+}
+
+impl Gathered {
+    fn new(database: &Database, arguments: &Load) -> Result<Self, Failure> {
+        Ok(match arguments.transaction {
+            true => Self::Bulk(Box::new(database.bulk_write(BulkOptions::new())?)),
+            false => Self::Batch(database.batch()),
+        })
+    }
+
+    fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> logwood::Result<()> {
+        match self {
+            Self::Batch(batch) => batch.put(keyspace, key, value),
+            Self::Bulk(bulk) => bulk.put(keyspace, key, value),
+        }
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Self::Batch(batch) => batch.len() as u64,
+            Self::Bulk(bulk) => bulk.len(),
+        }
+    }
+
+    /// Whether it is to be committed before more is gathered.
+    fn is_full(&self, records_max: u64) -> bool {
+        match self {
+            Self::Batch(batch) => batch.len() as u64 >= records_max || batch.bytes() >= BATCH_BYTES,
+            Self::Bulk(_) => false,
+        }
+    }
+
+    fn commit(self, database: &Database, durability: Durability) -> logwood::Result<Lsn> {
+        match self {
+            Self::Batch(batch) => database.commit(batch, durability),
+            Self::Bulk(bulk) => bulk.commit(durability),
+        }
+    }
 }
 
 impl Loader<'_> {
@@ -114,7 +159,7 @@ impl Loader<'_> {
         loop {
             match records.next() {
                 Ok(Some(record)) => {
-                    self.batch.put(&self.keyspace, &record.key, &record.value)?;
+                    self.gathered.put(&self.keyspace, &record.key, &record.value)?;
                     self.last_key.clear();
                     self.last_key.extend_from_slice(&record.key);
                 }
@@ -131,25 +176,25 @@ impl Loader<'_> {
                 }
             }
             progress();
-            let full = self.batch.len() as u64 >= self.arguments.batch || self.batch.bytes() >= BATCH_BYTES;
-            if full && !self.arguments.transaction {
+            if self.gathered.is_full(self.arguments.batch) {
                 self.commit()?;
             }
         }
     }
 
-    /// Commits the batch and tells of it.
+    /// Commits what was gathered and tells of it.
     fn commit(&mut self) -> Result<(), Failure> {
-        if self.batch.is_empty() {
+        if self.gathered.len() == 0 {
             return Ok(());
         }
         let durability = match self.arguments.durability {
             DurabilityName::Durable => Durability::Durable,
             DurabilityName::Buffered => Durability::Buffered,
         };
-        let batch = std::mem::replace(&mut self.batch, self.database.batch());
-        let records = batch.len() as u64;
-        self.loaded.lsn = self.database.commit(batch, durability)?;
+        let next = Gathered::new(&self.database, self.arguments)?;
+        let gathered = std::mem::replace(&mut self.gathered, next);
+        let records = gathered.len();
+        self.loaded.lsn = gathered.commit(&self.database, durability)?;
         self.loaded.records += records;
         self.loaded.batches += 1;
         if self.acks {

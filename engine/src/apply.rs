@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use logwood_base::sync::Arc;
 use logwood_base::{Corruption, Error, KeyspaceId, Lsn, Result};
 use logwood_btree::{Change, ChangeKind, Forest};
+use logwood_wal::Group;
 
 use crate::catalog::{Catalog, KeyspaceShared};
 use crate::entry::{Body, DecodeError, Entry, Operation, Operations};
-use crate::fragments::Fragments;
+use crate::fragments::{Collected, Fragments};
 use crate::planted::{Bug, planted};
+use crate::runs::{self, Merge};
 use crate::state::EngineState;
 
 /// Applies entries, in order.
@@ -31,6 +33,8 @@ pub(crate) struct Applier {
     applied: Lsn,
     /// Entries up to here are in the trees that were opened.
     in_trees: Lsn,
+    /// Where sorted transactions are read again.
+    group: Group,
     /// Operations of commits that replay has taken in and the trees have not; see [`Applier::replay`].
     gathered: Vec<u8>,
     /// Whether there are such commits, if only empty ones.
@@ -41,6 +45,7 @@ pub(crate) struct Applier {
 
 impl Applier {
     /// Goes on from a checkpoint: its state and LSN, and the LSN in front of the first entry that will come.
+    #[allow(clippy::too_many_arguments, reason = "each is a different thing, and it is called once")]
     pub(crate) fn new(
         forest: Forest,
         catalog: Arc<Catalog>,
@@ -48,6 +53,7 @@ impl Applier {
         checkpoint: Lsn,
         before_first: Lsn,
         fragments_bytes_max: usize,
+        group: Group,
         log: &Path,
     ) -> Result<Self> {
         for (id, name) in &state.keyspaces {
@@ -64,6 +70,7 @@ impl Applier {
             time_ms: state.time_ms,
             applied: before_first,
             in_trees: checkpoint,
+            group,
             gathered: Vec::new(),
             gathers: false,
             log: log.to_owned(),
@@ -171,8 +178,17 @@ impl Applier {
                 self.fragments.add(lsn, transaction, sequence, piece)?;
             }
             Body::CommitFragments { transaction, count, bytes, hash } => {
-                let joined = self.fragments.commit(lsn, transaction, count, bytes, hash)?;
-                self.apply_operations(lsn, Operations::new(&joined))?;
+                match self.fragments.commit(lsn, transaction, count, bytes, hash)? {
+                    Collected::Joined(joined) => self.apply_operations(lsn, Operations::new(&joined))?,
+                    Collected::Unsorted { fragments } => {
+                        let joined = runs::join(&self.group, &self.log, transaction, &fragments)?;
+                        self.apply_operations(lsn, Operations::new(&joined))?;
+                    }
+                    Collected::Sorted { fragments, runs } => {
+                        let mut merge = Merge::new(&self.group, &self.log, transaction, &fragments, &runs)?;
+                        self.forest.apply_sorted(lsn, &mut merge)?;
+                    }
+                }
             }
             Body::Abort { transaction } => self.fragments.abort(transaction),
             Body::Membership(_) | Body::OpenMark { .. } | Body::Mark { .. } | Body::NoOp => {}
@@ -216,9 +232,11 @@ impl Applier {
             {
                 self.fragments.add(lsn, transaction, sequence, piece)?;
             }
-            Body::CommitFragments { transaction, .. } | Body::Abort { transaction } => {
+            Body::CommitFragments { transaction, .. } => {
+                self.fragments.finished(lsn, transaction);
                 self.fragments.abort(transaction);
             }
+            Body::Abort { transaction } => self.fragments.abort(transaction),
             _ => {}
         }
         Ok(())

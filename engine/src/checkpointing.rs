@@ -348,6 +348,7 @@ impl Core {
             true => running.at.next(),
             false => self.forest.store().replay_from(),
         };
+        let needed = self.sequencer.lock().applier.fragments.whole_from(needed);
         self.group.release(needed.previous());
     }
 

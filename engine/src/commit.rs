@@ -64,7 +64,7 @@ pub(crate) const GROUP: GroupId = GroupId::LOCAL;
 
 impl Core {
     /// Counts an entry.
-    fn committed(&self, payload: usize) {
+    pub(crate) fn committed(&self, payload: usize) {
         self.counters.committed(payload as u64);
         self.checkpointer.grew(logged_bytes(payload));
     }
@@ -176,7 +176,7 @@ impl Core {
     }
 
     /// The sequencer, when nothing is left that must come before a write.
-    fn sequencer_for_write(&self) -> Result<MutexGuard<'_, Sequencer>> {
+    pub(crate) fn sequencer_for_write(&self) -> Result<MutexGuard<'_, Sequencer>> {
         loop {
             let mut sequencer = self.sequencer.lock();
             sequencer.check_open()?;
@@ -231,6 +231,7 @@ impl Core {
             let write = self.append(sequencer, lsn, &payload, durability)?;
             if last {
                 sequencer.applier.fragments.abort(first);
+                sequencer.applier.fragments.finished(lsn, first);
                 return Ok((lsn, write));
             }
             // Collected as replay would collect them: should a later fragment find the disk full, the transaction
@@ -255,7 +256,7 @@ impl Core {
 
     /// Appends one entry. When it fails, nothing has changed; when what failed is the device, the database stops: a
     /// failed sync is final, also that of a segment in which nothing stands yet.
-    fn append(
+    pub(crate) fn append(
         &self,
         sequencer: &Sequencer,
         lsn: Lsn,

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use crate::Options;
 use crate::apply::Applier;
+use crate::bulk::Underway;
 use crate::catalog::Catalog;
 use crate::changes::{Followers, News};
 use crate::checkpointing::Checkpointer;
@@ -89,6 +90,8 @@ pub(crate) struct Sequencer {
     /// Of a copy that a full disk has kept from becoming a database in its own right when it was opened.
     pub(crate) unparted: bool,
     pub(crate) closed: bool,
+    /// Transactions that are open because somebody goes on writing them.
+    pub(crate) bulk: Underway,
     /// Of a view of an archive: nothing that was written would be kept.
     pub(crate) read_only: bool,
 }
@@ -123,8 +126,8 @@ impl Core {
 }
 
 impl Sequencer {
-    pub(crate) const fn new(applier: Applier, term: Term, is_copy: bool) -> Self {
-        Self { applier, term, unparted: is_copy, closed: false, read_only: false }
+    pub(crate) fn new(applier: Applier, term: Term, is_copy: bool) -> Self {
+        Self { applier, term, unparted: is_copy, closed: false, bulk: Underway::new(), read_only: false }
     }
 
     /// Whether something must come before the next write: see [`Core::settle_beginning`].
@@ -134,7 +137,8 @@ impl Sequencer {
 
     /// The oldest transaction that was left open by a full disk or a crash.
     pub(crate) fn orphan(&self) -> Option<Lsn> {
-        if planted(Bug::KeepOrphans) { None } else { self.applier.fragments.oldest() }
+        let mut open = self.applier.fragments.open();
+        if planted(Bug::KeepOrphans) { None } else { open.find(|open| !self.bulk.contains(open)) }
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {

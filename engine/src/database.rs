@@ -9,6 +9,7 @@ use logwood_wal::Durability;
 
 use crate::backup::{BackupOptions, BackupReport};
 use crate::batch::Batch;
+use crate::bulk::{BulkOptions, BulkWrite};
 use crate::changes::{Changes, ChangesOptions};
 use crate::core::Handle;
 use crate::keyspace::Keyspace;
@@ -233,6 +234,14 @@ impl Database {
         let (mut payload, keyspaces) = batch.into_parts();
         let (lsn, write) = self.core.begin_commit(&mut payload, &keyspaces, durability)?;
         Ok(Ticket::new(Arc::clone(&self.core), lsn, write))
+    }
+
+    /// Begins a write of any number of puts and deletes that take effect at once.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for options out of bounds; `Poisoned`.
+    pub fn bulk_write(&self, options: BulkOptions) -> Result<BulkWrite> {
+        BulkWrite::begin(&self.core, options)
     }
 
     /// Begins a transaction, which reads the database as it is now. Waits for no commit.

@@ -48,6 +48,7 @@ pub mod typed;
 mod apply;
 mod backup;
 mod batch;
+mod bulk;
 mod catalog;
 mod changes;
 mod checkpointing;
@@ -70,6 +71,7 @@ mod poison;
 mod publish;
 mod range;
 mod recovery;
+mod runs;
 mod seed;
 mod snapshot;
 mod state;
@@ -83,6 +85,7 @@ mod verification;
 
 pub use backup::{BackupOptions, BackupProgress, BackupReport};
 pub use batch::Batch;
+pub use bulk::{BulkOptions, BulkWrite};
 pub use changes::{Change, ChangeSet, Changes, ChangesOptions, Ready};
 pub use condition::{Condition, Conditional};
 pub use database::Database;
@@ -120,6 +123,7 @@ pub struct TransactionsGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/first-steps.md")]
 #[doc = include_str!("../../docs/guide/durability.md")]
+#[doc = include_str!("../../docs/guide/large-data.md")]
 pub struct FirstSteps;
 
 /// As the README's, for the guide.

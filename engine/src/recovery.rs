@@ -108,6 +108,7 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         opened.checkpoint_lsn,
         opened.replay_from.previous(),
         options.batch_bytes_max,
+        group.clone(),
         &layout.log(),
     )?;
     let mut replay = Replay { options: &options, forest: &forest, log: &log, applier, opened, bytes: 0 };

@@ -2,6 +2,7 @@
 
 mod backup;
 mod basics;
+mod bulk;
 mod changes;
 pub(crate) mod checks;
 mod concurrent;

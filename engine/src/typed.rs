@@ -23,7 +23,7 @@
 //! | the same for values | [`ValueCodec`] |
 //! | read and write | [`TypedKeyspace`] |
 //! | read in a snapshot or a transaction | [`View`], which both are |
-//! | write in a batch or a transaction | [`Writes`], which both are |
+//! | write in a batch, a transaction or a bulk write | [`Writes`], which they are |
 //!
 //! A keyspace does not know its types: open it with the same ones each time. What does not decode is `InvalidArgument`,
 //! not damage: the bytes are what was written, by whoever wrote them.

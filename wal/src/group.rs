@@ -6,6 +6,7 @@ use logwood_base::sync::Arc;
 use logwood_base::{Error, GroupId, Lsn, NodeId, Result, Term};
 
 use crate::append::Mover;
+use crate::format::batch::{ENTRY_FIXED_BYTES, FIXED_BYTES};
 use crate::options::{Append, Entry};
 use crate::reader::Cursor;
 use crate::retention::Hold;
@@ -41,6 +42,14 @@ impl Group {
         let sequence = self.shared.append(self.id, &append)?;
         let last = Lsn(append.first_lsn.0 + append.entries.len() as u64 - 1);
         Ok(Ticket::new(Arc::clone(&self.shared), sequence, last))
+    }
+
+    /// Sees to it that the next append of `bytes` of payloads finds room, unless others come before it.
+    ///
+    /// # Errors
+    /// `DiskFull` when no room can be prepared; `Io`, `Poisoned`, `Closed`.
+    pub fn make_room(&self, bytes: usize) -> Result<()> {
+        self.shared.reserve(bytes + ENTRY_FIXED_BYTES + FIXED_BYTES).map(drop)
     }
 
     /// Remembers that entries up to `lsn` are committed. It rides on the next batch.

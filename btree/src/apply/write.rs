@@ -81,7 +81,7 @@ impl Applier<'_> {
     }
 
     /// Whether the delta area has room for the changes.
-    fn fits(&self, leaf: &Leaf, points: &[Point<'_>]) -> bool {
+    pub(super) fn fits(&self, leaf: &Leaf, points: &[Point<'_>]) -> bool {
         let (used, bytes) = leaf.delta().map_or((0, 0), |area| (area.len(), area.bytes()));
         if used + points.len() > DELTA_SLOTS {
             return false;
@@ -100,7 +100,7 @@ impl Applier<'_> {
     }
 
     /// Puts new leaves in the place of one, its changes and `points` folded in.
-    fn rebuild(&mut self, core: &TreeCore, way: &Way<'_>, leaf: &Leaf, points: &[Point<'_>]) {
+    pub(super) fn rebuild(&mut self, core: &TreeCore, way: &Way<'_>, leaf: &Leaf, points: &[Point<'_>]) {
         leaf.warm();
         let edits: SmallVec<[Edit<'_>; DELTA_SLOTS]> =
             points.iter().map(|point| Edit { key: point.key, value: point.value }).collect();

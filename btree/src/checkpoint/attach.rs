@@ -54,6 +54,7 @@ impl CheckpointJob {
         }
         let shared = std::sync::Arc::clone(&self.shared);
         let mut writer = shared.writer.lock();
+        let taken_out = shared.take_out_of_abandoned(&mut writer).is_ok();
         writer.walk = None;
         let mut visited = self.unfinished();
         visited.append(&mut self.written.inners);
@@ -62,10 +63,14 @@ impl CheckpointJob {
         }
         writer.discard_pages(std::mem::take(&mut self.written.pages), Lsn::ZERO);
         writer.discard_pages(self.detaching.take().written, Lsn::ZERO);
-        for abandoned in shared.store.abandoned() {
-            // Its pages stand for nothing: no commit reached them.
+        // Else they stay readable, no checkpoint succeeds, and giving up the next one tries again.
+        for abandoned in shared.store.abandoned().into_iter().filter(|_| taken_out) {
+            // Its pages stand for nothing: no commit reached them, and what the trees reached was taken out.
             for garbage in &mut writer.garbage {
                 garbage.pages.retain(|page| page.addr.segment != abandoned.number);
+            }
+            for ahead in &mut writer.ahead {
+                ahead.pages.retain(|page| page.addr.segment != abandoned.number);
             }
             shared.store.forget(abandoned.number);
         }

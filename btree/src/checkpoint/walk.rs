@@ -24,7 +24,7 @@ use crate::node::slot::Node;
 use crate::planted::{Bug, planted};
 use crate::shared::{WalkPosition, Writer};
 use crate::store::{PageRef, TreeEntry};
-use crate::version::{Found, Seek, stand_at};
+use crate::version::{Found, Seek, Stand, stand_at, stand_before};
 
 /// An inner page in the making.
 pub(super) struct Frame {
@@ -223,6 +223,10 @@ impl CheckpointJob {
             return Ok(Child::Enter(Frame::new(frame.level - 1, key.to_vec(), high, None)));
         }
         match &*way.node {
+            Node::Cold(cold) if cold.is_newer_than(self.lsn()) => {
+                let stand = stand_at(&way.node, self.lsn(), Seek::From(key), guard);
+                self.past_child(writer, stand, key, high, guard)
+            }
             Node::Cold(cold) if whole => {
                 let image = Image { entry: cold.entry.clone(), overflow: Vec::new() };
                 Ok(Child::Kept { image, exact: true, high })
@@ -252,28 +256,53 @@ impl CheckpointJob {
         if whole && let Some(image) = &image {
             let newest = image.entry.newest_lsn();
             let first = leaf.first_change_above(newest);
-            if leaf.is_clean() || newest <= at && first.is_none_or(|first| first > at) {
+            if newest <= at && (leaf.is_clean() || first.is_none_or(|first| first > at)) {
                 let exact = in_tree && leaf.is_clean();
                 return Ok(Child::Kept { image: image.clone(), exact, high });
             }
         }
-        let stand = stand_at(leaf, at, Seek::From(key), guard)
-            .ok_or_else(|| Error::Internal("the version of a checkpoint was let go".into()))?;
+        if leaf.base_lsn() > at {
+            let stand = stand_before(&leaf.header().prev, at, Seek::From(key), guard);
+            return self.past_child(writer, stand, key, high, guard);
+        }
+        let serves = whole && in_tree;
+        Ok(Child::Write(LeafAtC {
+            leaf: leaf.clone(),
+            low: key.to_vec(),
+            high,
+            whole,
+            serves,
+            exact: serves && leaf.newest_lsn() <= at,
+            image,
+            pages: leaf.pages(),
+        }))
+    }
+
+    /// What served C where a leaf is newer.
+    fn past_child(
+        &self,
+        writer: &mut Writer,
+        stand: Option<Stand<'_>>,
+        key: &[u8],
+        high: Option<Vec<u8>>,
+        guard: &Guard,
+    ) -> Result<Child> {
+        let stand = stand.ok_or_else(|| Error::Internal("the version of a checkpoint was let go".into()))?;
         let high = nearer(stand.high, high.as_ref());
         match stand.found {
             Found::Tree(core) => self.detached_child(writer, &core, key, high, guard),
-            Found::Leaf(version) => {
-                let is_leaf = version.is(leaf);
-                let serves = whole && in_tree && is_leaf;
+            Found::Leaf(leaf) => {
+                let leaf = leaf.into_owned();
+                let low = key.to_vec();
                 Ok(Child::Write(LeafAtC {
-                    low: key.to_vec(),
+                    leaf,
+                    low,
                     high,
-                    whole: whole && is_leaf,
-                    serves,
-                    exact: serves && leaf.newest_lsn() <= at,
-                    image: image.filter(|_| is_leaf),
-                    pages: if is_leaf { leaf.pages() } else { Vec::new() },
-                    leaf: version.into_owned(),
+                    whole: false,
+                    serves: false,
+                    exact: false,
+                    image: None,
+                    pages: Vec::new(),
                 }))
             }
         }
@@ -307,17 +336,24 @@ impl CheckpointJob {
         };
         let whole = starts_here && ends_here;
         let high = nearer(end, high.as_ref());
-        if !whole && matches!(&*way.node, Node::Cold(_)) {
+        let at = self.lsn();
+        if !whole && matches!(&*way.node, Node::Cold(cold) if !cold.is_newer_than(at)) {
             // Its keys were parted since: a page of each part is written.
             way = core.way(&self.shared, Seek::From(key), guard)?;
         }
         match &*way.node {
+            Node::Cold(cold) if cold.is_newer_than(at) => {
+                let stand = stand_at(&way.node, at, Seek::From(key), guard);
+                self.past_child(writer, stand, key, high, guard)
+            }
             Node::Cold(cold) => {
-                let image = Image { entry: cold.entry.clone(), overflow: Vec::new() };
+                // What was replaced is garbage already: its pages must be known as kept.
+                let overflow = core.old_page.as_ref().map_or_else(Vec::new, |old| old.overflow.clone());
+                let image = Image { entry: cold.entry.clone(), overflow };
                 Ok(Child::Kept { image, exact: false, high })
             }
             Node::Leaf(leaf) => {
-                if !whole && leaf.image().is_some() {
+                if !whole && leaf.base_lsn() <= at && core.old_page.is_none() && leaf.image().is_some() {
                     leaf.make_dirty();
                     writer.discard_pages(leaf.take_image(), Lsn::ZERO);
                 }

@@ -15,7 +15,7 @@ use crate::format::leaf::{LeafBuilder, LeafValue};
 use crate::format::overflow::{OverflowRef, pieces};
 use crate::node::Image;
 use crate::node::overflow::{OverflowValue, RecordValue};
-use crate::node::view::View;
+use crate::node::view::{View, ViewRecord};
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::shared::Shared;
@@ -133,44 +133,33 @@ impl CheckpointJob {
         let view = View::new(&at_c.leaf, at);
         let start = view.place_of(&at_c.low);
         let end = at_c.high.as_ref().map_or_else(|| view.end(), |high| view.place_of(high));
-        let mut builder = LeafBuilder::default();
-        let mut digest = Digest::EMPTY;
-        let mut overflow = Vec::new();
-        for record in view.records(start, end) {
-            let hash = hash_of(&record);
-            digest.add_hash(hash);
-            let key = record.key();
-            let label = Label { kind: PageKind::Overflow, level: 0, keyspace, low_key: &key };
-            let value = match record.value {
-                RecordValue::Inline(value) if key.len() + value.len() <= self.shared.options.leaf_bytes => {
-                    LeafValue::Inline(value)
-                }
-                RecordValue::Inline(value) => LeafValue::Overflow(self.write_overflow(&label, value, hash)?),
+        let leaf_bytes = self.shared.options.leaf_bytes;
+        let body = LeafBody::of(view.records(start, end), leaf_bytes, |record, key, hash| {
+            let label = Label { kind: PageKind::Overflow, level: 0, keyspace, low_key: key };
+            match record.value {
+                RecordValue::Inline(value) => self.write_overflow(&label, value, hash),
                 RecordValue::Overflow(value) => {
                     let copied =
                         if value.is_moving() && at_c.serves() { self.copy(&label, value)? } else { None };
                     moved.extend(copied.iter().map(|copied| (Arc::clone(value), copied.extents.clone())));
-                    LeafValue::Overflow(copied.unwrap_or_else(|| self.take_over(value)))
+                    Ok(copied.unwrap_or_else(|| self.take_over(value)))
                 }
-            };
-            if let LeafValue::Overflow(reference) = &value {
-                overflow.extend(&reference.extents);
             }
-            builder.push(&key, &value);
-        }
-        if builder.is_empty() {
-            return Ok(None);
-        }
+        })?;
         #[cfg(test)]
-        if planted(Bug::HugeCounts) && !at_c.low.is_empty() && at_c.high.is_some() {
-            digest.count += 1 << 63;
-        }
+        let body = body.map(|mut body| {
+            if planted(Bug::HugeCounts) && !at_c.low.is_empty() && at_c.high.is_some() {
+                body.digest.count += 1 << 63;
+            }
+            body
+        });
+        let Some(body) = body else { return Ok(None) };
         let changed = at_c.leaf.delta().and_then(|area| area.visible(at).last().map(|entry| entry.lsn));
         let lsn = changed.unwrap_or(at_c.leaf.base_lsn());
         let label = Label { kind: PageKind::Leaf, level: 0, keyspace, low_key: &at_c.low };
-        let page = self.append(Stream::Base, &label, &builder.finish())?;
+        let page = self.append(Stream::Base, &label, &body.bytes)?;
         self.report.leaves += 1;
-        Ok(Some(Image { entry: ChildEntry::of_image(page, lsn, digest), overflow }))
+        Ok(Some(body.image(page, lsn)))
     }
 
     /// Writes a long value.
@@ -279,6 +268,52 @@ impl CheckpointJob {
             level += 1;
         }
         Ok(entries.pop().map(|(_, child)| Root { level: level - 1, child }))
+    }
+}
+
+/// The page of a leaf to be.
+pub(crate) struct LeafBody {
+    pub(crate) bytes: Vec<u8>,
+    digest: Digest,
+    /// Where its long values stand.
+    overflow: Vec<PageRef>,
+}
+
+impl LeafBody {
+    /// The page of some records. `long` says where a value stands that is on disk already, or makes its record larger than
+    /// `leaf_bytes`. `None` when there are no records.
+    pub(crate) fn of<'r>(
+        records: impl Iterator<Item = ViewRecord<'r>>,
+        leaf_bytes: usize,
+        mut long: impl FnMut(&ViewRecord<'r>, &[u8], u128) -> Result<OverflowRef>,
+    ) -> Result<Option<Self>> {
+        let mut builder = LeafBuilder::default();
+        let mut digest = Digest::EMPTY;
+        let mut overflow = Vec::new();
+        for record in records {
+            let hash = hash_of(&record);
+            digest.add_hash(hash);
+            let key = record.key();
+            let value = match record.value {
+                RecordValue::Inline(value) if key.len() + value.len() <= leaf_bytes => {
+                    LeafValue::Inline(value)
+                }
+                _ => LeafValue::Overflow(long(&record, &key, hash)?),
+            };
+            if let LeafValue::Overflow(reference) = &value {
+                overflow.extend(&reference.extents);
+            }
+            builder.push(&key, &value);
+        }
+        if builder.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self { bytes: builder.finish(), digest, overflow }))
+    }
+
+    /// The image that stands at `page`, as of `lsn`.
+    pub(crate) fn image(self, page: PageRef, lsn: Lsn) -> Image {
+        Image { entry: ChildEntry::of_image(page, lsn, self.digest), overflow: self.overflow }
     }
 }
 

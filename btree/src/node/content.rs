@@ -201,6 +201,11 @@ impl<'v> Content<'v> {
     pub(crate) fn len(&self) -> usize {
         self.pieces.iter().map(Piece::len).sum()
     }
+
+    /// The records, in order.
+    pub(crate) fn records(&self) -> impl Iterator<Item = ViewRecord<'v>> + '_ {
+        self.pieces.iter().flat_map(|piece| (0..piece.len()).map(|at| piece.record(at)))
+    }
 }
 
 impl Piece<'_> {

@@ -417,6 +417,14 @@ impl Leaf {
         gone
     }
 
+    /// Notes that a long value stands elsewhere from here on.
+    pub(crate) fn move_overflow(&self, from: &[PageRef], to: &[PageRef]) {
+        if let Some(on_disk) = self.header().on_disk.lock().as_deref_mut() {
+            on_disk.overflow.retain(|page| from.iter().all(|other| other.addr != page.addr));
+            on_disk.overflow.extend(to);
+        }
+    }
+
     /// Takes the image away: nobody may add to it, and the next checkpoint writes all of the leaf. The pages of its long
     /// values stay the leaf's. Answers those that do not.
     pub(crate) fn take_image(&self) -> Vec<PageRef> {

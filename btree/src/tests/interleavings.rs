@@ -25,7 +25,7 @@ const RUNS: usize = 3000;
 fn cold() -> Node {
     let page = PageRef { addr: PageAddr { segment: SegmentNo(1), offset: 64 }, bytes: 10, crc: 0 };
     let entry = ChildEntry::of_image(page, Lsn(1), Digest::EMPTY);
-    Node::Cold(Arc::new(Cold { entry, level: 0 }))
+    Node::Cold(Arc::new(Cold::new(entry, 0)))
 }
 
 fn leaf(lsn: u64, prev: Option<Previous>) -> Leaf {
@@ -124,7 +124,7 @@ fn a_snapshot_finds_its_version_however_pruning_runs_beside_it() {
                 let new = leaf(lsn, Previous::new(vec![part]));
                 slot.replace(Node::Leaf(new.clone()), &guard);
                 registry.publish(Lsn(lsn));
-                prune(&new, &registry.needs(), &guard);
+                prune(&new.header().prev, &registry.needs(), &guard);
             }
             reader.join().unwrap();
         },

@@ -7,6 +7,7 @@ use std::ops::Bound;
 use logwood_base::Lsn;
 use proptest::prelude::*;
 
+use super::sorted::try_apply_sorted;
 use super::world::{
     KEYSPACE, Model, at, change, checkpoint, commit, create, digest_of, open, require, scale, small,
 };
@@ -20,6 +21,8 @@ use logwood_base::disk::simulated::SimulatedDisk;
 enum Op {
     /// Puts and deletes of one entry.
     Batch(Vec<(Vec<u8>, Option<Vec<u8>>)>),
+    /// The same, straight to pages.
+    Sorted(Vec<(Vec<u8>, Option<Vec<u8>>)>),
     DeleteRange(Vec<u8>, Option<Vec<u8>>),
     /// Two range deletes and puts around them in one entry, which stays unpublished until the next one.
     DeleteRanges(Vec<u8>, Vec<u8>),
@@ -70,6 +73,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         10 => batch(1..4).prop_map(Op::Batch),
         4 => batch(4..60).prop_map(Op::Batch),
+        3 => batch(1..80).prop_map(Op::Sorted),
         2 => (key(), prop::option::of(key())).prop_map(|(from, to)| Op::DeleteRange(from, to)),
         1 => (key(), key()).prop_map(|(from, to)| Op::DeleteRanges(from, to)),
         2 => Just(Op::GiveBack),
@@ -110,8 +114,8 @@ struct Run {
 }
 
 impl Run {
-    fn new(leaf_bytes: usize) -> Self {
-        let options = ForestOptions { leaf_bytes, ..small() };
+    fn new(leaf_bytes: usize, cache_bytes: usize) -> Self {
+        let options = ForestOptions { leaf_bytes, cache_bytes, ..small() };
         let disk = SimulatedDisk::new(1);
         let forest = create(&disk, options.clone());
         let tree = forest.create_tree(Lsn(1), KEYSPACE).unwrap();
@@ -124,10 +128,16 @@ impl Run {
 
     fn step(&mut self, op: &Op) {
         match op {
-            Op::Batch(changes) => {
+            Op::Batch(changes) | Op::Sorted(changes) => {
                 self.lsn += 1;
-                let borrowed: Vec<_> = changes.iter().map(|(k, v)| (k.as_slice(), v.as_deref())).collect();
-                commit(&self.forest, self.lsn, &borrowed);
+                if matches!(op, Op::Batch(_)) {
+                    let borrowed: Vec<_> =
+                        changes.iter().map(|(k, v)| (k.as_slice(), v.as_deref())).collect();
+                    commit(&self.forest, self.lsn, &borrowed);
+                } else {
+                    try_apply_sorted(&self.forest, self.lsn, &changes.iter().cloned().collect()).unwrap();
+                    self.forest.publish(Lsn(self.lsn));
+                }
                 for (key, value) in changes {
                     match value {
                         Some(value) => drop(self.applied.insert(key.clone(), value.clone())),
@@ -338,9 +348,11 @@ proptest! {
     fn every_read_at_every_snapshot_is_what_the_model_says(
         // Small leaves are split and merged often, larger ones are written as delta blocks often.
         leaf_bytes in prop::sample::select(vec![400, 1_600]),
+        // With little memory, changed leaves go to pages at once, and what is read is evicted.
+        cache_bytes in prop::sample::select(vec![4 << 10, 64 << 20]),
         ops in prop::collection::vec(op(), 1..120),
     ) {
-        let mut run = Run::new(leaf_bytes);
+        let mut run = Run::new(leaf_bytes, cache_bytes);
         ops.iter().for_each(|op| run.step(op));
         run.finish();
     }

@@ -10,15 +10,15 @@ use std::collections::HashSet;
 use crossbeam_epoch::Guard;
 use logwood_base::Lsn;
 
+use super::cell::EpochCell;
 use super::registry::Needs;
 use super::{Older, Part, Previous};
 use crate::account::Class;
-use crate::node::leaf::Leaf;
 
-/// Keeps of the versions before `leaf` only what `needs` asks for. Answers whether any is left. Only the holder of
+/// Keeps of the versions before a leaf only what `needs` asks for. Answers whether any is left. Only the holder of
 /// the writer's lock calls this.
-pub(crate) fn prune(leaf: &Leaf, needs: &Needs, guard: &Guard) -> bool {
-    Pruning { needs, guard, pruned: HashSet::new() }.versions_before(leaf)
+pub(crate) fn prune(before: &EpochCell<Previous>, needs: &Needs, guard: &Guard) -> bool {
+    Pruning { needs, guard, pruned: HashSet::new() }.versions_before(before)
 }
 
 #[cfg(test)]
@@ -40,8 +40,8 @@ struct Pruning<'p> {
 }
 
 impl Pruning<'_> {
-    fn versions_before(&mut self, leaf: &Leaf) -> bool {
-        let Some(previous) = leaf.header().prev.load(self.guard) else { return false };
+    fn versions_before(&mut self, before: &EpochCell<Previous>) -> bool {
+        let Some(previous) = before.load(self.guard) else { return false };
         if previous.is_settled(self.needs) {
             return true;
         }
@@ -61,7 +61,7 @@ impl Pruning<'_> {
         if let Some(kept) = &kept {
             kept.settle(self.needs);
         }
-        leaf.header().prev.replace(kept, self.guard);
+        before.replace(kept, self.guard);
         left
     }
 
@@ -85,7 +85,7 @@ impl Pruning<'_> {
             if let Older::Leaf(leaf) = &part.older {
                 leaf.header().share.move_to(Class::Kept);
                 if self.pruned.insert(leaf.address()) {
-                    self.versions_before(leaf);
+                    self.versions_before(&leaf.header().prev);
                 }
             }
             return true;

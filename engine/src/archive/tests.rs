@@ -1,6 +1,7 @@
 //! Tests of the archive.
 
 mod basics;
+mod bulk;
 mod clocks;
 mod crashes;
 mod gaps;

@@ -38,6 +38,16 @@ pub(super) fn script() -> Vec<Step> {
         meddles,
         durable,
     };
+    let bulk = |from: u8, ends: bool, durable: bool| Step::Bulk {
+        // Backwards, with some of tens of kilobytes: sorted, and spilled several times.
+        operations: (from..from + 30)
+            .rev()
+            .map(|key| (key % 2, key, (key % 5 != 0).then_some(u16::from(key) * 8)))
+            .collect(),
+        between: Some((1, from + 3, 30)),
+        ends,
+        durable,
+    };
     let put_if = |key: u8, holds: bool| Step::PutIf { keyspace: 1, key, bytes: 30, holds };
     vec![
         Step::Create { keyspace: 0 },
@@ -71,6 +81,9 @@ pub(super) fn script() -> Vec<Step> {
         batch(10, true),
         // Larger than an entry: a transaction in fragments.
         transact(64, false, true),
+        bulk(16, true, true),
+        bulk(40, false, true),
+        bulk(50, true, false),
         Step::TakeSnapshot,
         Step::Background { steps: 20 },
         put(2, 8, true),

@@ -22,6 +22,13 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             any::<bool>()
         )
             .prop_map(|(guard, operations, meddles, durable)| Step::Transact { guard, operations, meddles, durable }),
+        3 => (
+            prop::collection::vec((keyspace.clone(), any::<u8>(), prop::option::weighted(0.8, any::<u16>())), 0..150),
+            prop::option::of((keyspace.clone(), any::<u8>(), any::<u16>())),
+            prop::bool::weighted(0.8),
+            any::<bool>()
+        )
+            .prop_map(|(operations, between, ends, durable)| Step::Bulk { operations, between, ends, durable }),
         3 => (keyspace.clone(), any::<u8>(), any::<u16>(), any::<bool>())
             .prop_map(|(keyspace, key, bytes, holds)| Step::PutIf { keyspace, key, bytes, holds }),
         2 => (keyspace.clone(), any::<u8>(), any::<u8>())

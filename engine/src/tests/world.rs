@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use super::checks::read_all;
 use crate::typed::Writes;
-use crate::{Condition, Conditional, Database, Durability, Environment, Error, Keyspace, Options, Result};
+use crate::{
+    BulkOptions, Condition, Conditional, Database, Durability, Environment, Error, Keyspace, Options, Result,
+};
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
 
@@ -38,6 +40,13 @@ pub(crate) enum Step {
     },
     Batch {
         operations: Vec<(u8, u8, Option<u16>)>,
+        durable: bool,
+    },
+    /// A bulk write, with a put and a part of a checkpoint in the middle of it. It is given up unless it `ends`.
+    Bulk {
+        operations: Vec<(u8, u8, Option<u16>)>,
+        between: Option<(u8, u8, u16)>,
+        ends: bool,
         durable: bool,
     },
     DeleteRange {
@@ -118,6 +127,7 @@ pub(crate) fn small_options() -> Options {
         .recovery_log_bytes_max(256 << 10)
         .log_recent_bytes_max(16 << 10)
         .log_pool_segments(1)
+        .batch_bytes_max(4 << 20)
 }
 
 impl World {
@@ -362,6 +372,43 @@ impl World {
         }
     }
 
+    fn bulk(
+        &mut self,
+        operations: &[(u8, u8, Option<u16>)],
+        between: Option<(u8, u8, u16)>,
+        ends: bool,
+        durability: Durability,
+    ) -> Result<()> {
+        let mut bulk = self.db().bulk_write(BulkOptions::new().memory_bytes(64 << 10))?;
+        let mut written = Vec::new();
+        for (at, (keyspace, key, bytes)) in operations.iter().enumerate() {
+            if let Some((keyspace, key, bytes)) = between.filter(|_| at == operations.len() / 2) {
+                let _ = self.db().core().begin_part_of_checkpoint()?;
+                self.step(&Step::Put { keyspace, key, bytes, durable: false })?;
+            }
+            let Some((handle, name, _)) = self.target(*keyspace)? else { continue };
+            let (key, value) = (Self::key(*key), bytes.map(|bytes| self.value(bytes)));
+            match &value {
+                Some(value) => bulk.put(&handle, &key, value)?,
+                None => bulk.delete(&handle, &key)?,
+            }
+            written.push((name, key, value));
+        }
+        if !ends {
+            return Ok(());
+        }
+        let mut next = self.history[self.history.len() - 1].clone();
+        for (name, key, value) in written {
+            let records = next.get_mut(&name).unwrap();
+            match value {
+                Some(value) => drop(records.insert(key, value)),
+                None => drop(records.remove(&key)),
+            }
+        }
+        let outcome = bulk.commit(durability).map(drop);
+        self.committed(next, durability, outcome)
+    }
+
     /// Runs one step and compares what it touched.
     pub(crate) fn step(&mut self, step: &Step) -> Result<()> {
         match step {
@@ -393,6 +440,9 @@ impl World {
                 let durability = durability(*durable);
                 let outcome = self.db().commit(batch, durability).map(drop);
                 self.committed(next, durability, outcome)?;
+            }
+            Step::Bulk { operations, between, ends, durable } => {
+                return self.bulk(operations, *between, *ends, durability(*durable));
             }
             Step::DeleteRange { keyspace, from, to } => {
                 let Some((handle, name, mut next)) = self.target(*keyspace)? else { return Ok(()) };

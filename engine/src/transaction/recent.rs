@@ -112,7 +112,7 @@ impl Recent {
     }
 
     /// Forgets everything up to a commit whose keys are too many.
-    fn forget(&mut self, lsn: Lsn) {
+    pub(crate) fn forget(&mut self, lsn: Lsn) {
         self.full.clear();
         self.open = Chunk::default();
         (self.floor, self.bytes) = (lsn, 0);

@@ -9,6 +9,7 @@ use logwood_btree::Value;
 
 use super::{KeyCodec, PrefixOf, ValueCodec};
 use crate::batch::Batch;
+use crate::bulk::BulkWrite;
 use crate::condition::{Condition, Conditional};
 use crate::keyspace::Keyspace;
 use crate::range::{Range, behind_prefix};
@@ -109,6 +110,16 @@ impl Writes for Batch {
 }
 
 impl Writes for Transaction {
+    fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
+        self.put(keyspace, key, value)
+    }
+
+    fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
+        self.delete(keyspace, key)
+    }
+}
+
+impl Writes for BulkWrite {
     fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
         self.put(keyspace, key, value)
     }

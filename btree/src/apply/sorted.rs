@@ -1,0 +1,335 @@
+//! Changes of one entry that are more than memory may hold: they come in order, and go straight to pages.
+//!
+//! The changes are taken up a mebibyte at a time and merged into the leaves that they fall into. While few leaves wait for
+//! the next checkpoint, a changed leaf stays in memory, as ever. Beyond that, what it becomes is written to page segments at
+//! once, and its parent gets addresses in its place: one leaf becomes many, when input in order fills an empty range. Only
+//! the last one stays open, while more is to come for it.
+//!
+//! # Why that is safe
+//! 1. *A crash.* The pages are nobody's until a manifest names them. One below this LSN never does, so that opening throws
+//!    their segments away, and replay writes them anew.
+//! 2. *A checkpoint of before (C < L).* It finds a leaf on disk that is newer than C, and goes to what that names as its
+//!    past. The new pages count as alive, and its manifest leaves them out: [`Writer::ahead`](crate::shared::Writer) has them.
+//! 3. *Readers of before.* The address carries the past until nobody needs it, and hands it to the leaf when its page is
+//!    loaded. A leaf that did not change since its image is not kept in memory for it: its past is the address of its old page.
+//! 4. *A full disk* is no failure yet: what does not get to its page stays in memory, until that holds as much as the cache
+//!    may.
+//! 5. *A failure half way* leaves the trees with a part of the entry. The caller stops for good; nothing of it was published,
+//!    and what it will find when it opens again is the log.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use logwood_base::{Error, KeyspaceId, Lsn, Result};
+
+use super::{Applier, Change, ChangeKind, Point, tree_of};
+use crate::account::Class;
+use crate::checkpoint::LeafBody;
+use crate::cursor::KeyRange;
+use crate::descent::{TreeCore, Way};
+use crate::format::overflow::{OverflowRef, pieces};
+use crate::node::content::{Content, Edit};
+use crate::node::inner::Keys;
+use crate::node::leaf::Leaf;
+use crate::node::overflow::RecordValue;
+use crate::node::search;
+use crate::node::slot::Node;
+use crate::node::{Cold, Image};
+use crate::shared::{Ahead, Place, Shared};
+use crate::store::{Label, PageKind, PageRef, Stream};
+use crate::version::{Older, Part, Seek};
+
+/// Bytes of changes that are taken up at a time, or one change that is larger.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Puts and deletes in the order of keyspace and key, each key once.
+pub trait SortedChanges {
+    /// The next change, or `None` behind the last one.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being read. Nothing more is asked for then.
+    fn next(&mut self) -> Result<Option<Change<'_>>>;
+}
+
+/// Some changes, with their bytes.
+#[derive(Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    points: Vec<Copied>,
+}
+
+/// A put or a delete in a [`Chunk`].
+struct Copied {
+    keyspace: KeyspaceId,
+    key: Range<usize>,
+    /// `None` deletes.
+    value: Option<Range<usize>>,
+}
+
+impl Chunk {
+    /// Takes up the next changes. Answers whether there may be more.
+    fn fill(&mut self, changes: &mut dyn SortedChanges) -> Result<bool> {
+        let last = self.points.pop().map(|last| (last.keyspace, self.bytes[last.key].to_vec()));
+        self.points.clear();
+        self.bytes.clear();
+        while self.bytes.len() < CHUNK_BYTES {
+            let Some(change) = changes.next()? else { return Ok(false) };
+            let (key, value) = match change.kind {
+                ChangeKind::Put { key, value } => (key, Some(value)),
+                ChangeKind::Delete { key } => (key, None),
+                ChangeKind::DeleteRange { .. } => {
+                    return Err(Error::InvalidArgument("a range delete among sorted changes".into()));
+                }
+            };
+            let before = match self.points.last() {
+                Some(last) => Some((last.keyspace, &self.bytes[last.key.clone()])),
+                None => last.as_ref().map(|(keyspace, key)| (*keyspace, &key[..])),
+            };
+            if before.is_some_and(|before| before >= (change.keyspace, key)) {
+                return Err(Error::InvalidArgument("sorted changes that are out of order".into()));
+            }
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(key);
+            let middle = self.bytes.len();
+            self.bytes.extend_from_slice(value.unwrap_or_default());
+            let value = value.map(|_| middle..self.bytes.len());
+            self.points.push(Copied { keyspace: change.keyspace, key: start..middle, value });
+        }
+        Ok(true)
+    }
+}
+
+/// What is known while the changes pass by.
+struct Pass {
+    /// Nobody reads below it.
+    oldest: Lsn,
+    /// Whether others follow behind those at hand.
+    more: bool,
+    /// Whether the disk took every page so far.
+    has_room: bool,
+}
+
+/// Applies sorted changes as those of the entry at `lsn`.
+pub(crate) fn apply_sorted(shared: &Shared, lsn: Lsn, changes: &mut dyn SortedChanges) -> Result<()> {
+    let applied = shared.writer.lock().applied;
+    if lsn <= applied {
+        return Err(Error::InvalidArgument(format!("entry {lsn} applied behind entry {applied}")));
+    }
+    let mut chunk = Chunk::default();
+    let mut pass = Pass { oldest: Lsn::ZERO, more: true, has_room: true };
+    while pass.more {
+        pass.more = chunk.fill(changes)?;
+        // The locks are let go between two chunks: a checkpoint of before goes on, and readers evict.
+        let writing_ahead = shared.writing_ahead.lock();
+        let mut writer = shared.writer.lock();
+        let guard = crossbeam_epoch::pin();
+        let mut trees = super::Trees::new();
+        for points in chunk.points.chunk_by(|a, b| a.keyspace == b.keyspace) {
+            trees.push(
+                shared.tree(points[0].keyspace).ok_or_else(|| Error::NotFound {
+                    what: "keyspace",
+                    name: points[0].keyspace.to_string(),
+                })?,
+            );
+        }
+        let mut applier = Applier { shared, writer: &mut writer, guard: &guard, lsn };
+        let points: Vec<Point<'_>> = chunk
+            .points
+            .iter()
+            .map(|point| {
+                Ok(Point {
+                    core: tree_of(&trees, point.keyspace)?,
+                    key: &chunk.bytes[point.key.clone()],
+                    value: point.value.clone().map(|value| &chunk.bytes[value]),
+                })
+            })
+            .collect::<Result<_>>()?;
+        pass.oldest = shared.registry.needs().oldest();
+        for run in points.chunk_by(|a, b| a.core.id == b.core.id) {
+            applier.write_sorted(run[0].core, run, &mut pass)?;
+        }
+        writer.tidy(&shared.registry, &guard);
+        shared.evict(&mut writer, shared.options.cache_bytes, &guard);
+        drop((writer, writing_ahead, guard));
+        shared.collect();
+    }
+    shared.writer.lock().applied = lsn;
+    Ok(())
+}
+
+/// Reads what sorted changes would have to read.
+pub(crate) fn prepare_sorted(shared: &Shared, changes: &mut dyn SortedChanges) -> Result<()> {
+    if !shared.has_cold() {
+        return Ok(());
+    }
+    // The leaf that was looked at last ends here.
+    let mut seen: Option<(KeyspaceId, Option<Vec<u8>>)> = None;
+    while let Some(change) = changes.next()? {
+        let (ChangeKind::Put { key, .. } | ChangeKind::Delete { key }) = change.kind else { continue };
+        let inside = seen.as_ref().is_some_and(|(keyspace, high)| {
+            *keyspace == change.keyspace && high.as_ref().is_none_or(|high| key < &high[..])
+        });
+        if !inside {
+            let name = || change.keyspace.to_string();
+            let core = shared.tree(change.keyspace);
+            let core = core.ok_or_else(|| Error::NotFound { what: "keyspace", name: name() })?;
+            let guard = crossbeam_epoch::pin();
+            seen = Some((core.id, core.way(shared, Seek::From(key), &guard)?.high()));
+        }
+    }
+    Ok(())
+}
+
+impl Applier<'_> {
+    /// Applies sorted changes of one tree, in memory or straight to pages.
+    fn write_sorted(&mut self, core: &TreeCore, points: &[Point<'_>], pass: &mut Pass) -> Result<()> {
+        let guard = self.guard;
+        let mut rest = points;
+        while let Some(first) = rest.first() {
+            let way = core.way(self.shared, Seek::From(first.key), guard)?;
+            let leaf =
+                way.node.leaf().ok_or_else(|| Error::Internal("a way did not end in a leaf".into()))?;
+            let count = 1 + rest[1..].iter().take_while(|point| way.reaches(point.key)).count();
+            let (here, behind) = rest.split_at(count);
+            let bytes = |point: &Point<'_>| point.key.len() + point.value.map_or(0, <[u8]>::len);
+            let dirty = self.shared.account.bytes(Class::Dirty) + here.iter().map(bytes).sum::<usize>();
+            let most = self.shared.options.cache_bytes;
+            // On a full disk it is tried again when nothing else is left.
+            let to_disk = dirty > if pass.has_room { most / 4 } else { most };
+            let older = to_disk.then(|| self.older_of(core, &way, leaf, pass.oldest));
+            self.make_dirty(&way, leaf, Place { keyspace: core.id, key: first.key });
+            if let Some(older) = older {
+                let open = pass.more && behind.is_empty();
+                match self.rebuild_on_disk(core, &way, leaf, older, here, open) {
+                    Err(Error::DiskFull { .. }) if dirty <= most => {
+                        pass.has_room = false;
+                        self.rebuild(core, &way, leaf, here);
+                    }
+                    rebuilt => rebuilt?,
+                }
+            } else if self.fits(leaf, here) {
+                here.iter().for_each(|point| leaf.push(self.lsn, point.key, point.value));
+            } else {
+                self.rebuild(core, &way, leaf, here);
+            }
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// What serves readers of before, when another leaf takes the place of `leaf`: its page, if that says it all to everybody
+    /// who may read below.
+    fn older_of(&self, core: &TreeCore, way: &Way<'_>, leaf: &Leaf, oldest: Lsn) -> Older {
+        let says_all =
+            leaf.is_clean() && leaf.newest_lsn() <= oldest && leaf.header().prev.load(self.guard).is_none();
+        // A page whose segment is still being written may have to be written again: then nothing leads to it from here.
+        let image = leaf.image().filter(|image| {
+            says_all && image.pages().all(|page| !self.shared.store.is_open(page.addr.segment))
+        });
+        let Some(image) = image else { return Older::Leaf(leaf.clone()) };
+        let range = KeyRange { low: way.low().unwrap_or_default(), high: way.high() };
+        Older::Tree(TreeCore::old_page(core.id, image, range, self.lsn, self.shared.store.pin()))
+    }
+
+    /// Puts pages in the place of a leaf, its changes and `points` folded in. `open`: the last one stays in memory.
+    fn rebuild_on_disk(
+        &mut self,
+        core: &TreeCore,
+        way: &Way<'_>,
+        leaf: &Leaf,
+        older: Older,
+        points: &[Point<'_>],
+        open: bool,
+    ) -> Result<()> {
+        let edits: Vec<Edit<'_>> =
+            points.iter().map(|point| Edit { key: point.key, value: point.value }).collect();
+        let content = Content::of(leaf, &edits);
+        let budget = self.shared.options.leaf_bytes;
+        if content.cost < budget / 4 {
+            // It may join a neighbour in memory.
+            self.rebuild(core, way, leaf, points);
+            return Ok(());
+        }
+        let contents = content.cut(budget);
+        let high = way.high();
+        let mut low = way.low().unwrap_or_default();
+        let mut nodes = Vec::with_capacity(contents.len());
+        let mut separators = Keys::default();
+        let mut ahead = Ahead { since: self.lsn, pages: Vec::new() };
+        let mut carried = Vec::new();
+        for (at, content) in contents.iter().enumerate() {
+            let border = contents.get(at + 1).and_then(|next| Some((content.last()?, next.first()?)));
+            let next_low = border.map(|(left, right)| search::separator(&left.key(), &right.key()));
+            let past = if leaf.base_lsn() < self.lsn {
+                vec![Part { low: (*low).into(), older: older.clone(), valid_below: self.lsn }]
+            } else {
+                self.past_of(leaf, &low, next_low.as_deref().or(high.as_deref()))
+            };
+            nodes.push(if open && next_low.is_none() {
+                let new = self.new_leaf(content, past);
+                carried.append(&mut new.pages());
+                Node::Leaf(new)
+            } else {
+                let image = match self.write_page(core.id, &low, content, &mut ahead.pages) {
+                    Ok(image) => image,
+                    Err(error) => {
+                        // Nothing leads to what was written.
+                        self.writer.discard_pages(ahead.pages, Lsn::ZERO);
+                        return Err(error);
+                    }
+                };
+                carried.extend(&image.overflow);
+                Node::Cold(Arc::new(Cold::with_past(image.entry, past)))
+            });
+            if let Some(next) = next_low {
+                separators.push(&next);
+                low = next;
+            }
+        }
+        for node in &nodes {
+            if let Node::Cold(cold) = node {
+                self.writer.made_cold(self.lsn, cold);
+            }
+        }
+        self.writer.ahead.push(ahead);
+        self.shared.note_cold();
+        let place = Place { keyspace: core.id, key: points.first().map_or(&[], |point| point.key) };
+        self.supersede(leaf, &carried, place);
+        if matches!(older, Older::Tree(_)) {
+            // Its page stands for it.
+            leaf.header().share.move_to(Class::Retired);
+        }
+        self.replace_child(core, &way.steps, 1, nodes, &separators);
+        Ok(())
+    }
+    /// Writes the page of a leaf that begins at `low`, and those of long values that have none yet. What was written is put
+    /// behind `written`, also when not all could be.
+    fn write_page(
+        &self,
+        keyspace: KeyspaceId,
+        low: &[u8],
+        content: &Content<'_>,
+        written: &mut Vec<PageRef>,
+    ) -> Result<Image> {
+        let store = &self.shared.store;
+        let body = LeafBody::of(content.records(), self.shared.options.leaf_bytes, |record, key, hash| {
+            let value = match record.value {
+                RecordValue::Overflow(value) => return Ok(value.reference()),
+                RecordValue::Inline(value) => value,
+            };
+            let label = Label { kind: PageKind::Overflow, level: 0, keyspace, low_key: key };
+            let mut extents = Vec::new();
+            for piece in pieces(value) {
+                let page = store.append(Stream::Overflow, &label, piece)?;
+                written.push(page);
+                extents.push(page);
+            }
+            Ok(OverflowRef { total_bytes: value.len() as u64, record_hash: hash, extents })
+        })?;
+        let body = body.ok_or_else(|| Error::Internal("a part of a leaf without records".into()))?;
+        let label = Label { kind: PageKind::Leaf, level: 0, keyspace, low_key: low };
+        let page = store.append(Stream::Base, &label, &body.bytes)?;
+        written.push(page);
+        Ok(body.image(page, self.lsn))
+    }
+}

@@ -1,0 +1,359 @@
+//! Writes of any size that take effect at once.
+//!
+//! ```text
+//! put, delete → arena, sorted when it is full → fragments in the log → … → commit of fragments
+//!                                                    └── merged into the trees, run by run (crate::runs)
+//! ```
+//!
+//! 1. Memory is the arena, and for the merge a piece of each run. Nothing is written beside the log.
+//! 2. While it runs, other commits go on, and stand between its fragments. Their order is that of the log: the bulk write
+//!    takes effect where its commit stands. Log that it may need is kept until it ends.
+//! 3. Dropped, or cut off by a crash, it has never been: the next write, or the next opening, aborts what stands in the log.
+//! 4. It is applied before its end is appended. So damage that the merge meets is not in the log, and the database opens
+//!    again without it.
+
+mod log;
+
+use std::ops::Range;
+
+use logwood_base::digest::RecordHasher;
+use logwood_base::limits;
+use logwood_base::sync::Arc;
+use logwood_base::{Error, KeyspaceId, Lsn, Result};
+use logwood_wal::Durability;
+
+use crate::catalog::KeyspaceShared;
+use crate::core::Handle;
+use crate::entry::{self, Body, HEADER_BYTES, Operation, fragments_hasher};
+use crate::fragments::FRAGMENT_OVERHEAD;
+use crate::keyspace::Keyspace;
+use crate::runs::RUNS_MAX;
+pub(crate) use log::Underway;
+
+/// Most bytes of one fragment's piece: the merge has two of them in memory for each run.
+const PIECE_BYTES_MAX: usize = 256 << 10;
+
+/// How a bulk write behaves.
+///
+/// ```
+/// # use logwood::BulkOptions;
+/// let options = BulkOptions::new().memory_bytes(256 << 20);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BulkOptions {
+    memory_bytes: usize,
+}
+
+impl BulkOptions {
+    /// The defaults.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { memory_bytes: 64 << 20 }
+    }
+
+    /// Memory for what is gathered and sorted, from 64 KiB to 1 GiB. Default: 64 MiB. Input in order needs no more, however
+    /// much it is; of input in any order, at most 256 times as much fits into one write.
+    #[must_use]
+    pub const fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
+        self
+    }
+}
+
+impl Default for BulkOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Puts and deletes of any number over any keyspaces, which take effect at once or not at all. Begun by
+/// [`Database::bulk_write`](crate::Database::bulk_write); dropped without [`BulkWrite::commit`], it has never been.
+///
+/// A later operation on a key wins. Memory is bounded by [`BulkOptions::memory_bytes`], about 2 MiB for each time that it was
+/// filled by input out of order, and a quarter of the cache. Input in the order of its keys is neither sorted nor merged.
+///
+/// Other commits go on beside it, but wait while it takes effect. Where one has changed the same key meanwhile, the one that
+/// commits later wins; transactions that were begun before it takes effect are refused as `TooOld` when they commit later.
+///
+/// ```
+/// use logwood::{BulkOptions, Database, Durability, Options};
+/// # let directory = tempfile::tempdir()?;
+/// let db = Database::open(directory.path(), Options::new())?;
+/// let people = db.ensure_keyspace("people")?;
+///
+/// let mut bulk = db.bulk_write(BulkOptions::new())?;
+/// for n in (0..10_000u32).rev() {
+///     bulk.put(&people, &n.to_be_bytes(), b"somebody")?;
+/// }
+/// assert_eq!(people.count_all()?, 0);
+/// bulk.commit(Durability::Durable)?;
+/// assert_eq!(people.count_all()?, 10_000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct BulkWrite {
+    core: Arc<Handle>,
+    memory_bytes: usize,
+    /// Encoded operations, and where each is.
+    arena: Vec<u8>,
+    gathered: Vec<Gathered>,
+    /// Whether the arena's operations ascend as they are.
+    ascends: bool,
+    /// Bytes of operations that are too few for a fragment.
+    piece: Vec<u8>,
+    /// The last operation that left the arena.
+    last: Option<(KeyspaceId, Vec<u8>)>,
+    runs: usize,
+    written: Written,
+    keyspaces: Vec<Arc<KeyspaceShared>>,
+    operations: u64,
+    /// What has kept it from going on.
+    failed: Option<Error>,
+}
+
+/// What stands in the log.
+struct Written {
+    /// The first fragment.
+    transaction: Option<Lsn>,
+    fragments: u32,
+    bytes: u64,
+    hasher: RecordHasher,
+}
+
+impl std::fmt::Debug for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Written").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+/// An operation in the arena.
+#[derive(Clone, Debug)]
+struct Gathered {
+    keyspace: KeyspaceId,
+    key: Range<u32>,
+    bytes: Range<u32>,
+}
+
+impl BulkWrite {
+    pub(crate) fn begin(core: &Arc<Handle>, options: BulkOptions) -> Result<Self> {
+        core.check_writable()?;
+        let allowed = 64 << 10..=1 << 30;
+        if !allowed.contains(&options.memory_bytes) {
+            let found = options.memory_bytes;
+            return Err(Error::InvalidArgument(format!("memory_bytes is {found}, not within {allowed:?}")));
+        }
+        Ok(Self {
+            core: Arc::clone(core),
+            memory_bytes: options.memory_bytes,
+            arena: Vec::new(),
+            gathered: Vec::new(),
+            ascends: true,
+            piece: Vec::new(),
+            last: None,
+            runs: 0,
+            written: Written { transaction: None, fragments: 0, bytes: 0, hasher: fragments_hasher() },
+            keyspaces: Vec::new(),
+            operations: 0,
+            failed: None,
+        })
+    }
+
+    /// Sets the value of a key.
+    ///
+    /// # Errors
+    /// `LimitExceeded` for a key or value that is too long, or for more input out of order than its memory can sort;
+    /// `InvalidArgument` for a keyspace of another database; `DiskFull`, `Io`, `Poisoned`, `Closed` from the log. After an
+    /// error of writing it answers the same to everything; it has never been when it is dropped.
+    pub fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
+        limits::check("key bytes", key.len(), self.core.options.key_bytes_max)?;
+        limits::check("value bytes", value.len(), self.core.options.value_bytes_max)?;
+        self.add(keyspace, |keyspace| Operation::Put { keyspace, key, value })
+    }
+
+    /// Takes the value of a key away; no matter if it has none.
+    ///
+    /// # Errors
+    /// As [`BulkWrite::put`].
+    pub fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
+        limits::check("key bytes", key.len(), self.core.options.key_bytes_max)?;
+        self.add(keyspace, |keyspace| Operation::Delete { keyspace, key })
+    }
+
+    /// How many operations it was given.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.operations
+    }
+
+    /// Whether it was given none. Committing it then changes nothing, and still takes an entry.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.operations == 0
+    }
+
+    /// Has everything take effect, and waits for the durability that is asked for. Answers the commit's LSN.
+    ///
+    /// # Errors
+    /// As [`BulkWrite::put`]; `NotFound` for a keyspace that was dropped meanwhile; `Corruption` for a page that it changes
+    /// and that cannot be trusted. Nothing of it was committed then. A failure while it takes effect stops the database:
+    /// `Poisoned`, and nothing of it is there when it is opened again.
+    pub fn commit(mut self, durability: Durability) -> Result<Lsn> {
+        self.check()?;
+        // Nothing has left the arena: not even for a fragment that is not full yet.
+        if self.runs == 0 && self.arena.len() <= self.core.options.payload_bytes_max() - HEADER_BYTES {
+            return self.commit_entry(durability);
+        }
+        self.spill()?;
+        let piece = std::mem::take(&mut self.piece);
+        if !piece.is_empty() {
+            self.append(&piece)?;
+        }
+        let Some(transaction) = self.written.transaction else {
+            return Err(Error::Internal("a bulk write without fragments".to_owned()));
+        };
+        let end = Body::CommitFragments {
+            transaction,
+            count: self.written.fragments,
+            bytes: self.written.bytes,
+            hash: self.written.hasher.clone().finish(),
+        };
+        let (lsn, write) = self.core.begin_commit_fragments(transaction, end, &self.keyspaces, durability)?;
+        self.core.finish_commit(lsn, &write)
+    }
+
+    /// What fits into one entry is a commit like any other.
+    fn commit_entry(&mut self, durability: Durability) -> Result<Lsn> {
+        let mut payload = Vec::with_capacity(HEADER_BYTES + self.arena.len());
+        entry::begin_commit(&mut payload);
+        payload.extend_from_slice(&self.arena);
+        let (lsn, write) = self.core.begin_commit(&mut payload, &self.keyspaces, durability)?;
+        self.core.finish_commit(lsn, &write)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn add<'a>(
+        &mut self,
+        keyspace: &Keyspace,
+        operation: impl FnOnce(KeyspaceId) -> Operation<'a>,
+    ) -> Result<()> {
+        self.check()?;
+        if keyspace.instance() != self.core.instance {
+            let name = keyspace.name();
+            return Err(Error::InvalidArgument(format!("keyspace {name} belongs to another database")));
+        }
+        let shared = keyspace.shared();
+        shared.check_exists()?;
+        let operation = operation(shared.id);
+        let (Operation::Put { key, .. } | Operation::Delete { key, .. }) = operation else {
+            return Err(Error::Internal("a range delete in a bulk write".to_owned()));
+        };
+        let start = self.arena.len();
+        operation.encode(&mut self.arena);
+        let end = self.arena.len();
+        // The key stands behind its length, which is all that its place depends on.
+        let after_key = match operation {
+            Operation::Put { value, .. } => value.len() + varint_bytes(value.len()),
+            _ => 0,
+        };
+        let key_end = end - after_key;
+        let found = Gathered {
+            keyspace: shared.id,
+            key: (key_end - key.len()) as u32..key_end as u32,
+            bytes: start as u32..end as u32,
+        };
+        if let Some(last) = self.gathered.last() {
+            self.ascends &= (last.keyspace, self.key_of(last)) < (shared.id, key);
+        }
+        self.gathered.push(found);
+        self.operations += 1;
+        if !self.keyspaces.iter().rev().any(|named| Arc::ptr_eq(named, shared)) {
+            self.keyspaces.push(Arc::clone(shared));
+        }
+        if self.arena.len() + self.gathered.len() * size_of::<Gathered>() >= self.memory_bytes {
+            self.spill()?;
+        }
+        Ok(())
+    }
+
+    fn key_of(&self, gathered: &Gathered) -> &[u8] {
+        &self.arena[gathered.key.start as usize..gathered.key.end as usize]
+    }
+
+    /// Writes what the arena holds, in order, and empties it.
+    fn spill(&mut self) -> Result<()> {
+        let spilled = self.try_spill();
+        if let Err(error) = &spilled {
+            self.failed = Some(error.clone());
+        }
+        spilled
+    }
+
+    fn try_spill(&mut self) -> Result<()> {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let arena = std::mem::take(&mut self.arena);
+        let key = |at: &Gathered| &arena[at.key.start as usize..at.key.end as usize];
+        if !std::mem::replace(&mut self.ascends, true) {
+            // Of equal keys the later one stands behind.
+            gathered.sort_unstable_by(|a, b| {
+                (a.keyspace, key(a), a.bytes.start).cmp(&(b.keyspace, key(b), b.bytes.start))
+            });
+        }
+        let Some(first) = gathered.first() else { return Ok(()) };
+        if self.last.as_ref().is_none_or(|last| (last.0, &last.1[..]) >= (first.keyspace, key(first))) {
+            limits::check("sorted runs of a bulk write", self.runs + 1, RUNS_MAX)?;
+            self.runs += 1;
+        }
+        let piece_bytes = PIECE_BYTES_MAX.min(self.core.options.payload_bytes_max() - FRAGMENT_OVERHEAD);
+        for (at, operation) in gathered.iter().enumerate() {
+            let same = |next: &Gathered| (next.keyspace, key(next)) == (operation.keyspace, key(operation));
+            if gathered.get(at + 1).is_some_and(same) {
+                continue;
+            }
+            self.piece
+                .extend_from_slice(&arena[operation.bytes.start as usize..operation.bytes.end as usize]);
+            if self.piece.len() >= piece_bytes {
+                let mut piece = std::mem::take(&mut self.piece);
+                let whole = piece.len() / piece_bytes * piece_bytes;
+                piece[..whole].chunks(piece_bytes).try_for_each(|piece| self.append(piece))?;
+                piece.drain(..whole);
+                self.piece = piece;
+            }
+        }
+        self.last = gathered.last().map(|last| (last.keyspace, key(last).to_vec()));
+        gathered.clear();
+        let mut arena = arena;
+        arena.clear();
+        (self.gathered, self.arena) = (gathered, arena);
+        Ok(())
+    }
+
+    /// Appends one fragment.
+    fn append(&mut self, piece: &[u8]) -> Result<()> {
+        let written = &mut self.written;
+        let (transaction, sequence) = (written.transaction, written.fragments);
+        let first = self.core.append_fragment(transaction, sequence, piece, &self.keyspaces)?;
+        written.transaction = Some(first);
+        written.fragments += 1;
+        written.bytes += piece.len() as u64;
+        written.hasher.update(piece);
+        Ok(())
+    }
+}
+
+impl Drop for BulkWrite {
+    fn drop(&mut self) {
+        if let Some(transaction) = self.written.transaction {
+            // Unless it was committed, it is an orphan from here on, which the next write aborts.
+            self.core.sequencer.lock().bulk.remove(&transaction);
+        }
+    }
+}
+
+/// Bytes of a length in front of a string.
+const fn varint_bytes(length: usize) -> usize {
+    let bits = usize::BITS - (length | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
