@@ -8,6 +8,7 @@
 //!    without them: ending early with 0 would say that everything is loaded.
 //! 4. With `--transaction` there is one bulk write of any size, which takes effect at the end of the input. A bad line ends
 //!    the load with nothing written.
+//!    With `--sorted` and no `--batch` there is one for each 64 MiB: input in order goes straight to leaves.
 //! 5. A bad line otherwise commits what came before it, is named by its number and ends the load; `--skip-bad` counts it.
 //! 6. With `--archive`, an archiver works beside it, and the load ends when everything is in the archive.
 
@@ -29,6 +30,12 @@ use crate::input::{Format, InputError, Records};
 use crate::open;
 use crate::output::Output;
 use crate::progress::Progress;
+
+/// Records of a batch, unless it is said.
+const BATCH_RECORDS: u64 = 1000;
+
+/// Bytes of sorted input that are committed at once: many leaves, and little to wait for.
+const SORTED_BYTES: u64 = 64 << 20;
 
 /// A batch of at least so many bytes is committed, however few records it holds.
 const BATCH_BYTES: usize = 8 << 20;
@@ -106,45 +113,56 @@ struct Loader<'a> {
 
 /// What the next commit will hold.
 enum Gathered {
-    Batch(Batch),
-    /// All of the input.
-    Bulk(Box<BulkWrite>),
+    Batch { batch: Batch, records_max: u64 },
+    /// All of the input, or so many bytes of sorted input.
+    Bulk { bulk: Box<BulkWrite>, bytes: u64, bytes_max: u64 },
 }
 
 impl Gathered {
     fn new(database: &Database, arguments: &Load) -> Result<Self, Failure> {
-        Ok(match arguments.transaction {
-            true => Self::Bulk(Box::new(database.bulk_write(BulkOptions::new())?)),
-            false => Self::Batch(database.batch()),
-        })
+        let bytes_max = match (arguments.transaction, arguments.sorted, arguments.batch) {
+            (true, _, _) => u64::MAX,
+            (false, true, None) => SORTED_BYTES,
+            (false, _, records_max) => {
+                let records_max = records_max.unwrap_or(BATCH_RECORDS);
+                return Ok(Self::Batch { batch: database.batch(), records_max });
+            }
+        };
+        let bulk = Box::new(database.bulk_write(BulkOptions::new())?);
+        Ok(Self::Bulk { bulk, bytes: 0, bytes_max })
     }
 
     fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> logwood::Result<()> {
         match self {
-            Self::Batch(batch) => batch.put(keyspace, key, value),
-            Self::Bulk(bulk) => bulk.put(keyspace, key, value),
+            Self::Batch { batch, .. } => batch.put(keyspace, key, value),
+            Self::Bulk { bulk, bytes, .. } => {
+                *bytes += (key.len() + value.len()) as u64;
+                bulk.put(keyspace, key, value)
+            }
         }
     }
 
     fn len(&self) -> u64 {
         match self {
-            Self::Batch(batch) => batch.len() as u64,
-            Self::Bulk(bulk) => bulk.len(),
+            Self::Batch { batch, .. } => batch.len() as u64,
+            Self::Bulk { bulk, .. } => bulk.len(),
         }
     }
 
     /// Whether it is to be committed before more is gathered.
-    fn is_full(&self, records_max: u64) -> bool {
+    fn is_full(&self) -> bool {
         match self {
-            Self::Batch(batch) => batch.len() as u64 >= records_max || batch.bytes() >= BATCH_BYTES,
-            Self::Bulk(_) => false,
+            Self::Batch { batch, records_max } => {
+                batch.len() as u64 >= *records_max || batch.bytes() >= BATCH_BYTES
+            }
+            Self::Bulk { bytes, bytes_max, .. } => bytes >= bytes_max,
         }
     }
 
     fn commit(self, database: &Database, durability: Durability) -> logwood::Result<Lsn> {
         match self {
-            Self::Batch(batch) => database.commit(batch, durability),
-            Self::Bulk(bulk) => bulk.commit(durability),
+            Self::Batch { batch, .. } => database.commit(batch, durability),
+            Self::Bulk { bulk, .. } => bulk.commit(durability),
         }
     }
 }
@@ -176,7 +194,7 @@ impl Loader<'_> {
                 }
             }
             progress();
-            if self.gathered.is_full(self.arguments.batch) {
+            if self.gathered.is_full() {
                 self.commit()?;
             }
         }

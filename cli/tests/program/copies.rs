@@ -127,6 +127,19 @@ fn a_sorted_load_refuses_what_is_not_sorted() {
 }
 
 #[test]
+fn a_sorted_load_is_committed_in_large_pieces_or_in_batches_where_they_are_asked_for() {
+    let place = Place::new();
+    let lines: String = (0..3000).map(|n| format!("{n:08}\tvalue {n}\n")).collect();
+    let acknowledged = run_with(["load", &place.db, "--sorted", "--acks"], lines.as_bytes()).done();
+    assert_eq!(acknowledged.lines().filter(|line| line.contains('\t')).count(), 1, "{acknowledged}");
+    assert_eq!(place.run("count", &[]).done(), "3000\n");
+    let in_batches = ["load", &place.db, "--sorted", "--acks", "--batch", "1000"];
+    let acknowledged = run_with(in_batches, lines.as_bytes()).done();
+    assert_eq!(acknowledged.lines().filter(|line| line.contains('\t')).count(), 3, "{acknowledged}");
+    place.run("verify", &[]).done();
+}
+
+#[test]
 fn sizes_cut_a_range_into_parts_of_about_the_same_size() {
     let place = Place::with(&records(5000));
     let parts = |options: &[&str]| {
