@@ -323,5 +323,5 @@ fn on_a_full_disk_what_finds_no_room_for_its_page_stays_in_memory() {
         let (forest, _) = open(&disk, options.clone()).unwrap();
         require(&forest.tree(KEYSPACE).unwrap(), &forest.snapshot(), &model);
     }
-    assert!(met > 2, "{met} times the disk was full before the entry was applied");
+    assert!(met >= 2, "{met} times the disk was full before the entry was applied");
 }
