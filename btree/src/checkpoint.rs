@@ -42,7 +42,6 @@ use crate::forest::Forest;
 use crate::node::Image;
 use crate::node::inner::Inner;
 use crate::node::leaf::Leaf;
-use crate::node::overflow::OverflowValue;
 use crate::shared::{Shared, WalkPosition};
 use crate::snapshot::Snapshot;
 use crate::store::{Commit, PageRef, TreeEntry};
@@ -165,7 +164,7 @@ struct WrittenLeaf {
     /// Whether the image is the one before with a delta block more.
     extends: bool,
     /// Long values that were written elsewhere, and where.
-    moved: Vec<(Arc<OverflowValue>, Vec<PageRef>)>,
+    moved: write::Moved,
 }
 
 /// An inner node that the walk counted as clean from its visit on.

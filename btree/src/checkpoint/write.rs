@@ -33,7 +33,7 @@ const ENTRY_BYTES: usize = 64;
 const DELTA_PARTS: usize = 2;
 
 /// Long values that were written elsewhere, and where.
-type Moved = Vec<(Arc<OverflowValue>, Vec<PageRef>)>;
+pub(super) type Moved = Vec<(Arc<OverflowValue>, Vec<PageRef>)>;
 
 /// The entries of one level, with the keys that they begin at.
 type Entries = Vec<(Vec<u8>, ChildEntry)>;

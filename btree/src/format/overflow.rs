@@ -10,7 +10,8 @@
 //! | … | extent × n | segment varint, offset varint, stored bytes varint, crc32 |
 //!
 //! # Validity
-//! The pieces in order make up exactly `total bytes`. The hash lets an overwrite or a delete keep the digest right
+//! Every piece but the last one has [`PIECE_BYTES`] bytes, so that any byte of a value is found in one read; the last one has the
+//! rest, at least one. In order they make up exactly `total bytes`. The hash lets an overwrite or a delete keep the digest right
 //! without reading the value; a scrub recomputes it from the pieces.
 
 use logwood_base::codec::{CodecError, Reader, Writer};
@@ -18,8 +19,8 @@ use logwood_base::limits::{PAGE_BYTES_MAX, VALUE_BYTES_MAX};
 
 use super::page::{ENVELOPE_BYTES, PageRef};
 
-/// How long the pieces are that [`pieces`] cuts: long enough to make the reference short, short enough to fill
-/// segments well.
+/// How long a piece is, but for the last one: long enough to make the reference short, short enough to fill segments well and
+/// to be read for a part of it. A constant of the format.
 pub const PIECE_BYTES: usize = 256 << 10;
 
 /// Most pieces of one value.
