@@ -136,10 +136,11 @@ impl Shared {
         self.prepare(one_at_a_time, wanted, &|| false)
     }
 
-    /// Prepares one more segment ahead, while commits go on: little by little, unless an append comes to wait for it.
+    /// Prepares one more segment ahead, while commits go on: little by little, unless an append comes to wait for it, or
+    /// nobody waits for the device, because what is written is buffered.
     pub(crate) fn prepare_ahead(&self) -> Result<()> {
         let has_time = || {
-            let has_time = self.short_of_room.load(Ordering::Relaxed) == 0;
+            let has_time = self.short_of_room.load(Ordering::Relaxed) == 0 && !self.state.lock().dirty;
             if has_time {
                 self.env.clock.sleep(ZEROS_REST);
             }
