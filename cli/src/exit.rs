@@ -188,6 +188,7 @@ pub fn no_database(directory: &std::path::Path) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
 
     use logwood_base::{FormatVersion, Lsn};
 
@@ -218,6 +219,10 @@ mod tests {
             (Error::TooOld { what: "entry", asked: Lsn(1), oldest: Lsn(2) }, 1),
             (Error::InvalidArgument("name".into()), 64),
             (Error::LimitExceeded { what: "key bytes", found: 2, limit: 1 }, 65),
+            (
+                Error::Source { read: 1, expected: 2, source: Arc::new(io::ErrorKind::UnexpectedEof.into()) },
+                65,
+            ),
         ];
         for (error, code) in cases {
             let text = error.to_string();

@@ -113,9 +113,16 @@ struct Loader<'a> {
 
 /// What the next commit will hold.
 enum Gathered {
-    Batch { batch: Batch, records_max: u64 },
+    Batch {
+        batch: Batch,
+        records_max: u64,
+    },
     /// All of the input, or so many bytes of sorted input.
-    Bulk { bulk: Box<BulkWrite>, bytes: u64, bytes_max: u64 },
+    Bulk {
+        bulk: Box<BulkWrite>,
+        bytes: u64,
+        bytes_max: u64,
+    },
 }
 
 impl Gathered {
