@@ -28,7 +28,7 @@ use logwood_base::{Error, KeyspaceId, Lsn, Result};
 use smallvec::SmallVec;
 
 use crate::descent::TreeCore;
-use crate::shared::{Prepared, Shared, Writer};
+use crate::shared::{Shared, Writer};
 
 /// One change of one tree.
 #[derive(Clone, Copy, Debug)]
@@ -89,20 +89,20 @@ struct Applier<'s> {
     lsn: Lsn,
 }
 
-/// Applies the changes of one entry.
+/// Applies the changes of one entry, of which [`prepare`] made nothing that can fail be left, if it was called.
 pub(crate) fn apply(
     shared: &Shared,
     writer: &mut Writer,
     lsn: Lsn,
     changes: &[Change<'_>],
+    prepared: bool,
     guard: &Guard,
 ) -> Result<()> {
     if lsn <= writer.applied {
         let found = writer.applied;
         return Err(Error::InvalidArgument(format!("entry {lsn} applied behind entry {found}")));
     }
-    let was_prepared = writer.prepared.take() == Some(Prepared::of(changes));
-    let trees = if was_prepared { look_up(shared, changes)? } else { prepare(shared, changes)? };
+    let trees = if prepared { look_up(shared, changes)? } else { prepare(shared, changes)? };
     let core_of = |change: &Change<'_>| tree_of(&trees, change.keyspace);
     let mut applier = Applier { shared, writer, guard, lsn };
     let mut from = 0;

@@ -74,7 +74,7 @@ impl Shared {
 
     /// Evicts until no more than `bound` bytes are cached, or the hand has come a good way.
     pub(crate) fn evict(&self, writer: &mut Writer, bound: usize, guard: &Guard) {
-        if writer.prepared.is_some() {
+        if writer.prepared {
             return;
         }
         if self.cached_bytes() <= bound || self.account.bytes(Class::Clean) == 0 {

@@ -16,7 +16,8 @@ use crate::node::Cold;
 use crate::node::content::Content;
 use crate::node::leaf::Leaf;
 use crate::node::slot::Node;
-use crate::shared::{Prepared, Shared, Writer};
+use crate::preparation::Preparation;
+use crate::shared::{Shared, Writer};
 use crate::snapshot::Snapshot;
 use crate::store::{Beginning, Compression, Identity, Store, StoreOptions, StoreStatistics, TreeEntry};
 use crate::tree::Tree;
@@ -262,13 +263,7 @@ impl Forest {
     /// `NotFound` for a keyspace without a tree, `LimitExceeded`, `InvalidArgument` for an LSN out of order;
     /// `Corruption`, `Io` when a page that is changed cannot be read. Nothing was changed then.
     pub fn apply(&self, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
-        let mut writer = self.shared.writer.lock();
-        let guard = crossbeam_epoch::pin();
-        apply::apply(&self.shared, &mut writer, lsn, changes, &guard)?;
-        self.shared.evict(&mut writer, self.shared.options.cache_bytes, &guard);
-        drop(guard);
-        self.shared.collect();
-        Ok(())
+        self.shared.apply(lsn, changes, false)
     }
 
     /// As [`Forest::apply`], of more changes than memory may hold, in the order of keyspace and key, each key once: beyond a
@@ -290,19 +285,14 @@ impl Forest {
         apply::prepare_sorted(&self.shared, changes)
     }
 
-    /// Brings into memory what [`Forest::apply`] of these changes would have to read, and refuses what it would refuse;
-    /// nothing is evicted before the next `apply`, which then reads no disk. So a writer finds damage before it
-    /// writes the entry to its log.
+    /// Brings into memory what applying these changes would have to read, and refuses what that would refuse. What is
+    /// answered keeps it there and applies them, reading no disk. So a writer finds damage before it writes the entry to
+    /// its log.
     ///
     /// # Errors
     /// As [`Forest::apply`], but for the LSN.
-    pub fn prepare(&self, changes: &[Change<'_>]) -> Result<()> {
-        let mut writer = self.shared.writer.lock();
-        writer.prepared = None;
-        self.shared.make_room(&mut writer, changes.len());
-        apply::prepare(&self.shared, changes)?;
-        writer.prepared = Some(Prepared::of(changes));
-        Ok(())
+    pub fn prepare<'f>(&'f self, changes: &'f [Change<'f>]) -> Result<Preparation<'f>> {
+        Preparation::new(&self.shared, changes)
     }
 
     /// Makes everything up to `lsn` visible to reads of the latest state.

@@ -61,6 +61,7 @@ mod node;
 mod overflow;
 #[cfg(test)]
 mod planted;
+mod preparation;
 mod shared;
 mod sizes;
 mod snapshot;
@@ -82,6 +83,7 @@ pub use clean::Cleaned;
 pub use cursor::Cursor;
 pub use forest::{Forest, ForestOptions, ForestStatistics, Opened};
 pub use manifest::ManifestSummary;
+pub use preparation::Preparation;
 pub use sizes::RangeSize;
 pub use snapshot::{At, Snapshot};
 pub use store::{Beginning, Compression, Identity};

@@ -10,7 +10,6 @@ use logwood_base::sync::{Mutex, RwLock};
 use logwood_base::{KeyspaceId, Lsn, SegmentNo};
 
 use crate::account::{Account, Class};
-use crate::apply::Change;
 use crate::descent::TreeCore;
 use crate::forest::ForestOptions;
 use crate::node::Cold;
@@ -80,24 +79,14 @@ pub(crate) struct Writer {
     pub(crate) hand: (KeyspaceId, Vec<u8>),
     /// Calls of the eviction that are still to be skipped.
     pub(crate) eviction_pause: u32,
-    /// Whether the next entry's leaves were brought into memory, and must stay there until it is applied.
-    pub(crate) prepared: Option<Prepared>,
+    /// Whether the next entry's leaves were brought into memory, and must stay there: see [`crate::preparation`].
+    pub(crate) prepared: bool,
     /// Segments whose pages wait to be moved by the next checkpoint.
     pub(crate) marked: BTreeSet<SegmentNo>,
     /// Bytes of the nodes that were marked since the last checkpoint.
     pub(crate) marked_bytes: usize,
     /// The segment that is being marked, and its pages that were not looked at yet.
     pub(crate) marking: Option<(SegmentNo, Vec<PageLabel>)>,
-}
-
-/// Which changes were prepared: where they stand, and how many.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Prepared(usize, usize);
-
-impl Prepared {
-    pub(crate) fn of(changes: &[Change<'_>]) -> Self {
-        Self(changes.as_ptr().addr(), changes.len())
-    }
 }
 
 /// Pages that the newest manifest may reach and a later one does not.

@@ -112,14 +112,14 @@ impl Core {
                 &more
             }
         };
-        self.forest.prepare(changes)?;
+        let prepared = self.forest.prepare(changes)?;
         let (lsn, write) = if payload.len() <= self.options.payload_bytes_max() {
             let lsn = sequencer.applier.applied().next();
             (lsn, self.append(&sequencer, lsn, payload, durability)?)
         } else {
             self.append_fragments(&mut sequencer, operations.as_bytes(), time_ms, durability)?
         };
-        if let Err(error) = self.forest.apply(lsn, changes) {
+        if let Err(error) = prepared.apply(lsn) {
             return Err(self.stop(&error).into());
         }
         sequencer.applier.took(lsn, time_ms);

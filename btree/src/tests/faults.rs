@@ -273,6 +273,43 @@ fn clean_memory_stays_inside_the_cache() {
 }
 
 #[test]
+fn what_a_refused_entry_brought_into_memory_goes_again() {
+    let disk = SimulatedDisk::new(1);
+    let (forest, _, mut model) = begun(&disk);
+    write(&forest, &mut model, 3, 0..900);
+    checkpoint(&forest).unwrap();
+    drop(forest);
+    let (forest, _) = open(&disk, crate::ForestOptions { cache_bytes: 24 << 10, ..small() }).unwrap();
+    let tree = forest.tree(KEYSPACE).unwrap();
+    let read_all = || {
+        for key in model.keys() {
+            tree.get(key, At::Latest).unwrap();
+        }
+        forest.shared.cached_bytes()
+    };
+    let usual = read_all();
+    let changes: Vec<Change<'_>> = model.keys().map(|key| change(key, Some(b"new"))).collect();
+    let prepared = forest.prepare(&changes).unwrap();
+    // An entry without changes, as a fragment is one, does not end it.
+    forest.apply(Lsn(4), &[]).unwrap();
+    let loads = forest.statistics().cold_reads;
+    assert!(read_all() > 2 * usual, "what will be changed stays");
+    assert_eq!(forest.statistics().cold_reads, loads);
+    drop(prepared);
+    // Each entry, and each load, makes some of it go.
+    for lsn in 5..40 {
+        forest.apply(Lsn(lsn), &[]).unwrap();
+    }
+    let after = read_all();
+    assert!(after < usual + usual / 2, "{after} bytes, {usual} before");
+
+    let prepared = forest.prepare(&changes).unwrap();
+    let loads = forest.statistics().cold_reads;
+    prepared.apply(Lsn(40)).unwrap();
+    assert_eq!(forest.statistics().cold_reads, loads, "applying reads nothing");
+}
+
+#[test]
 fn the_longest_keys_and_long_values_come_back_from_disk() {
     let disk = SimulatedDisk::new(1);
     let options = crate::ForestOptions::default();

@@ -1,0 +1,66 @@
+//! An entry's leaves, brought into memory before the entry is written to the log.
+//!
+//! Nothing is evicted while a [`Preparation`] lives: what it has brought in must be there when it is applied. It ends when
+//! it is applied or dropped, whatever happens in between, or memory would never be bounded again. Entries without changes
+//! may be applied meanwhile: the fragments of a large transaction are, before its own changes.
+
+use logwood_base::{Lsn, Result};
+
+use crate::apply::{self, Change};
+use crate::shared::Shared;
+
+/// Changes that can be applied without reading the disk; see [`Forest::prepare`](crate::Forest::prepare).
+///
+/// There is one of it at a time: writers take turns.
+#[must_use = "the leaves stay in memory until it is applied or dropped"]
+pub struct Preparation<'f> {
+    shared: &'f Shared,
+    changes: &'f [Change<'f>],
+    applied: bool,
+}
+
+impl<'f> Preparation<'f> {
+    pub(crate) fn new(shared: &'f Shared, changes: &'f [Change<'f>]) -> Result<Self> {
+        let mut writer = shared.writer.lock();
+        shared.make_room(&mut writer, changes.len());
+        apply::prepare(shared, changes)?;
+        writer.prepared = true;
+        Ok(Self { shared, changes, applied: false })
+    }
+
+    /// Applies the changes as [`Forest::apply`](crate::Forest::apply) does.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an LSN out of order, `NotFound` when a tree has gone in between. Nothing was changed then.
+    pub fn apply(mut self, lsn: Lsn) -> Result<()> {
+        // Taken back under the same lock as the changes, and not once more when it is dropped.
+        self.applied = true;
+        self.shared.apply(lsn, self.changes, true)
+    }
+}
+
+impl Drop for Preparation<'_> {
+    fn drop(&mut self) {
+        if !self.applied {
+            let mut writer = self.shared.writer.lock();
+            writer.prepared = false;
+            self.shared.evict(&mut writer, self.shared.options.cache_bytes, &crossbeam_epoch::pin());
+        }
+    }
+}
+
+impl Shared {
+    /// Applies the changes of the entry at `lsn`, and evicts what they leave too much.
+    pub(crate) fn apply(&self, lsn: Lsn, changes: &[Change<'_>], prepared: bool) -> Result<()> {
+        let mut writer = self.writer.lock();
+        let guard = crossbeam_epoch::pin();
+        if prepared {
+            writer.prepared = false;
+        }
+        apply::apply(self, &mut writer, lsn, changes, prepared, &guard)?;
+        self.evict(&mut writer, self.options.cache_bytes, &guard);
+        drop(guard);
+        self.collect();
+        Ok(())
+    }
+}
