@@ -43,7 +43,7 @@ use logwood_base::{LogPosition, Result};
 
 use crate::calls::Calls;
 use crate::disk_call::DiskCall;
-use crate::format::batch::{self, Kind, Placement};
+use crate::format::batch::{self, BatchFields, Kind, Placement};
 use crate::format::{BLOCK, block_up};
 use crate::image::{Body, Frame, Image};
 use crate::index::Run;
@@ -243,7 +243,7 @@ impl Shared {
         let offset = state.tail;
         let durable_end =
             if planted!(self.options, NoDurableEnd) { LogPosition::ZERO } else { state.durable_end };
-        let mut reached = Vec::with_capacity(1);
+        let (mut reached, mut copied) = (Vec::with_capacity(1), Vec::new());
         for frame in &image.frames {
             let at = offset + frame.start as u32;
             let seed = match planted!(self.options, UnseededChecksum) {
@@ -253,11 +253,17 @@ impl Shared {
             let placement = Placement { durable_end, previous_crc: state.previous_crc };
             let bytes = &mut image.bytes[frame.start..frame.end];
             state.previous_crc = batch::finish(bytes, &frame.fields, &placement, seed);
-            note_placed(state, frame, &segment, (at, offset + frame.end as u32));
-            match frame.fields.kind {
-                Kind::Append => reached.push((frame.fields.group, frame.epoch, frame.fields.last_lsn())),
-                Kind::Base => reached.push((frame.fields.group, frame.epoch, frame.fields.first_lsn)),
-                Kind::Copy | Kind::State | Kind::Seal => {}
+            let end = offset + frame.end as u32;
+            note_placed(state, frame, &segment, (at, end));
+            let BatchFields { kind, group, first_lsn, .. } = frame.fields;
+            match kind {
+                Kind::Append => reached.push((group, frame.epoch, frame.fields.last_lsn())),
+                Kind::Base => reached.push((group, frame.epoch, first_lsn)),
+                Kind::Copy => {
+                    let start = LogPosition::new(segment.number, at);
+                    copied.push((group, frame.epoch, run_of(frame, start, end)));
+                }
+                Kind::State | Kind::Seal => {}
             }
         }
         let end = offset + image.bytes.len() as u32;
@@ -278,6 +284,7 @@ impl Shared {
             proves: image.frames.iter().all(|frame| frame.fields.kind == Kind::Seal),
             round: Arc::clone(&image.round),
             reached,
+            copied,
         });
         (segment, offset, flight)
     }
@@ -304,6 +311,11 @@ impl Shared {
                     if flight.durable {
                         group.durable = group.durable.max(*lsn);
                     }
+                }
+            }
+            for (id, epoch, run) in &flight.copied {
+                if let Some(group) = state.groups.get_mut(id).filter(|group| group.epoch == *epoch) {
+                    group.log.index.replace_above(group.placed.base.0, *run);
                 }
             }
             self.acknowledged.store(flight.sequence, Ordering::Release);
@@ -343,15 +355,14 @@ fn note_placed(state: &mut State, frame: &Frame, segment: &Arc<Segment>, (at, en
     let Some(group) = state.groups.get_mut(&fields.group) else { return };
     let placed = &mut group.placed;
     placed.committed = placed.committed.max(fields.commit_lsn);
-    let bytes = end - start.offset;
-    let run = Run { first: fields.first_lsn, last: fields.last_lsn(), start, end, bytes, closed: false };
     match (&frame.body, fields.kind) {
         (Body::Entries, Kind::Append) => {
             placed.append_term = fields.append_term;
             placed.last = (fields.last_lsn(), frame.last_term);
-            group.log.index.append(run);
+            group.log.index.append(run_of(frame, start, end));
         }
-        (Body::Entries, _) => group.log.index.replace(run),
+        // Until copies are written, their entries are read where they stood before.
+        (Body::Entries, _) => {}
         (Body::Base { membership, keeps_entries }, _) => {
             placed.base = (fields.first_lsn, fields.prev_term);
             placed.append_term = placed.append_term.max(fields.prev_term);
@@ -377,4 +388,10 @@ fn note_placed(state: &mut State, frame: &Frame, segment: &Arc<Segment>, (at, en
         }
         (Body::Seal, _) => {}
     }
+}
+
+/// Where the entries of a frame stand.
+fn run_of(frame: &Frame, start: LogPosition, end: u32) -> Run {
+    let (first, last) = (frame.fields.first_lsn, frame.fields.last_lsn());
+    Run { first, last, start, end, bytes: end - start.offset, closed: false }
 }

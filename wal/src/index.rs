@@ -65,6 +65,14 @@ impl RunIndex {
         self.runs.insert(at, Run { closed: true, ..run });
     }
 
+    /// The same of the entries above `base` alone: those below went while the copy was on its way.
+    pub(crate) fn replace_above(&mut self, base: Lsn, run: Run) {
+        let first = run.first.max(base.next());
+        if first <= run.last {
+            self.replace(Run { first, ..run });
+        }
+    }
+
     /// Lets nothing join the last run any more: what follows does not adjoin it.
     pub(crate) fn close(&mut self) {
         if let Some(run) = self.runs.last_mut() {

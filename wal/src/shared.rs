@@ -28,6 +28,7 @@ use crate::crowd::Crowd;
 use crate::format::block_up;
 use crate::group_state::GroupState;
 use crate::image::{Image, Round, room_for};
+use crate::index::Run;
 use crate::options::{LogOptions, Statistics};
 use crate::segment::{Prepared, Segment};
 
@@ -129,6 +130,8 @@ pub(crate) struct InFlight {
     pub(crate) round: Arc<Round>,
     /// Per group: epoch and last entry, or base.
     pub(crate) reached: Vec<(GroupId, u64, Lsn)>,
+    /// Copied entries: group, epoch, and where they stand now. They are read there once they are written.
+    pub(crate) copied: Vec<(GroupId, u64, Run)>,
 }
 
 impl Shared {
