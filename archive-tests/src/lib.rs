@@ -3,7 +3,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`server`] | `s3s-fs` over a temporary directory, with signatures checked, on a port of the loopback |
-//! | [`proxy`] | forwards requests one by one and follows a script: errors, stalls, resets, short, foreign and flipped bodies, lost answers |
+//! | [`proxy`] | forwards requests one by one and follows a script: errors, stalls, resets, |
+//! | | short, foreign and flipped bodies, lost answers |
 //!
 //! It is for tests alone and is never published. The tests themselves stand in `tests/`; they reach the archive as a
 //! user does, by a URL and an endpoint.

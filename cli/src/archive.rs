@@ -17,7 +17,7 @@ use crate::arguments::{self, Access, ArchiveStatus, Archived, At, Restore};
 use crate::exit::{ArchiveDamageLine, Exit, Failure};
 use crate::open;
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::progress::{Progress, Waiting};
 use crate::read::hex;
 use crate::time;
 
@@ -87,7 +87,9 @@ pub fn archive(arguments: &arguments::Archive, output: &mut Output) -> Result<()
     let database = open::existing(&arguments.directory)?;
     let options = ArchiveOptions::to(&arguments.to).store_options(store_options(&arguments.access)?);
     let archiver = database.archive(options.background(false).verify_pages(arguments.verify))?;
+    let waiting = Waiting::new("archiving");
     let lsn = archiver.flush()?;
+    drop(waiting);
     let (lineage, mended) = (archiver.lineage(), archiver.status().mended);
     archiver.stop()?;
     database.close()?;
@@ -115,7 +117,9 @@ pub fn retention(arguments: &arguments::Retention, output: &mut Output) -> Resul
         store::Retry::default(),
     );
     let options = RetentionOptions { keep, dry_run: arguments.dry_run, deletions_max: usize::MAX };
+    let waiting = Waiting::new("looking through the archive");
     let report = delete_unneeded(&client, &environment, &options)?;
+    drop(waiting);
     for damage in &report.damage {
         crate::exit::complain(&format!("damage: {}", ArchiveDamageLine(damage)));
     }

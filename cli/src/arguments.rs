@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use logwood_base::limits::KEYSPACE_NAME_BYTES_MAX;
 
 use crate::escape;
 
@@ -189,6 +190,17 @@ pub struct Directory {
     pub directory: PathBuf,
 }
 
+/// A name that a keyspace may have: it is refused before a database is made for it.
+fn keyspace_name(name: &str) -> Result<String, String> {
+    match name.len() {
+        0 => Err("a keyspace needs a name".to_owned()),
+        length if length > KEYSPACE_NAME_BYTES_MAX => {
+            Err(format!("a name has at most {KEYSPACE_NAME_BYTES_MAX} bytes, not {length}"))
+        }
+        _ => Ok(name.to_owned()),
+    }
+}
+
 /// A database and a keyspace in it.
 #[derive(Args, Debug)]
 pub struct Place {
@@ -196,7 +208,7 @@ pub struct Place {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
     /// The keyspace.
-    #[arg(long, value_name = "K", default_value = "default")]
+    #[arg(long, value_name = "K", default_value = "default", value_parser = keyspace_name)]
     pub keyspace: String,
 }
 
@@ -506,7 +518,7 @@ pub struct Log {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
     /// Only entries from this one on.
-    #[arg(long, value_name = "LSN")]
+    #[arg(long, value_name = "LSN", value_parser = clap::value_parser!(u64).range(1..))]
     pub from: Option<u64>,
     /// At most so many entries.
     #[arg(long, value_name = "N")]
@@ -537,7 +549,7 @@ pub struct Changes {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
     /// Only commits from this one on; the oldest that the log has by default.
-    #[arg(long, value_name = "LSN")]
+    #[arg(long, value_name = "LSN", value_parser = clap::value_parser!(u64).range(1..))]
     pub from: Option<u64>,
     /// At most so many commits.
     #[arg(long, value_name = "N")]

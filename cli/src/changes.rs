@@ -12,6 +12,7 @@ use crate::escape::escape;
 use crate::exit::Failure;
 use crate::open;
 use crate::output::Output;
+use crate::progress::Progress;
 use crate::time;
 
 /// Runs the command.
@@ -27,9 +28,11 @@ pub fn run(arguments: &Changes, output: &mut Output) -> Result<(), Failure> {
     };
     let mut names = Names::of(&database);
     let mut changes = database.changes(from)?;
-    for _ in 0..arguments.limit.unwrap_or(u64::MAX) {
+    let mut progress = Progress::new("commits", arguments.limit);
+    for printed in 0..arguments.limit.unwrap_or(u64::MAX) {
         let Some(mut set) = changes.next(Duration::ZERO)? else { break };
         print(&mut set, &mut names, output)?;
+        progress.at(printed);
     }
     Ok(())
 }

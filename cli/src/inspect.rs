@@ -164,13 +164,17 @@ fn print_report(report: &VerifyReport, output: &mut Output) -> Result<(), Failur
 pub fn log(arguments: &Log, output: &mut Output) -> Result<(), Failure> {
     let mut printed = Ok(());
     let limit = arguments.limit.unwrap_or(u64::MAX);
+    let (mut progress, mut seen) = (Progress::new("entries", arguments.limit), 0);
     let mut show = |from: Lsn| {
-        inspect::log_entries(&arguments.directory, from, limit, &mut |entry| match print_entry(entry, output)
-        {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(failure) => {
-                printed = Err(failure);
-                ControlFlow::Break(())
+        inspect::log_entries(&arguments.directory, from, limit, &mut |entry| {
+            seen += 1;
+            progress.at(seen);
+            match print_entry(entry, output) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(failure) => {
+                    printed = Err(failure);
+                    ControlFlow::Break(())
+                }
             }
         })
     };

@@ -268,6 +268,9 @@ fn format(arguments: &Load) -> Result<Format, Failure> {
         })
     };
     match arguments.format {
+        FormatName::Csv | FormatName::Jsonl if arguments.raw => Err(Failure::Usage(
+            "--raw is for tsv; csv and jsonl keep the record as it stands in the file".to_owned(),
+        )),
         FormatName::Tsv if arguments.key.is_some() => Err(Failure::Usage(
             "--key is for csv and jsonl; the key of a tsv line is what stands before the first TAB"
                 .to_owned(),

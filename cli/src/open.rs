@@ -11,7 +11,7 @@ use logwood::{Database, Keyspace, Options, RecoveryProgress, RecoveryStep};
 use logwood_base::{Environment, Error};
 
 use crate::exit::{Failure, no_database};
-use crate::progress::Progress;
+use crate::progress::{Progress, Waiting};
 
 /// From so many bytes of log to replay on, a command that writes leaves a checkpoint behind.
 const REPLAY_BYTES: u64 = 4 << 20;
@@ -67,6 +67,17 @@ pub fn keyspace(database: &Database, name: &str) -> Result<Keyspace, Failure> {
     }
 }
 
+/// A keyspace, if it exists: deleting what is absent is no failure.
+///
+/// # Errors
+/// What the engine answers.
+pub fn keyspace_if_there(database: &Database, name: &str) -> Result<Option<Keyspace>, Failure> {
+    match database.keyspace(name) {
+        Err(Error::NotFound { .. }) => Ok(None),
+        found => Ok(Some(found?)),
+    }
+}
+
 /// Closes a database that was written to.
 ///
 /// When opening would have much of the log to replay, a checkpoint is written first, so that the commands that follow
@@ -77,6 +88,7 @@ pub fn keyspace(database: &Database, name: &str) -> Result<Keyspace, Failure> {
 /// What the engine answers.
 pub fn close(database: &Database) -> Result<(), Failure> {
     if database.statistics().replay_bytes >= REPLAY_BYTES {
+        let _waiting = Waiting::new("writing a checkpoint");
         match database.checkpoint() {
             Ok(_) | Err(Error::DiskFull { .. }) => {}
             Err(error) => return Err(error.into()),

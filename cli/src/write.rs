@@ -9,6 +9,7 @@ use crate::escape::escape;
 use crate::exit::Failure;
 use crate::open;
 use crate::output::Output;
+use crate::progress::Waiting;
 use crate::read::KeyRange;
 
 /// `put`: one record. Creates the database and the keyspace when they are not there.
@@ -31,10 +32,11 @@ pub fn put(arguments: &Put, output: &mut Output) -> Result<(), Failure> {
 /// What the engine answers.
 pub fn delete(arguments: &Delete, output: &mut Output) -> Result<(), Failure> {
     let database = open::existing(&arguments.place.directory)?;
-    let keyspace = open::keyspace(&database, &arguments.place.keyspace)?;
     let key = arguments::bytes(&arguments.key);
     let mut lsn = None;
-    if keyspace.get(&key)?.is_some() {
+    if let Some(keyspace) = open::keyspace_if_there(&database, &arguments.place.keyspace)?
+        && keyspace.get(&key)?.is_some()
+    {
         let mut batch = database.batch();
         batch.delete(&keyspace, &key)?;
         lsn = Some(database.commit(batch, Durability::Durable)?.get());
@@ -53,12 +55,14 @@ pub fn delete_range(arguments: &DeleteRange, output: &mut Output) -> Result<(), 
         return Err(Failure::Usage("delete-range needs --from, --to or --prefix, or --all".to_owned()));
     }
     let database = open::existing(&arguments.place.directory)?;
-    let keyspace = open::keyspace(&database, &arguments.place.keyspace)?;
     let bounds = KeyRange::new(&arguments.range).bounds();
+    let keyspace = open::keyspace_if_there(&database, &arguments.place.keyspace)?;
     // Nobody else has the database open: what is counted is what goes.
-    let count = keyspace.count(bounds.clone())?;
+    let count = keyspace.as_ref().map_or(Ok(0), |keyspace| keyspace.count(bounds.clone()))?;
     let mut lsn = None;
-    if count > 0 {
+    if let Some(keyspace) = keyspace
+        && count > 0
+    {
         let mut batch = database.batch();
         batch.delete_range(&keyspace, bounds)?;
         lsn = Some(database.commit(batch, Durability::Durable)?.get());
@@ -111,7 +115,9 @@ fn change(name: &str, what: &str, done: bool, output: &mut Output) -> Result<(),
 /// What the engine answers.
 pub fn compact(arguments: &Directory, output: &mut Output) -> Result<(), Failure> {
     let database = open::existing(&arguments.directory)?;
+    let waiting = Waiting::new("compacting");
     database.compact()?;
+    drop(waiting);
     database.close()?;
     if output.is_json() { output.object(&json!({ "compacted": true })) } else { Ok(()) }
 }

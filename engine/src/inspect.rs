@@ -139,7 +139,15 @@ pub fn stat(path: impl AsRef<Path>) -> Result<Stat> {
 /// # Errors
 /// As [`stat`].
 pub fn stat_in(environment: &Environment, path: &Path) -> Result<Stat> {
-    patiently(|| stat_once(environment, path))
+    patiently(|| stat_once(environment, path)).map_err(|error| match (error, look(environment, path)) {
+        // What a crash left of a directory's creation is no damage: opening makes it anew.
+        (Error::Corruption(_) | Error::NotFound { .. }, Ok((layout, Kind::Database)))
+            if matches!(is_unfinished(environment, &layout), Ok(true)) =>
+        {
+            no_database(path)
+        }
+        (error, _) => error,
+    })
 }
 
 /// Reads every byte of every file and derives again what can be derived, as
@@ -257,21 +265,21 @@ pub fn log_entries_in(
         if next <= base {
             return Err(Error::TooOld { what: "entry", asked: next, oldest: base.next() });
         }
-        let mut gap = None;
+        let mut answered = next >= end;
         inspection.entries(GROUP, next, |entry| {
-            if entry.lsn >= end {
-                return false;
-            }
-            if entry.lsn > next {
-                gap = Some(next);
+            // Behind a gap nothing is handed out: it would seem to follow.
+            if answered || entry.lsn > next {
                 return false;
             }
             next = entry.lsn.next();
             let (lsn, term, payload) = (entry.lsn, entry.term, entry.payload);
-            each(&LogEntry { lsn, term, payload, entry: Entry::decode(payload) }).is_continue()
+            let more = each(&LogEntry { lsn, term, payload, entry: Entry::decode(payload) }).is_continue();
+            answered = !more || next >= end;
+            !answered
         })?;
-        match (gap, inspection.damage.first()) {
-            (Some(_), Some(damage)) => Err(damage.clone().into()),
+        // Where there is damage, the end of what was found may not be the log's.
+        match inspection.damage.first() {
+            Some(damage) if !answered => Err(damage.clone().into()),
             _ => Ok(()),
         }
     })

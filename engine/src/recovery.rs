@@ -65,8 +65,12 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
     if options.create {
         create_dir_all(&*disk, root)?;
     }
-    let exists = layout.kind(&*disk).map(|kind| kind != Kind::Empty);
-    if !options.create && !matches!(exists, Ok(true)) {
+    let exists = match layout.kind(&*disk) {
+        Ok(kind) => kind != Kind::Empty,
+        Err(Error::NotFound { .. }) => false,
+        Err(error) => return Err(error),
+    };
+    if !options.create && !exists {
         return Err(Error::NotFound { what: "database", name: root.display().to_string() });
     }
     let lock = disk.lock(root)?;

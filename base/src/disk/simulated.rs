@@ -5,12 +5,23 @@
 //!
 //! | what happens | what it does |
 //! |---|---|
-//! | [`crash`](SimulatedDisk::crash) | power cut: each sector that was not synced is one of the versions written since, or the old one; sizes, creations, removals and renames are kept or lost one by one; handles die, locks are free |
-//! | [`kill_process`](SimulatedDisk::kill_process) | the cache survives; handles die, locks are free |
-//! | [`crash_at`](SimulatedDisk::crash_at), [`kill_at`](SimulatedDisk::kill_at) | the n-th changing call from now is cut off, and every call fails until [`crash`](SimulatedDisk::crash), [`kill_process`](SimulatedDisk::kill_process) or [`restart`](SimulatedDisk::restart) |
-//! | [`land_late_writes`](SimulatedDisk::land_late_writes) | writes that a killed process had under way reach the device now |
-//! | [`set_fault`](SimulatedDisk::set_fault) | a call fails, or lies: see [`Fault`] |
-//! | a failed sync | each unsynced sector is stored or not; the cache still shows the new bytes, and later syncs succeed. [`File::read_past_cache`] shows the truth |
+//! | [`crash`] | power cut: each sector that was not synced is one of its versions since, or the old one |
+//! | | sizes, creations, removals and renames are kept or lost one by one; handles die, locks are free |
+//! | [`kill_process`] | the cache survives; handles die, locks are free |
+//! | [`crash_at`], [`kill_at`] | the n-th changing call from now is cut off |
+//! | | and every call fails until [`crash`], [`kill_process`] or [`restart`] |
+//! | [`land_late_writes`] | writes that a killed process had under way reach the device now |
+//! | [`set_fault`] | a call fails, or lies: see [`Fault`] |
+//! | a failed sync | each unsynced sector is stored or not; later syncs succeed |
+//! | | the cache still shows the new bytes, and [`File::read_past_cache`] the truth |
+//!
+//! [`crash`]: SimulatedDisk::crash
+//! [`kill_process`]: SimulatedDisk::kill_process
+//! [`crash_at`]: SimulatedDisk::crash_at
+//! [`kill_at`]: SimulatedDisk::kill_at
+//! [`restart`]: SimulatedDisk::restart
+//! [`land_late_writes`]: SimulatedDisk::land_late_writes
+//! [`set_fault`]: SimulatedDisk::set_fault
 //!
 //! Rules:
 //! 1. [`File::write_durable`] makes its own sectors durable and no other.

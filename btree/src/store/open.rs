@@ -99,8 +99,8 @@ impl Store {
     }
 
     /// Opens the newest generation, as [`crate::manifest`] chooses it, and throws away what a crash left behind; what
-    /// damage left behind stays until [`Store::clear_leftovers`]. `acceptable` judges the chosen generation: whether the log reaches its `replay_from`, whether it is the
-    /// right database. The directory's lock is the caller's.
+    /// damage left behind stays until [`Store::clear_leftovers`]. `acceptable` judges the chosen generation: whether
+    /// the log reaches its `replay_from`, whether it is the right database. The directory's lock is the caller's.
     ///
     /// # Errors
     /// `Corruption` naming the file when no manifest verifies, or a segment is missing or has another length;

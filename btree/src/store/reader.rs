@@ -1,6 +1,6 @@
 //! Reading pages, sealed or not, and proving them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,7 +101,7 @@ impl Store {
     #[must_use]
     pub fn read_many(&self, pages: &[PageRef]) -> Vec<Result<Page>> {
         let mut results: Vec<Option<Result<Page>>> = pages.iter().map(|_| None).collect();
-        let mut by_segment: HashMap<SegmentNo, Vec<usize>> = HashMap::new();
+        let mut by_segment: BTreeMap<SegmentNo, Vec<usize>> = BTreeMap::new();
         for (n, page) in pages.iter().enumerate() {
             match self.read_open(page) {
                 Some(stored) => results[n] = Some(self.judge(page, stored)),

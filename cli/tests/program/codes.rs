@@ -46,10 +46,14 @@ fn wrong_usage_is_64() {
         &["load", db, "--format", "csv"],
         &["load", db, "--format", "jsonl"],
         &["load", db, "--key", "id"],
+        &["load", db, "--format", "csv", "--key", "id", "--raw"],
         &["load", db, "--nonsense"],
         &["keyspaces", db, "--create", "a", "--drop", "b"],
         &["demo", "--records", "1"],
         &["log", db, "--from", "x"],
+        &["log", db, "--from", "0"],
+        &["load", db, "--keyspace", ""],
+        &["put", db, "a", "b", "--keyspace", &"k".repeat(256)],
     ] {
         run(words).fails(64, "");
     }
@@ -84,6 +88,7 @@ fn a_directory_whose_creation_was_cut_off_is_no_database_and_no_damage() {
     place.file("db/log/00000000000000000001.log", &[0; 8192]);
     place.run("verify", &[]).fails(1, "no logwood database");
     place.run("scan", &[]).fails(1, "no logwood database");
+    place.run("stat", &[]).fails(1, "no logwood database");
     place.run("put", &["k", "v"]).done();
     assert_eq!(place.run("get", &["k"]).done(), "v\n");
 }
@@ -103,10 +108,22 @@ fn a_directory_with_other_things_in_it_is_not_made_a_database() {
 fn what_is_not_there_is_1() {
     let place = Place::with("a\t1\n");
     place.run("get", &["b"]).fails(1, "'b'");
-    for words in [&["get", "a"][..], &["delete", "a"], &["scan"], &["count"], &["digest"]] {
+    for words in [&["get", "a"][..], &["scan"], &["count"], &["digest"]] {
         place.run(words[0], &[&words[1..], &["--keyspace", "k"]].concat()).fails(1, "keyspace 'k'");
     }
     place.run("load", &["no-such-file.tsv"]).fails(1, "no-such-file.tsv");
+}
+
+#[test]
+fn a_file_in_the_place_of_a_directory_is_3_and_deleting_from_an_absent_keyspace_is_done() {
+    let place = Place::with("a\t1\n");
+    let file = place.file("file", b"");
+    for words in [&["get", &file, "a"][..], &["scan", &file], &["delete", &file, "a"], &["stat", &file]] {
+        run(words).fails(3, "");
+    }
+    place.run("delete", &["a", "--keyspace", "k"]).done();
+    place.run("delete-range", &["--all", "--keyspace", "k"]).done();
+    assert_eq!(place.run("count", &[]).done(), "1\n");
 }
 
 #[test]

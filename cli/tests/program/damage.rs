@@ -108,3 +108,23 @@ fn a_missing_file_is_named_and_not_made_anew() {
         }
     }
 }
+
+#[test]
+fn a_log_that_ends_early_because_of_damage_is_printed_up_to_there_and_is_2() {
+    let place = Place::new();
+    for key in ["a", "b", "c"] {
+        place.run("put", &[key, "1"]).done();
+    }
+    let whole = place.run("log", &[]).done();
+    let newest = files(&place.path("db/log")).into_iter().max().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    // In the first batch: the idle seal behind it says that it was durable.
+    let at = bytes.windows(4).rposition(|window| window != [0; 4]).unwrap().min(4116);
+    bytes[at] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    let ran = place.run("log", &[]);
+    assert_eq!((ran.code, ran.stderr.lines().count()), (2, 1), "{ran:?}");
+    assert!(whole.starts_with(&ran.stdout) && ran.stdout.len() < whole.len(), "{ran:?}");
+    let one = place.run("log", &["--limit", "1"]);
+    assert_eq!((one.code, one.stdout.lines().count()), (0, 1), "what was asked for is there: {one:?}");
+}

@@ -58,7 +58,7 @@ impl Core {
                 let malformed = |error| DecodeError::Malformed(error).at(&log, transaction);
                 let operations = Operations::new(&joined).iter();
                 let changes = operations.map(|operation| operation.map(apply::change).map_err(malformed));
-                self.forest.prepare(&changes.collect::<Result<Vec<_>>>()?)
+                self.forest.prepare(&changes.collect::<Result<Vec<_>>>()?).map(drop)
             }
             Some(Collected::Sorted { fragments, runs }) => self.forest.prepare_sorted(&mut Merge::new(
                 &self.group,

@@ -1,17 +1,20 @@
 //! Letting go, holders, idle groups, overriding, tails, tickets as futures, and disks without direct reads.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use fastrand::Rng;
 use logwood_base::disk::SimulatedDisk;
+use logwood_base::disk::simulated::Operation;
 use logwood_base::{Environment, Error, GroupId, Lsn, Term};
 
 use super::hooked::HookedDisk;
 use super::model::{Model, reopen, run};
 use super::world::{DATABASE, GROUP, World, append_at, commit, contents, small};
 use crate::append::Mover;
-use crate::{BaseState, Durability, Expect, Group, Log, LogOptions};
+use crate::{BaseState, Durability, Entry, Expect, Group, Log, LogOptions};
 
 #[test]
 fn an_idle_group_beside_a_busy_one_keeps_its_entries_and_the_log_stays_bounded() {
@@ -58,6 +61,43 @@ fn the_next_segment_is_there_before_the_current_one_is_full_though_nobody_lets_a
         world.rest();
         before = log.statistics();
     }
+}
+
+#[test]
+fn entries_are_read_where_they_stood_while_their_copies_are_on_their_way() {
+    let read_all = |idle: &Group| -> Vec<Entry> {
+        (1..=5).flat_map(|lsn| idle.read(Lsn(lsn), Lsn(lsn + 1), 1).unwrap()).collect()
+    };
+    let world = World::new(1);
+    let reading: Arc<OnceLock<(Group, Vec<Entry>)>> = Arc::default();
+    let looks = Arc::new(AtomicUsize::new(0));
+    let (asked, counted) = (Arc::clone(&reading), Arc::clone(&looks));
+    // Before each durable write, a copy's among them, what is about to be copied is read.
+    let disk = HookedDisk::new(&world.disk, move |operation| {
+        if let Some((idle, entries)) = asked.get().filter(|_| operation == Operation::WriteDurable) {
+            assert_eq!(&read_all(idle), entries);
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let env = Environment { disk, ..world.env.clone() };
+    let options = LogOptions { recent_bytes_max: 0, ..small() };
+    let log = Log::create(&env, &world.dir, DATABASE, options).unwrap();
+    let busy = log.create_group(GROUP, BaseState::default()).unwrap();
+    let idle = log.create_group(GroupId(2), BaseState::default()).unwrap();
+    for _ in 0..5 {
+        commit(&idle, 1, 300).unwrap();
+    }
+    let entries = read_all(&idle);
+    assert_eq!(entries.len(), 5);
+    assert!(reading.set((idle, entries)).is_ok());
+    for n in 1..=500u64 {
+        commit(&busy, 1, 3_000).unwrap();
+        busy.set_committed(Lsn(n));
+        busy.release(Lsn(n.saturating_sub(20)));
+        log.maintain().unwrap();
+    }
+    assert!(log.statistics().copied_bytes > 0);
+    assert!(looks.load(Ordering::SeqCst) > 500);
 }
 
 #[test]
