@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 use logwood_base::sync::hand_over;
-use logwood_base::{Lsn, Result, SegmentNo};
+use logwood_base::{Error, Lsn, Result, SegmentNo};
 
 use crate::descent::{TreeCore, Way};
 use crate::forest::Forest;
@@ -160,8 +160,11 @@ impl Shared {
             let left = writer.dropped.iter().filter(|core| core.id == label.keyspace).cloned();
             let cores: Vec<_> = self.tree(label.keyspace).into_iter().chain(left).collect();
             for core in cores {
-                if !self.mark_locked(writer, &core, label, &guard).unwrap_or(false) {
-                    continue;
+                match self.mark_locked(writer, &core, label, &guard) {
+                    Ok(true) => {}
+                    // It may be the leaf of a long value, and readable the next time.
+                    Err(error @ Error::Io { .. }) => return Err(error),
+                    _ => continue,
                 }
                 let way = core.way(self, Seek::From(&label.low_key), &guard)?;
                 if label.kind == PageKind::Overflow
