@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use logwood::{Database, Durability, Keyspace, Options};
+use logwood::{BulkOptions, Database, Durability, Keyspace, Options};
 
 use super::{Record, Store};
 
@@ -22,11 +22,11 @@ impl Logwood {
 
 impl Store for Logwood {
     fn load(&mut self, records: &mut dyn Iterator<Item = Record>) {
-        let mut batch = self.db.batch();
+        let mut bulk = self.db.bulk_write(BulkOptions::new()).expect("begins");
         for (key, value) in records {
-            batch.put(&self.keyspace, &key, &value).expect("fits");
+            bulk.put(&self.keyspace, &key, &value).expect("takes any number");
         }
-        self.db.commit(batch, Durability::Durable).expect("commits");
+        bulk.commit(Durability::Durable).expect("commits");
     }
 
     fn remove(&mut self, keys: &mut dyn Iterator<Item = [u8; 24]>) {
