@@ -59,12 +59,9 @@ fn holds_other_things(directory: &Path) -> Result<bool, Failure> {
 /// # Errors
 /// [`Failure::NotFound`] when there is none; what the engine answers.
 pub fn keyspace(database: &Database, name: &str) -> Result<Keyspace, Failure> {
-    match database.keyspace(name) {
-        Err(Error::NotFound { .. }) => Err(Failure::NotFound(format!(
-            "there is no keyspace '{name}'; `logwood keyspaces DIR` lists them"
-        ))),
-        found => Ok(found?),
-    }
+    keyspace_if_there(database, name)?.ok_or_else(|| {
+        Failure::NotFound(format!("there is no keyspace '{name}'; `logwood keyspaces DIR` lists them"))
+    })
 }
 
 /// A keyspace, if it exists: deleting what is absent is no failure.

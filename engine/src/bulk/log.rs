@@ -88,14 +88,14 @@ impl Core {
         let lsn = sequencer.applier.applied().next();
         let time_ms = sequencer.applier.next_time(self.environment.clock.wall_ms());
         let entry = Entry { time_ms, request: None, body: end };
+        let payload = entry.encode();
         // A full disk is an answer as long as nothing has changed. Nobody else appends from here on.
-        self.group.make_room(entry.encode().len()).map_err(|error| match error {
+        self.group.make_room(payload.len()).map_err(|error| match error {
             Error::Io { .. } => self.stop(&error),
             other => other,
         })?;
         // Only now is it appended: what cannot be applied is not in the log.
         sequencer.applier.apply_entry(lsn, &entry).map_err(|error| self.stop(&error))?;
-        let payload = entry.encode();
         let write = self.append(&sequencer, lsn, &payload, durability).map_err(|error| self.stop(&error))?;
         sequencer.bulk.remove(&transaction);
         self.transactions.forget(lsn);
