@@ -85,6 +85,7 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
+    #[expect(clippy::disallowed_methods, reason = "a measurement needs real threads")]
     fn measure(&self) -> Result<Measured, Failure> {
         let operations = match (self.arguments.operations, self.arguments.workload) {
             (Some(operations), _) => operations,

@@ -243,6 +243,7 @@ fn locks(disk: &dyn Disk, dir: &Path) {
 }
 
 /// Random writes of every kind against a model, from one thread, then from several.
+#[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
 fn many_writes(disk: &dyn Disk, dir: &Path) {
     const BYTES: usize = 64 << 10;
     let file = ok("created", disk.create(&dir.join("f")));

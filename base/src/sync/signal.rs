@@ -133,6 +133,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
     fn two_threads_that_wait_for_each_other_never_miss_a_wake() {
         const TURNS: u64 = 20_000;
         let (ping, pong) = (Signal::default(), Signal::default());
@@ -158,6 +159,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
     fn one_wake_is_for_everybody_who_sleeps() {
         let signal = Signal::default();
         let value = AtomicU64::new(0);

@@ -12,6 +12,7 @@ use crate::store::LivePercent;
 /// Every commit writes its own number to all keys of one group. So a reader that sees a prefix of the commits sees
 /// one number in every group, and never an older one than before.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
 fn concurrent_readers_see_whole_commits_in_order() {
     const KEYS: u64 = 400;
     let (forest, tree) = one_tree(small());
@@ -138,6 +139,7 @@ fn versions_of_a_leaf_that_splits_and_joins_under_snapshots_are_looked_at_once()
 /// Readers begin and go on reading long values on threads of their own, while these are overwritten and their leaves are written,
 /// evicted and moved by the cleaner. A value is all of one number, whoever reads it, however late.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
 fn long_values_are_read_whole_beside_overwriting_checkpoints_eviction_and_cleaning() {
     const KEYS: u8 = 6;
     let (forest, tree) = one_tree(crate::ForestOptions { page_segment_bytes: 64 << 10, ..small() });

@@ -265,6 +265,7 @@ fn whoever_reads_what_a_large_entry_has_replaced_does_it_inside_the_cache() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
 fn checkpoints_beside_large_entries_know_which_pages_are_theirs() {
     let disk = SimulatedDisk::new(1);
     let mut rng = fastrand::Rng::with_seed(1);

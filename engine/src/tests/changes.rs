@@ -559,6 +559,7 @@ fn whoever_is_woken_may_call_the_database_at_once() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
 fn readers_that_wait_are_woken_by_every_commit_and_miss_none() {
     let home = tempfile::tempdir().unwrap();
     let db = Database::open(home.path(), Options::new().log_segment_bytes(256 << 10)).unwrap();

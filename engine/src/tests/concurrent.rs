@@ -18,6 +18,7 @@ fn options() -> Options {
 }
 
 /// Runs `work` on several threads until the time is over.
+#[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
 fn for_a_while(threads: &[&(dyn Fn(&AtomicBool) + Sync)]) {
     let stop = AtomicBool::new(false);
     let clock = SystemClock::new();
@@ -119,6 +120,7 @@ fn the_log_stays_bounded_under_steady_writes_and_beside_an_idle_keyspace() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
 fn many_threads_share_group_commits_and_each_reads_what_it_wrote() {
     let home = tempfile::tempdir().unwrap();
     let db = Database::open(home.path(), Options::new()).unwrap();

@@ -49,6 +49,7 @@ fn a_closed_database_refuses_writes_and_goes_on_reading() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a look at what the call left")]
 fn databases_and_logs_without_trees_refuse_each_others_directories() {
     let home = tempfile::tempdir().unwrap();
     let (database, log) = (home.path().join("database"), home.path().join("log"));

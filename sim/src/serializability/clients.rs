@@ -248,6 +248,7 @@ pub fn interleaved(
 ///
 /// # Errors
 /// What the engine answered besides conflicts.
+#[expect(clippy::disallowed_methods, reason = "histories of real threads are one of its sources")]
 pub fn threads(
     db: &Database,
     threads: u64,

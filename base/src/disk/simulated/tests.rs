@@ -460,6 +460,7 @@ fn the_same_seed_and_the_same_calls_give_the_same_bytes() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
 fn many_threads_may_write_one_file() {
     let (disk, file) = with_file(0);
     let workers = (0..4u8).map(|worker| {

@@ -137,6 +137,7 @@ fn random_work_with_faults_and_crashes_keeps_what_was_acknowledged() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
 fn readers_and_writers_of_all_streams_work_at_the_same_time() {
     let disk = SimulatedDisk::new(1);
     let store = create(&disk).unwrap();

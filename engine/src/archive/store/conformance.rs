@@ -105,6 +105,7 @@ fn deleting_is_idempotent(store: &dyn Store) {
     store.delete("hold/a").expect("a delete");
 }
 
+#[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
 fn of_many_puts_at_once_one_creates(store: &Arc<dyn Store>) {
     for round in 0..8 {
         let key = format!("pages/raced{round}");

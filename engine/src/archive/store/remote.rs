@@ -104,6 +104,10 @@ impl Remote {
     ///
     /// # Errors
     /// `Io` when the system refuses a thread.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the thread of a runtime of its own, which no simulator steps"
+    )]
     pub fn over(store: Arc<dyn ObjectStore>, prefix: &str, timeout: Duration) -> Result<Self> {
         let name = "logwood-object-store";
         let failed = |source| Error::io("start of a runtime", std::path::Path::new(name), source);

@@ -55,6 +55,7 @@ fn a_condition_read_in_flight_is_poisoned_with_it() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
 fn of_many_threads_that_want_the_same_key_one_gets_it() {
     let home = tempfile::tempdir().unwrap();
     let db = crate::Database::open(home.path(), crate::Options::new()).unwrap();
