@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use logwood_base::{ArchiveDamage, LineageId, Lsn, Result, Term};
+use logwood_base::{ArchiveDamage, Error, LineageId, Lsn, Result, Term};
 
 use super::layout::{log_key, log_prefix, parse_lsn, start_key};
 use super::object::{self, Gap, Kind, Link, LogManifest, LogObject, Owner, Start};
@@ -114,10 +114,12 @@ pub(crate) enum Content {
 impl Place {
     /// The entry that comes next in the chain, or would, were it not closed here.
     pub(crate) fn next(&self) -> Lsn {
-        match &self.content {
-            Content::Gap(gap) if gap.is_end() => gap.first_lsn,
-            _ => self.last_lsn.next(),
-        }
+        if self.is_end() { self.first_lsn } else { self.last_lsn.next() }
+    }
+
+    /// Whether the lineage was closed here.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(&self.content, Content::Gap(gap) if gap.is_end())
     }
 
     fn of_log(manifest: &LogManifest, link: Link) -> Self {
@@ -175,6 +177,76 @@ pub(crate) fn peek(client: &Client, key: &str, total: u64) -> Result<Option<Plac
 /// `ArchiveCorrupt`, `UnsupportedFormat`, `ArchiveUnavailable`.
 pub fn start(client: &Client, lineage: LineageId) -> Result<Option<(Start, Link)>> {
     client.fetch(&start_key(lineage), Kind::Start, Start::decode)
+}
+
+/// As [`start`], of a lineage that was there: that its start is gone is asked more than once.
+///
+/// # Errors
+/// As [`start`]; `ArchiveCorrupt` also where the store says that it is there, and does not give it.
+pub(crate) fn start_of(client: &Client, lineage: LineageId) -> Result<Option<(Start, Link)>> {
+    let key = start_key(lineage);
+    match start(client, lineage)? {
+        None if client.is_gone(&key)? => Ok(None),
+        None => client.require(&key, Kind::Start, Start::decode).map(Some),
+        found => Ok(found),
+    }
+}
+
+/// Answers what was read, and keeps the damage of what cannot be.
+pub(crate) fn readable<T>(found: Result<T>, damage: &mut Vec<ArchiveDamage>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::ArchiveCorrupt(evidence)) => {
+            if !damage.contains(&evidence) {
+                damage.push(*evidence);
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// How a chain ends, as far as heads tell.
+pub(crate) struct Tail {
+    /// The newest object; `None` without one, and where it cannot be read.
+    pub(crate) newest: Option<Place>,
+    /// The entry that comes next; where the newest object cannot be read, one that does not come later. `None` where
+    /// nothing is listed.
+    pub(crate) next: Option<Lsn>,
+    /// The time of the newest entry that can be read; 0 without one.
+    pub(crate) time_ms: u64,
+}
+
+/// Looks at the end of a chain whose objects were `listed`, with their lengths.
+///
+/// # Errors
+/// `UnsupportedFormat`, `ArchiveUnavailable`. Damage is kept.
+pub(crate) fn tail(
+    client: &Client,
+    lineage: LineageId,
+    listed: &BTreeMap<Lsn, u64>,
+    damage: &mut Vec<ArchiveDamage>,
+) -> Result<Tail> {
+    // That an object begins there is proof enough that the chain went on so far.
+    let next = listed.keys().next_back().map(|first| first.next());
+    let mut tail = Tail { newest: None, next, time_ms: 0 };
+    for (at, (first, bytes)) in listed.iter().rev().enumerate() {
+        let place = readable(peek(client, &log_key(lineage, *first), *bytes), damage)?.flatten();
+        // Gaps have no time: the newest object with entries tells.
+        let time_ms = match place.as_ref().map(|place| &place.content) {
+            Some(Content::Entries(_, (_, last_ms))) => Some(*last_ms),
+            _ => None,
+        };
+        if at == 0 {
+            tail.next = place.as_ref().map(Place::next).or(next);
+            tail.newest = place;
+        }
+        if let Some(time_ms) = time_ms {
+            tail.time_ms = time_ms;
+            break;
+        }
+    }
+    Ok(tail)
 }
 
 /// Fetches an object of a chain, which proves itself and not yet what it follows.

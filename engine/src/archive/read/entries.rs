@@ -219,13 +219,13 @@ impl Walk {
     /// The next object of the chain; `None` where nothing stands, nor behind it.
     fn next_item(&mut self, stretch: &Stretch) -> Result<Option<Item>> {
         let wanted = self.chain.position().next;
-        let mut fetched = None;
+        let (mut fetched, mut is_listed) = (None, false);
         while let Some(hint) = self.hints.get(self.next).filter(|hint| **hint <= wanted) {
             // What stands between two objects of a chain is none of it.
             let is_wanted = *hint == wanted;
             self.next += 1;
             let found = self.ahead.take();
-            fetched = if is_wanted { found } else { None };
+            (fetched, is_listed) = if is_wanted { (found, true) } else { (None, false) };
         }
         if planted(Bug::ForgetLastObject) && self.next == self.hints.len() {
             return Ok(None);
@@ -251,6 +251,12 @@ impl Walk {
         })?;
         match (found, behind) {
             (None, Some(behind)) => Err(chain::hole(stretch.lineage(), wanted, behind).into()),
+            // The newest object of a chain goes with its lineage alone: it was there a moment ago.
+            (None, None) if is_listed => {
+                let key = log_key(stretch.lineage(), wanted);
+                let damage = ArchiveDamage::new(&key, "chain", "an object, which is listed", "none");
+                Err(damage.taking(wanted, wanted).into())
+            }
             (found, _) => Ok(found),
         }
     }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use logwood_base::{ArchiveDamage, Error, LineageId, Lsn, Result};
 
 use super::Archive;
-use crate::archive::chain::{self, Content, Place};
+use crate::archive::chain;
 use crate::archive::layout::{LINEAGES_PREFIX, behind_lineage, log_key, parse_lineage, start_key};
 use crate::archive::object::{Link, Owner, Start};
 use crate::archive::order::{self, Written};
@@ -48,8 +48,7 @@ impl History {
         let mut seen = BTreeSet::new();
         let mut next = Some((lineage, Lsn::MAX));
         while let Some((lineage, last)) = next {
-            let found = chain::start(client, lineage)?;
-            let Some((start, link)) = found else {
+            let Some((start, link)) = chain::start_of(client, lineage)? else {
                 if stretches.is_empty() {
                     return Err(Error::NotFound { what: "lineage", name: lineage.to_string() });
                 }
@@ -106,24 +105,23 @@ pub(crate) fn lineages(client: &Client) -> Result<Vec<LineageId>> {
 pub(crate) fn starts(client: &Client) -> Result<Starts> {
     let mut starts = Starts::default();
     for lineage in lineages(client)? {
-        match chain::start(client, lineage) {
-            Ok(start) => starts.found.extend(start),
-            Err(Error::ArchiveCorrupt(evidence)) => starts.damage.push(*evidence),
-            Err(error) => return Err(error),
-        }
+        // What retention takes last of a lineage stands behind its start for a moment, or after a crash.
+        let start = chain::readable(chain::start_of(client, lineage), &mut starts.damage)?;
+        starts.found.extend(start.flatten());
     }
     Ok(starts)
 }
 
-/// The lineage that is the latest: see [`order`].
+/// The lineage that is the latest: see [`order`]. None is chosen where one may be later that cannot be read: its start, or its
+/// newest object, on which it depends.
 pub(crate) fn newest(archive: &Archive) -> Result<Owner> {
     let client = &archive.client;
-    let Starts { found: starts, mut damage } = starts(client)?;
+    let Starts { found: starts, damage } = starts(client)?;
+    if let Some(damage) = damage.into_iter().next() {
+        return Err(damage.into());
+    }
     let Some((first, _)) = starts.first() else {
-        return match damage.pop() {
-            Some(damage) => Err(damage.into()),
-            None => Err(Error::NotFound { what: "archive", name: "with a lineage".to_owned() }),
-        };
+        return Err(Error::NotFound { what: "archive", name: "with a lineage".to_owned() });
     };
     if starts.iter().any(|(start, _)| start.owner.database != first.owner.database) {
         let what = "the archive holds lineages of several databases: name the one to restore";
@@ -132,34 +130,32 @@ pub(crate) fn newest(archive: &Archive) -> Result<Owner> {
     if let [(only, _)] = &starts[..] {
         return Ok(only.owner);
     }
-    let mut written = BTreeMap::new();
+    let (mut written, mut unread) = (BTreeMap::new(), Vec::new());
     for (start, _) in &starts {
-        let (entries_ms, next) = end_of(client, start)?;
-        written.insert(start.owner.lineage, Written::new(start, entries_ms, next));
-    }
-    let latest = starts.iter().max_by_key(|(start, _)| order::rank(&written, start.owner.lineage));
-    Ok(latest.map_or(first.owner, |(start, _)| start.owner))
-}
-
-/// The time of a lineage's newest entry, 0 when there is none, and where its chain ends, as far as heads tell.
-fn end_of(client: &Client, start: &Start) -> Result<(u64, Option<Lsn>)> {
-    let lineage = start.owner.lineage;
-    let mut next = Some(start.first_lsn);
-    for (at, (first, bytes)) in chain::listed(client, lineage)?.into_iter().rev().enumerate() {
-        let place = match chain::peek(client, &log_key(lineage, first), bytes) {
-            Ok(place) => place,
-            Err(Error::ArchiveCorrupt(_)) => None,
-            Err(error) => return Err(error),
-        };
-        if at == 0 {
-            next = place.as_ref().map(Place::next);
+        let lineage = start.owner.lineage;
+        let listed = chain::listed(client, lineage)?;
+        let mut damage = Vec::new();
+        let tail = chain::tail(client, lineage, &listed, &mut damage)?;
+        let next = tail.next.or(Some(start.first_lsn));
+        let known = Written::new(start, tail.time_ms, next);
+        if let Some((first, _)) = listed.last_key_value().filter(|_| tail.newest.is_none()) {
+            let missing = || ArchiveDamage::new(&log_key(lineage, *first), "object", "to be there", "none");
+            let damage = damage.into_iter().next().unwrap_or_else(missing);
+            unread.push((lineage, Written { newest_ms: u64::MAX, ..known }, damage));
         }
-        match place.map(|place| place.content) {
-            // Gaps have no time.
-            Some(Content::Gap(_)) => {}
-            Some(Content::Entries(_, (_, last_ms))) => return Ok((last_ms, next)),
-            None => break,
-        }
+        written.insert(lineage, known);
     }
-    Ok((0, next))
+    let latest = |written: &BTreeMap<_, _>| {
+        let latest = starts.iter().max_by_key(|(start, _)| order::rank(written, start.owner.lineage));
+        latest.map_or(first.owner, |(start, _)| start.owner)
+    };
+    let found = latest(&written);
+    for (lineage, latest_it_may_be, damage) in unread {
+        let known = written.insert(lineage, latest_it_may_be);
+        if latest(&written) != found {
+            return Err(damage.into());
+        }
+        written.extend(known.map(|known| (lineage, known)));
+    }
+    Ok(found)
 }

@@ -118,9 +118,12 @@ impl Client {
     /// As [`Client::fetch`], of an object that must be there.
     ///
     /// # Errors
-    /// `ArchiveCorrupt` also when it is not.
+    /// `ArchiveCorrupt` also when no attempt found it.
     pub fn require<T>(&self, key: &str, kind: Kind, decode: impl Fn(&str, &[u8]) -> Result<T>) -> Result<T> {
-        self.fetch(key, kind, decode)?.ok_or_else(|| missing(key))
+        self.retried(|| {
+            let bytes = self.store.get(key, kind.bytes_max())?.ok_or_else(|| missing(key))?;
+            decode(key, &bytes)
+        })
     }
 
     /// Fetches a page segment of a known length, and proves that it is what its name says.
@@ -220,7 +223,18 @@ impl Client {
     /// # Errors
     /// The last attempt's.
     pub fn delete(&self, key: &str) -> Result<()> {
-        self.retried(|| self.store.delete(key))
+        self.delete_told(key).0
+    }
+
+    /// As [`Client::delete`]. Answers besides whether every attempt was answered: one that was not may take effect later.
+    pub(crate) fn delete_told(&self, key: &str) -> (Result<()>, bool) {
+        let mut is_answered = true;
+        let deleted = self.retried(|| {
+            let deleted = self.store.delete(key);
+            is_answered &= deleted.is_ok();
+            deleted
+        });
+        (deleted, is_answered)
     }
 
     /// Tries as often as a request.

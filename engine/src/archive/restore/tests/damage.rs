@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::spoiled::{Script, Spoil, Spoiled};
 use super::world::{TO, World, client, client_with};
-use crate::archive::layout::parse_lsn;
+use crate::archive::layout::{parse_lsn, start_key};
 use crate::archive::store::Retry;
 use crate::archive::{Archive, Point};
 use crate::{Error, Lsn};
@@ -129,12 +129,10 @@ fn an_answer_that_is_wrong_once_is_asked_for_again() {
     let spoils =
         [Spoil::Fail, Spoil::Flip, Spoil::Cut, Spoil::Absent, Spoil::Replace(b"an older one".to_vec())];
     for spoil in spoils {
-        let absent = matches!(spoil, Spoil::Absent);
         let mut seen = BTreeSet::new();
         let script = move |_, key: &str| {
-            // What is not there is believed: a store answers of what was put that it is there.
-            let spared = key == "retention" || key.ends_with('/') || (absent && !key.starts_with("pages/"));
-            (!spared && seen.insert(key.to_owned())).then(|| spoil.clone())
+            // Listings have no body.
+            (!key.ends_with('/') && seen.insert(key.to_owned())).then(|| spoil.clone())
         };
         let store = Arc::new(Spoiled::new(&world.store, script));
         let archive =
@@ -145,6 +143,57 @@ fn an_answer_that_is_wrong_once_is_asked_for_again() {
         world.check_restored(world.last());
         world.forget_restored();
     }
+}
+
+/// Restores from a store that never gives what stands at `key`, although it lists it and says that it is there.
+fn restore_without(world: &World, key: &str) -> crate::Result<crate::archive::RestoreReport> {
+    let withheld = key.to_owned();
+    let store =
+        Arc::new(Spoiled::new(&world.store, move |_, key| (key == withheld).then_some(Spoil::Absent)));
+    let client = client(store, &world.environment, &world.clock);
+    Archive::with_client(client, &world.environment).restore(TO, &world.restore_options())
+}
+
+#[test]
+fn the_newest_log_object_that_is_listed_and_does_not_come_is_no_end_of_the_chain() {
+    let world = World::filled(17);
+    let key = world.store.keys().into_iter().rfind(|key| key.contains("/log/")).unwrap();
+    match restore_without(&world, &key) {
+        Err(Error::ArchiveCorrupt(damage)) => {
+            assert_eq!((damage.key.as_str(), damage.check), (key.as_str(), "chain"));
+            assert_eq!(damage.lsns.map(|(first, _)| first), parse_lsn(&key));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_older_history_is_not_restored_in_the_place_of_the_latest_whose_start_cannot_be_read() {
+    let mut world = World::filled(18);
+    let parent = world.chain.owner.lineage;
+    let fork = Lsn(world.last().get() - 10);
+    world.lose_and_restore(Point::Lsn(fork), 180);
+    for _ in 0..20 {
+        world.commit();
+    }
+    world.upload();
+    world.check_restore(Point::Latest, world.last());
+    let key = start_key(world.chain.owner.lineage);
+    let named = |outcome: crate::Result<crate::archive::RestoreReport>| match outcome {
+        Err(Error::ArchiveCorrupt(damage)) => assert_eq!(damage.key, key),
+        other => panic!("{other:?}"),
+    };
+    named(restore_without(&world, &key));
+    let whole = world.store.peek(&key).unwrap();
+    world.store.tamper(&key, Some(b"damaged"));
+    named(world.restore(Point::Latest));
+    // Named, an older one can be restored.
+    let options = world.restore_options().lineage(parent).point(Point::Lsn(fork));
+    assert_eq!(world.archive().restore(TO, &options).unwrap().lsn, fork);
+    world.check_restored(fork);
+    world.forget_restored();
+    world.store.tamper(&key, Some(&whole));
+    world.check_restore(Point::Latest, world.last());
 }
 
 #[test]
