@@ -3,7 +3,8 @@
 //! 1. Ask the store whether it refuses a second create-only put.
 //! 2. The lineage: the one asked for, else the one in `LINEAGE` if its start is still there and it is not closed, else a
 //!    new one, noted there before anything is put.
-//! 3. The start object: fetched, or put. A parent is named only when its chain reaches the fork.
+//! 3. The start object: fetched, or put. A parent is named only when its chain is open and reaches the fork, which can be
+//!    restored there; what that needs is held until the start stands, by which retention knows of the child.
 //! 4. Walk from the last object that was confirmed, else from the one that a listing puts at the log's beginning, to the
 //!    first key at which there is nothing; compare everything with the log here.
 //! 5. A listing shows whether the chain goes on behind that: a hole.
@@ -15,12 +16,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use logwood_base::sync::Arc;
 use logwood_base::{ArchiveDamage, Corruption, Error, LineageId, Lsn, Result, Term};
+use logwood_btree::store::SegmentEntry;
 
-use super::chain::{self, Chain, Item};
-use super::layout::{log_key, parse_lsn, snapshot_prefix, start_key};
+use super::chain::{self, Chain, Item, readable};
+use super::layout::{PAGES_PREFIX, log_key, page_key, parse_lsn, snapshot_prefix, start_key};
 use super::lineage::LocalLineage;
 use super::object::{Link, LogObject, Owner, Parent, Start};
 use super::options::ArchiveOptions;
+use super::read::history::History;
+use super::read::plan::{Base, Plan};
+use super::read::{Archive, Point};
+use super::restore::Holds;
 use super::source::Source;
 use super::status::Shared;
 use super::store::{Client, probe};
@@ -192,8 +198,8 @@ fn begin(
     if let Some(found) = chain::start(client, owner.lineage)? {
         return ours(found);
     }
-    let parent_next = parent.map_or(Ok(None), |parent| reaches(client, source, parent))?;
-    let parent = parent.filter(|_| parent_next.is_some());
+    let fork = parent.map_or(Ok(None), |parent| Fork::of(client, source, parent))?;
+    let (parent, parent_next) = fork.as_ref().map(|fork| (fork.parent, fork.parent_next)).unzip();
     let first_lsn = match parent {
         Some(parent) => parent.fork_lsn.next(),
         None => first_of_new_chain(source, asked_for)?,
@@ -208,30 +214,91 @@ fn begin(
     }
 }
 
-/// The entry that comes next in a parent's chain, when it stands in this archive and reaches the fork, and the log here
-/// goes on from there.
-fn reaches(client: &Client, source: &Source, parent: Parent) -> Result<Option<Lsn>> {
-    let fork = parent.fork_lsn;
-    if source.group.first_lsn() > fork.next() || fork > source.group.appended_lsn() {
+/// A place in a parent's chain at which a new one can begin, held.
+struct Fork {
+    parent: Parent,
+    /// The entry that comes next in the parent's chain.
+    parent_next: Lsn,
+    _holds: Holds,
+}
+
+impl Fork {
+    /// The fork, when the parent stands in this archive, is open, can be restored up to there, and the log here goes on from
+    /// there.
+    fn of(client: &Client, source: &Source, parent: Parent) -> Result<Option<Self>> {
+        let lsn = parent.fork_lsn;
+        if source.group.first_lsn() > lsn.next() || lsn > source.group.appended_lsn() {
+            return Ok(None);
+        }
+        let archive = Archive::with_client(client.clone(), &source.environment);
+        let plan = match Plan::new(&archive, Some(parent.lineage), Point::Lsn(lsn)) {
+            Err(Error::NotFound { .. } | Error::ArchiveCorrupt(_)) => return Ok(None),
+            plan => plan?,
+        };
+        if plan.owner().database != source.database() {
+            return Ok(None);
+        }
+        let Some((history, base)) = whole_base(client, plan, lsn)? else { return Ok(None) };
+        let holds = Holds::place(&archive, &history, &base)?;
+        if let Some(refused) = holds.refused() {
+            return Err(refused.clone());
+        }
+        // Looked at again: what went before it was held is missed now.
+        if !is_whole(client, &history, &base, lsn)? {
+            return Ok(None);
+        }
+        let next = parent_next(client, &history, lsn)?;
+        Ok(next.map(|parent_next| Self { parent, parent_next, _holds: holds }))
+    }
+}
+
+/// The state nearest to an LSN that a history can be restored from, with all that it consists of.
+fn whole_base(client: &Client, mut plan: Plan, lsn: Lsn) -> Result<Option<(History, Base)>> {
+    loop {
+        let base = match plan.next_base(client) {
+            Err(Error::NotFound { .. } | Error::ArchiveCorrupt(_)) => return Ok(None),
+            base => base?,
+        };
+        if is_whole(client, &plan.history, &base, lsn)? {
+            return Ok(Some((plan.history, base)));
+        }
+    }
+}
+
+/// Whether the page segments of a base are there, with their lengths, and an object with the entry that it needs first to get
+/// to an LSN.
+fn is_whole(client: &Client, history: &History, base: &Base, lsn: Lsn) -> Result<bool> {
+    if let Some(snapshot) = &base.snapshot {
+        // One request for a thousand of them.
+        let pages = client.list(PAGES_PREFIX)?.into_iter().map(|page| (page.key, page.bytes));
+        let pages: BTreeMap<String, u64> = pages.collect();
+        let is_there = |page: &SegmentEntry| pages.get(&page_key(&page.hash)) == Some(&u64::from(page.bytes));
+        if !snapshot.pages().iter().all(is_there) {
+            return Ok(false);
+        }
+    }
+    let from = base.trees.replay_from;
+    let stretch = &history.stretches[history.stretch_of(from)];
+    Ok(from > lsn || chain::listed(client, stretch.lineage())?.range(..=from).next().is_some())
+}
+
+/// The entry that comes next in the chain that a history ends with, when that is open and reaches an LSN.
+fn parent_next(client: &Client, history: &History, lsn: Lsn) -> Result<Option<Lsn>> {
+    let Some(stretch) = history.stretches.last() else { return Ok(None) };
+    let lineage = stretch.lineage();
+    let listed = chain::listed(client, lineage)?;
+    let tail = chain::tail(client, lineage, &listed, &mut Vec::new())?;
+    if tail.newest.is_some_and(|newest| newest.is_end()) {
         return Ok(None);
     }
-    let Some((start, _)) = chain::start(client, parent.lineage)? else { return Ok(None) };
-    if start.owner.database != source.database() {
-        return Ok(None);
-    }
-    let listed = chain::listed(client, parent.lineage)?;
-    let newest = match listed.last_key_value() {
-        Some((first, bytes)) => chain::peek(client, &log_key(parent.lineage, *first), *bytes)?,
-        None => None,
-    };
-    // Where it was listed and is gone, retention is at work: the fork's own object decides.
-    let next = newest.map_or(start.first_lsn, |newest| newest.next()).max(fork.next());
-    if start.first_lsn == fork.next() {
+    let first = stretch.start.first_lsn;
+    let next = tail.next.unwrap_or(first).max(lsn.next());
+    if first == lsn.next() {
         return Ok(Some(next));
     }
-    let Some((first, _)) = listed.range(..=fork).next_back() else { return Ok(None) };
-    let found = Chain::from_lsn(client, start.owner, *first).next_item()?;
-    Ok(found.is_some_and(|item| item.last_lsn() >= fork).then_some(next))
+    let Some((before, _)) = listed.range(..=lsn).next_back() else { return Ok(None) };
+    let found = readable(Chain::from_lsn(client, stretch.owner(), *before).next_item(), &mut Vec::new())?;
+    Ok(found.flatten().is_some_and(|item| item.last_lsn() >= lsn).then_some(next))
 }
 
 /// Where a chain without parent begins: with the first entry, or where a checkpoint can stand in for what is gone.

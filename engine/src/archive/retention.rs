@@ -1,16 +1,17 @@
 //! Deleting what no promised point needs.
 //!
 //! Promised is every point from `keep` before now on, in each lineage, and the newest state of the latest one. Now is the
-//! clock's time or that of the newest entry of the lineage, whichever is earlier, so that neither a clock that runs ahead, nor
-//! one of a machine that wrote and was behind, nor an archive that nobody wrote to for long shortens what is kept.
+//! clock's time, that of the newest entry of the lineage, or that at which the store says that something was archived last,
+//! whichever is earlier, so that neither a clock that runs ahead, also that of a machine that writes, nor one of a machine that
+//! wrote and was behind, nor an archive that nobody wrote to for long shortens what is kept.
 //!
 //! Of a lineage stay: its start object; the newest snapshot that is at least `keep` old and has all its pages, its *base*;
 //! everything after that; what a lineage needs that forked from it and has no base of its own; the newest log object.
 //! Without a base everything stays. A page segment stays while any snapshot that stays names it.
 //!
 //! A lineage is *superseded* when another one of its database is later (`order`), its own newest entry lies before the
-//! window, it was put hours before the newest object of another, by the store's clock, and no lineage that stays needs it:
-//! then it is closed, and all of it goes.
+//! window, its newest object was put hours, and `keep`, before the newest one of another, by the store's clock, and no lineage
+//! that stays needs it: then it is closed, and all of it goes.
 //!
 //! What is damaged is named and does not stop the rest (`survey`), but for a hold: nobody knows what it holds.
 //!
@@ -22,16 +23,17 @@ use std::time::Duration;
 
 use logwood_base::{ArchiveDamage, Environment, Error, LineageId, Result};
 
-use super::chain::Item;
+use super::chain::{self, Item, readable};
 use super::layout::{
     HOLDS_PREFIX, LINEAGES_PREFIX, PAGES_PREFIX, RUNS_PREFIX, lineage_prefix, log_key, log_prefix, page_key,
     parse_lsn, snapshot_key, start_key,
 };
 use super::object::hold::CONDEMNED_MAX;
 use super::object::{Gap, Hold, Kind, RetentionRun, SnapshotObject};
+use super::read::history;
 use super::store::Client;
 use crate::planted::{Bug, planted};
-use survey::{End, Survey, readable};
+use survey::{End, Parents, Survey};
 
 mod survey;
 
@@ -65,6 +67,8 @@ pub struct RetentionReport {
     pub condemned: Vec<String>,
     /// Bytes of it.
     pub bytes: u64,
+    /// How many objects more are not needed: the next runs go on with them.
+    pub left: usize,
     /// What was spared because an upload or a restore needs it.
     pub spared: Vec<String>,
     /// What cannot be read. It stops nothing but what would need it: see the head of this module's file.
@@ -102,20 +106,30 @@ pub fn retention(
     let from_ms = survey.window_ms();
     let plan = survey.plan(client, &pages)?;
     let most = options.deletions_max.min(CONDEMNED_MAX);
-    let survey::Plan { deletions, ends } = plan;
-    let condemned: Vec<(String, u64)> = deletions.into_iter().take(most).collect();
-    let mut report = RetentionReport { from_ms, damage: survey.damage, ..RetentionReport::default() };
+    let survey::Plan { mut deletions, ends, parents } = plan;
+    let left = deletions.len().saturating_sub(most);
+    deletions.truncate(most);
+    let condemned = deletions;
+    let mut report = RetentionReport { from_ms, left, damage: survey.damage, ..RetentionReport::default() };
     if condemned.is_empty() || options.dry_run {
         return Ok(report.with(condemned, Vec::new()));
     }
     let run = RetentionRun {
         id: LineageId::random(&*environment.random).0,
-        begun_ms: wall_ms,
+        begun_ms: environment.clock.wall_ms(),
         condemned: condemned.iter().map(|(key, _)| key.clone()).collect(),
     };
     let flag = Flag::raise(client, &run)?;
-    let deleted = delete(client, environment, (&run, &flag), (condemned, &ends), &mut report.damage);
-    let lowered = client.delete(&flag.key);
+    let mut is_late = false;
+    let plan = (condemned, &ends[..], &parents);
+    let deleted = delete(client, environment, (&run, &flag), plan, &mut is_late, &mut report.damage);
+    let lowered = if is_late {
+        // Until then what is asked for may still be done, to what somebody puts again meanwhile.
+        tracing::warn!(flag = flag.key, "a deletion was not answered: no other run begins for a day");
+        Ok(())
+    } else {
+        client.delete(&flag.key)
+    };
     let (deleted, spared) = deleted?;
     lowered?;
     Ok(report.with(deleted, spared))
@@ -180,16 +194,23 @@ impl Flag {
     }
 }
 
-/// Deletes what nobody holds. Answers what was deleted and what was spared.
+/// Deletes what nobody holds. Answers what was deleted and what was spared; `is_late` is set where a deletion was not answered,
+/// or only when it was asked for again, and so may take effect later.
 fn delete(
     client: &Client,
     environment: &Environment,
     (run, flag): (&RetentionRun, &Flag),
-    (condemned, ends): (Vec<Object>, &[End]),
+    (condemned, ends, parents): (Vec<Object>, &[End], &Parents),
+    is_late: &mut bool,
     damage: &mut Vec<ArchiveDamage>,
 ) -> Result<(Vec<Object>, Vec<String>)> {
     let started = environment.clock.monotonic();
-    let needed = needed_now(client, (run, flag), ends, damage)?;
+    let needed = needed_now(client, (run, flag), (ends, parents), damage)?;
+    let mut delete = |key: &str| {
+        let (deleted, is_answered) = client.delete_told(key);
+        *is_late |= !is_answered;
+        deleted
+    };
     let (mut deleted, mut spared) = (Vec::new(), Vec::new());
     for (at, (key, bytes)) in condemned.into_iter().enumerate() {
         let wall = environment.clock.wall_ms().abs_diff(run.begun_ms);
@@ -204,9 +225,9 @@ fn delete(
             spared.push(key);
             continue;
         }
-        client.delete(&key)?;
+        delete(&key)?;
         if let Some(end) = ends.iter().find(|end| start_key(end.owner.lineage) == key) {
-            client.delete(&log_key(end.owner.lineage, end.next))?;
+            delete(&log_key(end.owner.lineage, end.next))?;
         }
         deleted.push((key, bytes));
     }
@@ -217,19 +238,20 @@ fn delete(
 fn close(client: &Client, run: &RetentionRun, end: &End) -> Result<bool> {
     let gap = Gap::end(end.owner, end.next, run.begun_ms, end.previous);
     let put = client.put_new(&gap.key(), &gap.encode().bytes);
-    match super::chain::fetch(client, &gap.key())? {
+    match chain::fetch(client, &gap.key())? {
         Some(Item::Gap(found, _)) => Ok(found.is_end()),
         Some(Item::Log(_)) => Ok(false),
         None => put.and_then(|_| Err(super::store::missing(&gap.key()))),
     }
 }
 
-/// What holds, lineages that live after all, and snapshots need of what is condemned, looked up after the flag was raised:
-/// holds first, because a hold is taken back only after its snapshot stands; snapshots last, those that were spared too.
+/// What holds, lineages that live after all or were begun meanwhile, and snapshots need of what is condemned, looked up after
+/// the flag was raised: holds first, because a hold is taken back only after its snapshot, or its start, stands; snapshots
+/// last, those that were spared too.
 fn needed_now(
     client: &Client,
     (run, flag): (&RetentionRun, &Flag),
-    ends: &[End],
+    (ends, parents): (&[End], &Parents),
     damage: &mut Vec<ArchiveDamage>,
 ) -> Result<BTreeSet<String>> {
     let mut needed = BTreeSet::new();
@@ -261,12 +283,35 @@ fn needed_now(
             needed.extend(within.map(|key| (*key).clone()));
         }
     }
+    let condemned_of = |prefix: &str| {
+        let prefix = prefix.to_owned();
+        let keys = run.condemned.range(prefix.clone()..);
+        keys.take_while(move |key| key.starts_with(&prefix)).cloned()
+    };
+    // Begun since they were looked at: their lines of descent stay as they are.
+    for lineage in history::lineages(client)?.into_iter().filter(|lineage| !parents.knows(*lineage)) {
+        match readable(chain::start_of(client, lineage), damage)? {
+            Some(start) => {
+                let parent = start.and_then(|(start, _)| start.parent).map(|parent| parent.lineage);
+                let line = parent.map_or(Vec::new(), |parent| parents.line(parent));
+                needed.extend(line.into_iter().flat_map(|id| condemned_of(&lineage_prefix(id))));
+            }
+            // Nobody knows what it needs.
+            None => needed.extend(condemned_of(LINEAGES_PREFIX)),
+        }
+    }
+    let mut living = BTreeSet::new();
     for end in ends {
-        let prefix = lineage_prefix(end.owner.lineage);
-        let touched = || run.condemned.iter().filter(|key| key.starts_with(&prefix));
-        let is_held = needed.contains(&start_key(end.owner.lineage));
-        if touched().next().is_some() && (is_held || !close(client, run, end)?) {
-            needed.extend(touched().cloned());
+        let line = parents.line(end.owner.lineage);
+        // A child is closed before its parent loses anything, also where this run takes nothing of the child itself.
+        if !line.iter().any(|id| condemned_of(&lineage_prefix(*id)).next().is_some()) {
+            continue;
+        }
+        let start = start_key(end.owner.lineage);
+        let lives = living.contains(&end.owner.lineage) || needed.contains(&start);
+        if lives || !close(client, run, end)? {
+            needed.extend(line.iter().flat_map(|id| condemned_of(&lineage_prefix(*id))));
+            living.extend(line);
         }
     }
     let condemned_pages = run.condemned.iter().any(|key| key.starts_with(PAGES_PREFIX));

@@ -56,7 +56,7 @@ impl Task for Renewal {
 
 impl Holds {
     /// Holds a snapshot, its pages and the log from its `replay_from` on, in every lineage of the history.
-    pub(super) fn place(archive: &Archive, history: &History, base: &Base) -> Result<Self> {
+    pub(crate) fn place(archive: &Archive, history: &History, base: &Base) -> Result<Self> {
         let (client, environment) = (archive.client.clone(), archive.environment.clone());
         let placed = Placed { client, environment, holds: Mutex::new(Vec::new()) };
         let mut holds = Self { placed: Arc::new(placed), refused: None, renewal: None };
@@ -105,6 +105,11 @@ impl Holds {
             holds.renewal = Some(environment.spawner.spawn_patient("archive-hold", renewal)?);
         }
         Ok(holds)
+    }
+
+    /// Why nothing is held, or not all of it.
+    pub(crate) fn refused(&self) -> Option<&Error> {
+        self.refused.as_ref()
     }
 
     /// What to tell of it.

@@ -3,15 +3,16 @@
 //! What cannot be read is named and does not stop the rest:
 //! - a snapshot: it is no base. While it stays, only pages go that a snapshot names which goes with them, for nobody knows
 //!   what an unreadable one names. It goes itself once a base is newer.
-//! - a start: its lineage stays as it is.
+//! - a start: while it stands, no snapshot and no log goes of any lineage, for its own could need any of them.
 //! - a log object: where it stands before a base, nothing needs it; where a base needs it, nothing of its lineage goes.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use logwood_base::{ArchiveDamage, Error, LineageId, Lsn, Result};
+use logwood_base::{ArchiveDamage, LineageId, Lsn, Result};
 
-use crate::archive::chain::{self, Chain, Content};
+use crate::archive::chain::{self, Chain, Content, Item, readable};
 use crate::archive::layout::{
     LINEAGES_PREFIX, log_key, log_prefix, page_key, parse_lsn, parse_start, snapshot_key, snapshot_prefix,
     start_key,
@@ -23,6 +24,9 @@ use crate::archive::store::Client;
 /// A lineage that another one has superseded stays until another one was put to so long after it, by the store's clock:
 /// longer than an archiver goes on without looking for its place.
 const SUPERSEDED_TIME_MIN: Duration = Duration::from_secs(2 * 3600);
+
+/// Stores tell in whole seconds when an object was put.
+const PUT_TIME_ROUNDING_MS: u64 = 1000;
 
 /// One snapshot.
 struct SnapshotFacts {
@@ -60,6 +64,8 @@ struct LineageFacts {
     entries_ms: u64,
     /// Where the chain ends; `None` when its newest object cannot be read.
     end: Option<End>,
+    /// The entry that comes next, or an earlier one where the newest object cannot be read.
+    next: Option<Lsn>,
     /// When its newest object was put, by the store's clock; `None` when it has gone meanwhile.
     put_ms: Option<u64>,
 }
@@ -80,9 +86,15 @@ pub(super) struct End {
 pub(super) struct Plan {
     /// Keys with their bytes, in the order in which they go.
     pub(super) deletions: Vec<(String, u64)>,
-    /// The lineages that go as a whole, which are closed first.
+    /// The lineages that go as a whole, which are closed first, and of these the children before their parents.
     pub(super) ends: Vec<End>,
+    /// The lineages that were looked at, and what they forked from.
+    pub(super) parents: Parents,
 }
+
+/// What each lineage forked from.
+#[derive(Debug, Default)]
+pub(super) struct Parents(BTreeMap<LineageId, Option<LineageId>>);
 
 /// The whole archive.
 pub(super) struct Survey {
@@ -92,20 +104,6 @@ pub(super) struct Survey {
     wall_ms: u64,
     keep_ms: u64,
     pub(super) damage: Vec<ArchiveDamage>,
-}
-
-/// Answers what was read, and keeps the damage of what cannot be.
-pub(super) fn readable<T>(found: Result<T>, damage: &mut Vec<ArchiveDamage>) -> Result<Option<T>> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(Error::ArchiveCorrupt(evidence)) => {
-            if !damage.contains(&evidence) {
-                damage.push(*evidence);
-            }
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 impl Survey {
@@ -122,8 +120,7 @@ impl Survey {
         let mut survey = Self { lineages, written, wall_ms, keep_ms, damage: Vec::new() };
         for id in listed.keys().filter_map(|key| parse_start(key)) {
             let facts = survey.lineage(client, id, &listed, pages)?;
-            let next = facts.end.map(|end| end.next);
-            let written = facts.start.as_ref().map(|start| Written::new(start, facts.entries_ms, next));
+            let written = facts.start.as_ref().map(|start| Written::new(start, facts.entries_ms, facts.next));
             survey.written.extend(written.map(|written| (id, written)));
             survey.lineages.insert(id, facts);
         }
@@ -133,12 +130,24 @@ impl Survey {
     /// Points of the latest history from here on stay.
     pub(super) fn window_ms(&self) -> u64 {
         let newest_ms = self.lineages.values().map(|lineage| lineage.entries_ms).max();
-        self.wall_ms.min(newest_ms.unwrap_or(0)).saturating_sub(self.keep_ms)
+        self.window_before(newest_ms.unwrap_or(0))
     }
 
     /// Points of a lineage from here on stay: by its own entries' times, for its writer's clock may be behind all others.
     fn window_of(&self, lineage: &LineageFacts) -> u64 {
-        self.wall_ms.min(lineage.entries_ms).saturating_sub(self.keep_ms)
+        self.window_before(lineage.entries_ms)
+    }
+
+    /// What is kept before a time. It is no later than the newest object was put, by the store's clock: where the run is at
+    /// work on the machine that wrote the entries, one clock that jumped ahead would end all windows otherwise.
+    fn window_before(&self, newest_ms: u64) -> u64 {
+        let put_ms = self.newest_put_ms().map_or(0, |put_ms| put_ms.saturating_add(PUT_TIME_ROUNDING_MS));
+        self.wall_ms.min(newest_ms).min(put_ms).saturating_sub(self.keep_ms)
+    }
+
+    /// When anything was put to a chain last, by the store's clock.
+    fn newest_put_ms(&self) -> Option<u64> {
+        self.lineages.values().filter_map(|lineage| lineage.put_ms).max()
     }
 
     fn lineage(
@@ -169,23 +178,17 @@ impl Survey {
         }
         let log = under(log_prefix(id));
         let of_snapshots = snapshots.iter().filter_map(|snapshot| snapshot.read.as_ref());
-        let mut entries_ms = of_snapshots.map(|snapshot| snapshot.time_ms).max().unwrap_or(0);
-        // Gaps have no time: the newest object with entries tells.
-        for (at, (first, bytes)) in log.iter().rev().enumerate() {
-            let found = readable(chain::peek(client, &log_key(id, *first), *bytes), &mut self.damage)?;
-            let place = found.flatten();
-            if at == 0 {
-                end = end.zip(place.as_ref()).map(|(end, place)| end.behind(place));
-            }
-            if let Some(Content::Entries(_, (_, last_ms))) = place.map(|place| place.content) {
-                entries_ms = entries_ms.max(last_ms);
-                break;
-            }
+        let snapshot_ms = of_snapshots.map(|snapshot| snapshot.time_ms).max().unwrap_or(0);
+        let tail = chain::tail(client, id, &log, &mut self.damage)?;
+        let entries_ms = snapshot_ms.max(tail.time_ms);
+        let next = tail.next.or(end.map(|end| end.next));
+        if !log.is_empty() {
+            end = end.zip(tail.newest.as_ref()).map(|(end, newest)| end.behind(newest));
         }
         let start_bytes = listed.get(&key).copied().unwrap_or(0);
         let newest = log.keys().next_back().map_or(key, |first| log_key(id, *first));
         let put_ms = client.head(&newest)?.map(|found| found.put_ms);
-        Ok(LineageFacts { start, start_bytes, snapshots, log, entries_ms, end, put_ms })
+        Ok(LineageFacts { start, start_bytes, snapshots, log, entries_ms, end, next, put_ms })
     }
 
     /// What is not needed.
@@ -196,10 +199,12 @@ impl Survey {
         let mut is_certain = true;
         let depth = self.lineages.len();
         let mut damage = std::mem::take(&mut self.damage);
+        // One that cannot be read may need any other one to begin with.
+        let all_known = self.lineages.values().all(|lineage| lineage.start.is_some());
         for (id, lineage) in &self.lineages {
-            let end = lineage.end.filter(|_| self.is_superseded(*id, depth));
+            let end = lineage.end.filter(|_| all_known && self.is_superseded(*id, depth));
             let ends = end.is_some();
-            let base = match self.base(*id, depth) {
+            let base = match self.base(*id, depth).filter(|_| all_known) {
                 Some(base) if lineage.reaches_from(client, base, &mut damage)? => Some(base),
                 _ => None,
             };
@@ -232,6 +237,8 @@ impl Survey {
             }
         }
         self.damage = damage;
+        plan.parents = Parents::of(&self.lineages);
+        plan.ends.sort_by_key(|end| Reverse(plan.parents.line(end.owner.lineage).len()));
         let dead = pages
             .iter()
             .filter(|(key, _)| !named.contains(key) && (is_certain || released.contains(key)))
@@ -242,7 +249,7 @@ impl Survey {
     }
 
     /// Whether all of a lineage may go: another one of its database is later, no point of the window is its own, nothing was
-    /// put to it for long, and no lineage that stays needs it to begin with. `depth` as for [`Survey::base`].
+    /// put to it for as long as the window by the store's clock, and no lineage that stays needs it to begin with. `depth` as for [`Survey::base`].
     fn is_superseded(&self, id: LineageId, depth: usize) -> bool {
         let Some(lineage) = self.lineages.get(&id).filter(|_| depth > 0) else { return false };
         let Some(owner) = lineage.owner() else { return false };
@@ -251,15 +258,15 @@ impl Survey {
             let is_sister = facts.owner().is_some_and(|found| found.database == owner.database);
             is_sister && order::rank(&self.written, *other) > own
         };
-        let newest_put = self.lineages.values().filter_map(|other| other.put_ms).max();
-        let stood_still_ms =
-            newest_put.zip(lineage.put_ms).map_or(0, |(newest, own)| newest.saturating_sub(own));
+        let puts = self.newest_put_ms().zip(lineage.put_ms);
+        let stood_still_ms = puts.map_or(0, |(newest, own)| newest.saturating_sub(own));
+        let still_ms_min = self.keep_ms.max(SUPERSEDED_TIME_MIN.as_millis() as u64);
         let needs_it =
             |child: LineageId| !self.is_superseded(child, depth - 1) && self.base(child, depth - 1).is_none();
         // What closes it was put by a run that judged so before, and nobody puts anything behind it.
         let is_closed = lineage.end.is_some_and(|end| end.is_closed);
         lineage.newest_ms() < self.window_ms()
-            && (is_closed || stood_still_ms > SUPERSEDED_TIME_MIN.as_millis() as u64)
+            && (is_closed || stood_still_ms > still_ms_min)
             && self.lineages.iter().any(is_later)
             && !self.children(id).any(|(child, _)| needs_it(child))
     }
@@ -289,6 +296,29 @@ impl Survey {
             }
         }
         Some(oldest)
+    }
+}
+
+impl Parents {
+    fn of(lineages: &BTreeMap<LineageId, LineageFacts>) -> Self {
+        let parent = |facts: &LineageFacts| Some(facts.start.as_ref()?.parent?.lineage);
+        Self(lineages.iter().map(|(id, facts)| (*id, parent(facts))).collect())
+    }
+
+    /// Whether a lineage was there.
+    pub(super) fn knows(&self, id: LineageId) -> bool {
+        self.0.contains_key(&id)
+    }
+
+    /// A lineage and all that it came from.
+    pub(super) fn line(&self, id: LineageId) -> Vec<LineageId> {
+        let mut line = vec![id];
+        while let Some(parent) = line.last().and_then(|id| self.0.get(id).copied().flatten())
+            && !line.contains(&parent)
+        {
+            line.push(parent);
+        }
+        line
     }
 }
 
@@ -348,7 +378,10 @@ impl LineageFacts {
         // A snapshot that the chain does not reach yet was put for a gap that never came.
         Ok(found.is_some_and(|item| {
             let behind = item.last_lsn().next();
-            next.map_or(behind >= base.replay_from, |next| behind == next)
+            // Where the base needs entries up to itself, a gap has none of them.
+            let needs_entries = base.replay_from <= base.lsn;
+            !(needs_entries && matches!(item, Item::Gap(..)))
+                && next.map_or(behind >= base.replay_from, |next| behind == next)
         }))
     }
 }

@@ -329,6 +329,50 @@ fn a_parent_that_lives_on_after_a_trial_restore_is_the_one_that_was_written_to_l
     fill(&db, &keyspace, 0..5, 100, Durability::Durable);
     archiver.flush().unwrap();
     assert_eq!(archive.newest_lineage().unwrap(), archiver.lineage());
+    // Where what it wrote since cannot be read, that it did is told by the key, and not when: none of the two is chosen.
+    let listed = chain::listed(&rig.client(), archiver.lineage()).unwrap();
+    let newest = crate::archive::layout::log_key(archiver.lineage(), *listed.keys().next_back().unwrap());
+    let whole = rig.store.inner.peek(&newest).unwrap();
+    rig.store.inner.tamper(&newest, Some(b"damaged"));
+    let outcome = archive.restore("lost", &RestoreOptions::new().database(rig.options()));
+    assert!(matches!(outcome, Err(Error::ArchiveCorrupt(damage)) if damage.key == newest));
+    // What the trial did not see the end of is none of the choice.
+    let listed: Vec<Lsn> = listed.into_keys().collect();
+    let seen = crate::archive::layout::log_key(archiver.lineage(), listed[listed.len() - 2]);
+    rig.store.inner.tamper(&newest, None);
+    rig.store.inner.tamper(&seen, Some(b"damaged"));
+    assert_eq!(archive.newest_lineage().unwrap(), other.lineage());
+    rig.store.inner.tamper(&newest, Some(&whole));
+    assert_eq!(archive.newest_lineage().unwrap(), archiver.lineage());
+    rig.store.inner.tamper(&newest, Some(b"damaged"));
+    retention(&rig.client(), &rig.environment, &keep(Duration::ZERO)).unwrap();
+    assert!(chain::start(&rig.client(), archiver.lineage()).unwrap().is_some());
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_where_a_database_and_its_retention_run_ends_no_window() {
+    let store_clock = Arc::new(ManualClock::new(1_000_000));
+    let rig = Rig::with_store_clock(21, &store_clock);
+    let (db, keyspace) = rig.open();
+    let archiver = db.archive(rig.archive().object_bytes(4 << 10).snapshot_log_bytes(30 << 10)).unwrap();
+    let write = |hour: u32| {
+        fill(&db, &keyspace, hour * 40..hour * 40 + 40, 800, Durability::Durable);
+        archiver.flush().unwrap();
+    };
+    for hour in 0..8 {
+        write(hour);
+        rig.clock.advance(HOUR);
+        store_clock.advance(HOUR);
+    }
+    set_clock(&rig, 3_000 * 24 * 3_600_000);
+    write(8);
+    let report = retention(&rig.client(), &rig.environment, &keep(3 * HOUR)).unwrap();
+    let kept_ms = store_clock.wall_ms() - 3 * 3_600_000;
+    assert!((kept_ms..=kept_ms + 1000).contains(&report.from_ms), "{report:?}");
+    assert!(!report.condemned.is_empty(), "what is older goes all the same");
+    let oldest = snapshots(&rig, archiver.lineage()).into_values().next().unwrap();
+    assert!(oldest.time_ms <= kept_ms, "{} {kept_ms}", oldest.time_ms);
+    check_whole(&rig, &archiver, db.durable_lsn());
 }
 
 #[test]
@@ -351,7 +395,7 @@ fn a_lineage_stays_for_hours_by_the_stores_clock_whatever_times_its_entries_have
         retention(&rig.client(), &rig.environment, &keep(HOUR)).unwrap();
         assert!(is_there(), "its archiver may have put the last object a moment ago");
     }
-    store_clock.advance(3 * HOUR);
+    store_clock.advance(2 * DAY + 5 * HOUR);
     fill(&restored, &keyspace, 0..5, 800, Durability::Durable);
     new.flush().unwrap();
     retention(&rig.client(), &rig.environment, &keep(HOUR)).unwrap();
@@ -359,4 +403,28 @@ fn a_lineage_stays_for_hours_by_the_stores_clock_whatever_times_its_entries_have
     assert!(store_clock.wall_ms() < rig.clock.wall_ms());
     check_whole(&rig, &new, restored.durable_lsn());
     drop((db, old));
+}
+
+#[test]
+fn a_superseded_lineage_stays_for_as_long_as_points_are_kept_by_the_stores_clock() {
+    let store_clock = Arc::new(ManualClock::new(100 * 24 * 3_600_000));
+    let rig = Rig::with_store_clock(22, &store_clock);
+    let (_db, old) = hours(&rig, 3);
+    let archive = Archive::with_client(rig.client(), &rig.environment);
+    archive.restore("restored", &RestoreOptions::new().database(rig.options())).unwrap();
+    let restored = Database::open("restored", rig.options()).unwrap();
+    let new = restored.archive(rig.archive().object_bytes(4 << 10).snapshot_log_bytes(1)).unwrap();
+    let keyspace = restored.keyspace("k").unwrap();
+    let is_there = || chain::start(&rig.client(), old.lineage()).unwrap().is_some();
+    // The child has a base of its own from the second day on.
+    for (hours, stays) in [(1, true), (3, true), (4, false)] {
+        // Days by the clocks of those who write and judge.
+        rig.clock.advance(DAY);
+        store_clock.advance(hours * HOUR);
+        fill(&restored, &keyspace, 0..40, 800, Durability::Durable);
+        new.flush().unwrap();
+        retention(&rig.client(), &rig.environment, &keep(6 * HOUR)).unwrap();
+        assert_eq!(is_there(), stays);
+    }
+    check_whole(&rig, &new, restored.durable_lsn());
 }

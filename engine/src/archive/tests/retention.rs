@@ -7,7 +7,7 @@ use std::time::Duration;
 use logwood_base::{Error, Lsn};
 
 use super::rig::{Rig, fill, snapshots};
-use crate::archive::layout::{PAGES_PREFIX, RUNS_PREFIX, page_key};
+use crate::archive::layout::{HOLDS_PREFIX, PAGES_PREFIX, RUNS_PREFIX, page_key, start_key};
 use crate::archive::object::{Hold, RetentionRun};
 use crate::archive::store::Store as _;
 use crate::archive::{
@@ -62,6 +62,13 @@ fn what_no_point_of_the_window_needs_goes_and_everything_else_stays() {
     let dry = RetentionOptions { dry_run: true, ..keep(3 * HOUR) };
     let planned = retention(&rig.client(), &rig.environment, &dry).unwrap();
     assert_eq!(rig.store.inner.keys(), before, "a dry run changes nothing");
+    let few = RetentionOptions { deletions_max: 3, ..dry };
+    let few = retention(&rig.client(), &rig.environment, &few).unwrap();
+    assert_eq!(
+        (few.condemned.len(), few.left),
+        (3, planned.condemned.len() - 3),
+        "it says that there is more"
+    );
     let done = retention(&rig.client(), &rig.environment, &keep(3 * HOUR)).unwrap();
     assert_eq!(done, planned);
     assert!(done.bytes > 0 && done.condemned.len() > 20);
@@ -575,4 +582,251 @@ fn a_restore_and_a_retention_run_at_any_moment_of_each_other_give_what_was_asked
             assert!(point == Point::Latest || refused > 0 || restore_first, "{refused}");
         }
     }
+}
+
+/// An archiver that knows of no object, for none was there when it came; another one went on for hours.
+fn stale_beside_another(leaves_gaps: bool) -> (Rig, Database, Archiver) {
+    let rig = Rig::new(31);
+    let (db, keyspace) = rig.open();
+    let mut options = rig.archive();
+    if leaves_gaps {
+        options = options.backlog_bytes_max(40_000).leave_gaps(true);
+    }
+    let stale = db.archive(options).unwrap();
+    if leaves_gaps {
+        fill(&db, &keyspace, 0..10, 800, Durability::Durable);
+        stale.flush().unwrap();
+    }
+    let copy = Rig::beside(32, rig.disk.snapshot(), &rig.store.inner);
+    copy.disk.kill_process();
+    let other_db = Database::open(super::rig::DIR, copy.options()).unwrap();
+    let other_keyspace = other_db.keyspace("k").unwrap();
+    let other = other_db.archive(copy.archive().object_bytes(4 << 10).snapshot_log_bytes(10_000)).unwrap();
+    for hour in 1..5 {
+        for (db, keyspace) in [(&db, &keyspace), (&other_db, &other_keyspace)] {
+            fill(db, keyspace, hour * 40..hour * 40 + 40, 800, Durability::Durable);
+        }
+        other.flush().unwrap();
+        rig.clock.advance(HOUR);
+        copy.clock.advance(HOUR);
+    }
+    retention(&rig.client(), &rig.environment, &keep(Duration::ZERO)).unwrap();
+    (rig, db, stale)
+}
+
+#[test]
+fn an_archiver_that_knows_of_no_object_counts_nothing_that_stands_beside_the_chain() {
+    let (rig, db, stale) = stale_beside_another(false);
+    let error = stale.flush().unwrap_err();
+    assert!(matches!(error, Error::Fenced { .. }), "{error}");
+    assert_eq!(stale.status().archived, Lsn::ZERO);
+    stale.stop().unwrap();
+    retention(&rig.client(), &rig.environment, &keep(Duration::ZERO)).unwrap();
+    let archiver = db.archive(rig.archive()).unwrap();
+    archiver.flush().unwrap();
+    check_whole(&rig, &archiver, db.durable_lsn());
+}
+
+#[test]
+fn a_gap_is_not_put_at_a_place_that_retention_has_passed() {
+    let (rig, _db, stale) = stale_beside_another(true);
+    let log = || rig.store.inner.keys().into_iter().filter(|key| key.contains("/log/")).collect::<Vec<_>>();
+    let before = log();
+    let error = stale.flush().unwrap_err();
+    assert!(matches!(error, Error::Fenced { .. }), "{error}");
+    assert_eq!(log(), before);
+    assert_eq!(stale.status().gaps, 0);
+}
+
+#[test]
+fn a_deletion_that_was_not_answered_leaves_the_flag_standing_until_it_is_dead() {
+    let (mut unanswered, mut answered) = (0, 0);
+    for k in 1..200 {
+        let rig = Rig::new(33);
+        let (db, archiver) = hours(&rig, 4);
+        let client = rig.archive().retry(crate::archive::store::Retry { attempts: 3, ..Default::default() });
+        let client = client.client(&rig.environment).unwrap();
+        rig.store.set(k, super::rig::Fault::FailAfter);
+        let before = rig.store.requests();
+        let ran = retention(&client, &rig.environment, &keep(HOUR));
+        if rig.store.requests() - before < k {
+            break;
+        }
+        rig.store.heal();
+        let failed = rig.store.unanswered.lock().clone();
+        let is_late =
+            failed.iter().any(|key| !key.starts_with(RUNS_PREFIX) && !key.starts_with(HOLDS_PREFIX));
+        let flags = rig.store.inner.list(RUNS_PREFIX).unwrap().len();
+        if ran.is_ok() {
+            assert_eq!(flags, usize::from(is_late), "request {k}: {failed:?}");
+        }
+        unanswered += u32::from(is_late);
+        answered += u32::from(!is_late);
+        if is_late {
+            let next = || retention(&rig.client(), &rig.environment, &keep(HOUR));
+            rig.store.inner.tamper("pages/x", Some(b"x"));
+            assert!(matches!(next(), Err(Error::AlreadyOpen { .. })), "request {k}");
+            rig.clock.advance(25 * HOUR);
+            next().unwrap();
+            assert!(rig.store.inner.list(RUNS_PREFIX).unwrap().is_empty());
+            check_whole(&rig, &archiver, db.durable_lsn());
+        }
+    }
+    assert!(unanswered > 5 && answered > 5, "{unanswered} {answered}");
+}
+
+/// A database that was archived for hours, and restored as it was at its second snapshot, by which the archive of the restored
+/// one begins.
+fn restored_early(rig: &Rig, to: &str) -> (Archiver, Database, Lsn) {
+    let (_db, archiver) = hours(rig, 6);
+    let fork = *snapshots(rig, archiver.lineage()).keys().nth(1).unwrap();
+    let archive = Archive::with_client(rig.client(), &rig.environment);
+    archive.restore(to, &RestoreOptions::new().point(Point::Lsn(fork)).database(rig.options())).unwrap();
+    (archiver, Database::open(to, rig.options()).unwrap(), fork)
+}
+
+fn restores(rig: &Rig, archiver: &Archiver, db: &Database) {
+    let archive = Archive::with_client(rig.client(), &rig.environment);
+    let options = RestoreOptions::new().lineage(archiver.lineage()).database(rig.options());
+    assert_eq!(archive.restore("proof", &options).unwrap().lsn, db.durable_lsn());
+    crate::seed::settle::remove_tree(&rig.disk, "proof".as_ref()).unwrap();
+}
+
+#[test]
+fn a_lineage_that_begins_at_any_moment_of_a_run_has_what_it_begins_with() {
+    for begins_first in [true, false] {
+        let (mut forked, mut alone, mut k) = (0, 0, 0);
+        loop {
+            k += 1;
+            let rig = Rig::new(34);
+            let (_old, restored, fork) = restored_early(&rig, "restored");
+            fill(&restored, &restored.keyspace("k").unwrap(), 0..5, 100, Durability::Durable);
+            let (client, environment) = (rig.client_of(Arc::new(rig.store.clone())), rig.environment.clone());
+            let run = move || drop(retention(&client, &environment, &keep(Duration::ZERO)));
+            let begun = Arc::new(logwood_base::sync::Mutex::new(None));
+            let (found, begin_at) = (Arc::clone(&begun), restored.clone());
+            let options = rig.archive();
+            let begin = move || *found.lock() = Some(begin_at.archive(options));
+            if begins_first {
+                rig.store.at(k, run);
+                begin();
+            } else {
+                rig.store.at(k, begin);
+                run();
+            }
+            let is_past = rig.store.no_hook();
+            let archiver = match begun.lock().take() {
+                Some(Ok(archiver)) => archiver,
+                Some(Err(Error::ArchiveUnavailable { .. })) | None => {
+                    restored.archive(rig.archive()).unwrap()
+                }
+                Some(Err(error)) => panic!("request {k}: {error}"),
+            };
+            archiver.flush().unwrap();
+            let (start, _) = chain::start(&rig.client(), archiver.lineage()).unwrap().unwrap();
+            assert!(start.parent.is_none_or(|parent| parent.fork_lsn == fork));
+            forked += u32::from(start.parent.is_some());
+            alone += u32::from(start.parent.is_none());
+            restores(&rig, &archiver, &restored);
+            retention(&rig.client(), &rig.environment, &keep(Duration::ZERO)).unwrap();
+            restores(&rig, &archiver, &restored);
+            if is_past {
+                break;
+            }
+        }
+        assert!(forked > 5 && k > 10, "{begins_first}: {forked} {alone} of {k}");
+    }
+}
+
+#[test]
+fn a_parent_that_is_closed_or_has_nothing_to_begin_with_is_not_forked_from() {
+    for is_closed in [true, false] {
+        let rig = Rig::new(35);
+        let (old, restored, _) = restored_early(&rig, "restored");
+        if is_closed {
+            let (start, _) = chain::start(&rig.client(), old.lineage()).unwrap().unwrap();
+            let first = *chain::listed(&rig.client(), old.lineage()).unwrap().keys().next_back().unwrap();
+            let mut walk = chain::Chain::from_lsn(&rig.client(), start.owner, first);
+            while walk.next_item().unwrap().is_some() {}
+            let (next, link) = (walk.position().next, walk.position().link.unwrap());
+            let end = crate::archive::object::Gap::end(start.owner, next, 5, link);
+            rig.store.inner.tamper(&end.key(), Some(&end.encode().bytes));
+        } else {
+            // All that leads to the fork; the fork itself is there.
+            let gone = |key: &String| key.contains("/snapshot/") || key.contains("/log/00000000000000000001");
+            rig.store
+                .inner
+                .keys()
+                .iter()
+                .filter(|key| gone(key))
+                .for_each(|key| rig.store.inner.tamper(key, None));
+        }
+        let archiver = restored.archive(rig.archive()).unwrap();
+        fill(&restored, &restored.keyspace("k").unwrap(), 0..5, 100, Durability::Durable);
+        archiver.flush().unwrap();
+        let (start, _) = chain::start(&rig.client(), archiver.lineage()).unwrap().unwrap();
+        assert_eq!(start.parent, None, "{is_closed}");
+        restores(&rig, &archiver, &restored);
+    }
+}
+
+#[test]
+fn nothing_of_any_lineage_goes_while_a_start_cannot_be_read() {
+    let rig = Rig::new(36);
+    let (old, restored, _) = restored_early(&rig, "restored");
+    let archiver = restored.archive(rig.archive()).unwrap();
+    fill(&restored, &restored.keyspace("k").unwrap(), 0..5, 100, Durability::Durable);
+    archiver.flush().unwrap();
+    let key = start_key(archiver.lineage());
+    let whole = rig.store.inner.peek(&key).unwrap();
+    rig.store.inner.tamper(&key, Some(b"damaged"));
+    let report = retention(&rig.client(), &rig.environment, &keep(Duration::ZERO)).unwrap();
+    assert_eq!(report.damage.iter().map(|damage| &damage.key).collect::<Vec<_>>(), [&key]);
+    assert!(report.condemned.iter().all(|key| key.starts_with(PAGES_PREFIX)), "{report:?}");
+    rig.store.inner.tamper(&key, Some(&whole));
+    restores(&rig, &archiver, &restored);
+    restores(&rig, &old, &Database::open(super::rig::DIR, rig.options()).unwrap());
+}
+
+#[test]
+fn a_superseded_child_that_wakes_up_keeps_what_it_forked_from() {
+    let (mut lived, mut told) = (0, 0);
+    for k in 1.. {
+        let rig = Rig::new(37);
+        let (_old, middle, _) = restored_early(&rig, "middle");
+        // Without a snapshot of its own: what it begins with is its parent's.
+        let child = Arc::new(middle.archive(rig.archive()).unwrap());
+        fill(&middle, &middle.keyspace("k").unwrap(), 0..5, 100, Durability::Durable);
+        child.flush().unwrap();
+        let archive = Archive::with_client(rig.client(), &rig.environment);
+        let options = RestoreOptions::new().lineage(child.lineage()).database(rig.options());
+        archive.restore("newest", &options).unwrap();
+        let newest = Database::open("newest", rig.options()).unwrap();
+        let other = newest.archive(rig.archive().snapshot_log_bytes(1)).unwrap();
+        for hour in 0..5 {
+            rig.clock.advance(2 * HOUR);
+            fill(&newest, &newest.keyspace("k").unwrap(), hour..hour + 1, 800, Durability::Durable);
+            other.flush().unwrap();
+        }
+        fill(&middle, &middle.keyspace("k").unwrap(), 60..62, 800, Durability::Durable);
+        let outcome = Arc::new(logwood_base::sync::Mutex::new(None));
+        let (found, waking) = (Arc::clone(&outcome), Arc::clone(&child));
+        rig.store.at(k, move || *found.lock() = Some(waking.flush().map(drop)));
+        let client = rig.client_of(Arc::new(rig.store.clone()));
+        // So few that what is taken first is the parent's.
+        let few = RetentionOptions { deletions_max: if k % 2 == 0 { 3 } else { 1000 }, ..keep(HOUR) };
+        retention(&client, &rig.environment, &few).unwrap();
+        rig.store.no_hook();
+        let Some(outcome) = outcome.lock().take() else { break };
+        match outcome {
+            Ok(()) => {
+                lived += 1;
+                restores(&rig, &child, &middle);
+            }
+            Err(Error::Fenced { .. }) => told += 1,
+            Err(error) => panic!("request {k}: {error}"),
+        }
+        restores(&rig, &other, &newest);
+    }
+    assert!(lived > 3 && told > 0, "{lived} {told}");
 }

@@ -50,6 +50,8 @@ pub(super) struct Faulty {
     plan: Arc<Mutex<Option<(u64, Fault)>>>,
     hook: Arc<Mutex<Option<(u64, Hook)>>>,
     pub(super) puts: Arc<Mutex<Vec<String>>>,
+    /// Keys of deletions that were not answered.
+    pub(super) unanswered: Arc<Mutex<Vec<String>>>,
     refuses_snapshots: Arc<AtomicBool>,
 }
 
@@ -173,6 +175,7 @@ impl Store for Faulty {
         match self.next(key) {
             (Some(Fault::Fail | Fault::Dead), error) => Err(error),
             (Some(Fault::FailAfter), error) => {
+                self.unanswered.lock().push(key.to_owned());
                 self.inner.delete(key)?;
                 Err(error)
             }
