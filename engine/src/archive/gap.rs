@@ -95,7 +95,7 @@ impl Uploader {
             previous: position.link.unwrap_or_default(),
         };
         let encoded = gap.encode();
-        match self.put(&gap.key(), &encoded)? {
+        match self.put_next(&gap.key(), &encoded, gap.last_lsn)? {
             Found::Ours => {
                 let term = self.source.term_before(replay_from);
                 self.chain.follow_gap(&gap, encoded.link, term);

@@ -35,6 +35,8 @@ pub(super) struct SnapshotJob {
     object: SnapshotObject,
     hold: Option<PlacedHold>,
     next_page: usize,
+    /// Pages that were found damaged, deleted and put again: a deletion may take effect late.
+    mended: Vec<SegmentEntry>,
     /// Pieces that were done: it gets on.
     pieces: u64,
     finished: bool,
@@ -66,7 +68,17 @@ impl SnapshotJob {
             digests: manifest.trees.iter().map(digest_of).collect(),
             trees: (*manifest).clone(),
         };
-        Ok(Self { pages, manifest, object, hold: None, next_page: 0, pieces: 0, finished: false, counted: 0 })
+        Ok(Self {
+            pages,
+            manifest,
+            object,
+            hold: None,
+            next_page: 0,
+            mended: Vec::new(),
+            pieces: 0,
+            finished: false,
+            counted: 0,
+        })
     }
 
     /// From where entries are needed behind this snapshot, and its LSN.
@@ -99,12 +111,18 @@ impl SnapshotJob {
         if let Some(segment) = self.object.pages().get(self.next_page)
             && !planted(Bug::SnapshotBeforePages)
         {
-            self.send_page(client, source, shared, proven, segment)?;
+            if self.send_page(client, source, shared, proven, segment)? {
+                self.mended.push(segment.clone());
+            }
             self.next_page += 1;
             self.pieces += 1;
             return Ok(false);
         }
         if reached.is_some_and(|reached| reached < self.object.lsn()) {
+            return Ok(false);
+        }
+        if !self.mended_stand(client, proven)? {
+            self.begin_anew();
             return Ok(false);
         }
         let (key, encoded) = (self.object.key(), self.object.encode());
@@ -156,6 +174,19 @@ impl SnapshotJob {
         (self.hold, self.next_page) = (None, 0);
     }
 
+    /// Whether what was mended is still right.
+    fn mended_stand(&mut self, client: &Client, proven: &mut Option<Proven>) -> Result<bool> {
+        while let Some(segment) = self.mended.last() {
+            if damage_at_rest(client, segment)?.is_some() {
+                proven.as_mut().map(|proven| proven.remove(&segment.hash));
+                return Ok(false);
+            }
+            self.mended.pop();
+        }
+        Ok(true)
+    }
+
+    /// Sees to it that a page is in the archive. Answers whether it was mended.
     fn send_page(
         &self,
         client: &Client,
@@ -163,13 +194,14 @@ impl SnapshotJob {
         shared: &Shared,
         proven: &mut Option<Proven>,
         segment: &SegmentEntry,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let key = page_key(&segment.hash);
         let is_there = client.head(&key)?.is_some_and(|found| found.bytes == u64::from(segment.bytes));
-        let is_known = proven.as_ref().is_none_or(|proven| proven.contains(&segment.hash));
+        let is_suspect = self.mended.iter().any(|mended| mended.hash == segment.hash);
+        let is_known = !is_suspect && proven.as_ref().is_none_or(|proven| proven.contains(&segment.hash));
         if is_there && (is_known || damage_at_rest(client, segment)?.is_none()) {
             proven.as_mut().map(|proven| proven.insert(segment.hash));
-            return Ok(());
+            return Ok(false);
         }
         let path = self.pages.segment_path(segment.number);
         let file = source.environment.disk.open(&path, Access::Read)?;
@@ -182,7 +214,8 @@ impl SnapshotJob {
         }
         client.put_new(&key, &bytes)?;
         // Read back whole: whoever skips it later has nothing but its length to go by.
-        if let Some(damage) = damage_at_rest(client, segment)? {
+        let damage = damage_at_rest(client, segment)?;
+        if let Some(damage) = &damage {
             tracing::warn!(%damage, "a page segment in the archive is put anew");
             client.delete(&key)?;
             client.put_new(&key, &bytes)?;
@@ -194,7 +227,7 @@ impl SnapshotJob {
             figures.status.pages.0 += 1;
             figures.status.pages.1 += u64::from(segment.bytes);
         });
-        Ok(())
+        Ok(damage.is_some())
     }
 }
 
@@ -239,6 +272,13 @@ impl Uploader {
             && job.hold.is_some();
         if waits {
             return job.is_held(&self.client, &self.source).map(|is_held| !is_held);
+        }
+        if job.hold.is_some() {
+            // A hold that cannot be renewed stands all the same for days: what was sent is not sent again.
+            match job.is_held(&self.client, &self.source) {
+                Ok(true) => {}
+                other => return other.map(|_| true),
+            }
         }
         let stepped = job.step(&self.client, &self.source, &self.shared, &mut self.proven, reached);
         match stepped {

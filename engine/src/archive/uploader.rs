@@ -259,27 +259,33 @@ impl Uploader {
 
     /// Puts what is gathered and finds out what stands there then.
     fn upload(&mut self) -> Result<()> {
-        if !self.is_certain() {
-            self.check_place()?;
-        }
         let Some(gathered) = &self.gathered else { return Ok(()) };
         let link = self.chain.position().link.unwrap_or_default();
         let (manifest, encoded) = gathered.finish(link);
         let bytes = gathered.bytes() as u64;
-        let found = self.put(&manifest.key(), &encoded)?;
-        // Looked at again: the request, or this process, may have stood still for long.
-        if !self.is_certain() {
-            self.check_start()?;
-            // The object before may go once this one stands behind it; not while others stand behind this one.
-            if matches!(found, Found::Ours) && self.is_followed(manifest.last_lsn)? {
-                self.check_place()?;
-            }
-        }
-        match found {
+        match self.put_next(&manifest.key(), &encoded, manifest.last_lsn)? {
             Found::Ours => self.confirm(&manifest, encoded.link, bytes, encoded.bytes.len() as u64),
             Found::Other(item) => self.adopt(*item)?,
         }
         Ok(())
+    }
+
+    /// Puts the next object of the chain, up to `last`, and looks before and afterwards whether its place is still one.
+    pub(super) fn put_next(&self, key: &str, encoded: &Encoded, last: Lsn) -> Result<Found> {
+        if !self.is_certain() {
+            self.check_place()?;
+        }
+        let found = self.put(key, encoded)?;
+        // Looked at again: the request, or this process, may have stood still for long.
+        if !self.is_certain() {
+            self.check_start()?;
+            // The object before may go once this one stands behind it; not while others stand behind this one.
+            if matches!(found, Found::Ours) && self.is_followed(last)? {
+                self.check_place()?;
+                self.check_next(last)?;
+            }
+        }
+        Ok(found)
     }
 
     /// Whether young entries were put within the last hour, by both clocks: then this place cannot have gone.
@@ -294,7 +300,19 @@ impl Uploader {
     /// would be free again, and what is put there would stand beside the chain.
     fn check_place(&self) -> Result<()> {
         let Some((first, _)) = self.shared.figures().confirmed else { return Ok(()) };
-        let key = super::layout::log_key(self.shared.lineage, first);
+        self.check_stands(super::layout::log_key(self.shared.lineage, first))
+    }
+
+    /// Refuses to count what was put when it is the first object that this archiver knows of, others stand behind it, and none
+    /// where it ends: retention passed this place before, and it stands beside the chain.
+    fn check_next(&self, last: Lsn) -> Result<()> {
+        if self.shared.figures().confirmed.is_some() {
+            return Ok(());
+        }
+        self.check_stands(super::layout::log_key(self.shared.lineage, last.next()))
+    }
+
+    fn check_stands(&self, key: String) -> Result<()> {
         if !self.client.is_gone(&key)? {
             return Ok(());
         }
@@ -322,7 +340,7 @@ impl Uploader {
     }
 
     /// Puts an object of the chain at its key; see the table of the module.
-    pub(super) fn put(&self, key: &str, encoded: &Encoded) -> Result<Found> {
+    fn put(&self, key: &str, encoded: &Encoded) -> Result<Found> {
         for _ in 0..=STRAY_REFUSALS_MAX {
             let put = self.client.put_new(key, &encoded.bytes);
             if planted(Bug::TrustPut) && put.is_ok() {
