@@ -35,6 +35,8 @@ pub enum Fault {
     Replace(Arc<[u8]>),
     /// The server does it, and nobody hears of it: nothing is answered for this long, then the connection is closed.
     LoseAnswer(Duration),
+    /// It is answered with a 503 at once, and the server does it after this long.
+    Late(Duration),
 }
 
 /// Which requests are spoiled, and how.
@@ -183,9 +185,7 @@ async fn forward(mut client: TcpStream, server: SocketAddr, script: &Mutex<Scrip
     let fault = script.lock().unwrap_or_else(PoisonError::into_inner).judge(&method, &path, headers);
     match fault {
         Some(Fault::Status(status)) => {
-            let answer =
-                format!("HTTP/1.1 {status} Spoiled\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            client.write_all(answer.as_bytes()).await?;
+            client.write_all(&refusal(status)).await?;
             return client.shutdown().await;
         }
         Some(Fault::Stall(time)) => {
@@ -193,6 +193,11 @@ async fn forward(mut client: TcpStream, server: SocketAddr, script: &Mutex<Scrip
             return Ok(());
         }
         Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
+        Some(Fault::Late(time)) => {
+            client.write_all(&refusal(503)).await?;
+            client.shutdown().await?;
+            tokio::time::sleep(time).await;
+        }
         Some(Fault::Reset) => return client.set_zero_linger(),
         _ => {}
     }
@@ -208,6 +213,7 @@ async fn forward(mut client: TcpStream, server: SocketAddr, script: &Mutex<Scrip
             tokio::time::sleep(time).await;
             return Ok(());
         }
+        Some(Fault::Late(_)) => return Ok(()),
         Some(Fault::CutBody) => answer.body.truncate(answer.body.len() / 2),
         Some(Fault::FlipBit) => {
             let middle = answer.body.len() / 2;
@@ -222,6 +228,10 @@ async fn forward(mut client: TcpStream, server: SocketAddr, script: &Mutex<Scrip
     }
     client.write_all(&answer.encode()).await?;
     client.shutdown().await
+}
+
+fn refusal(status: u16) -> Vec<u8> {
+    format!("HTTP/1.1 {status} Spoiled\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").into_bytes()
 }
 
 /// Puts other bytes in the place of a body, as a server would that holds them: the range that was asked for.

@@ -98,6 +98,12 @@ fn each_fault_does_what_it_says_and_only_to_what_its_rule_names() {
     assert!(ask(&endpoint, "GET /a HTTP/1.1").is_err());
     assert_eq!(served(), 0);
 
+    proxy.add(Rule::new(Fault::Late(Duration::from_millis(1))).times(1));
+    assert_eq!(ask(&endpoint, "DELETE /a HTTP/1.1").unwrap().0, 503);
+    while served() == 0 {
+        std::thread::yield_now();
+    }
+
     let pause = Duration::from_millis(300);
     for (fault, reaches) in [(Fault::Stall(pause), 0), (Fault::LoseAnswer(pause), 1)] {
         proxy.add(Rule::new(fault).times(1));

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use logwood::archive::store::{self, Retry, Secret};
-use logwood::archive::{Archive, ArchiveOptions, Client, Point, RestoreOptions, StoreOptions};
+use logwood::archive::{
+    Archive, ArchiveOptions, Client, Point, RestoreOptions, RetentionOptions, StoreOptions, retention,
+};
 use logwood::{Database, Durability, Environment, Error, Lsn, Options};
 use logwood_archive_tests::server::{ACCESS_KEY, BUCKET, SECRET_KEY};
 use logwood_archive_tests::{Fault, Proxy, Rule, S3Server};
@@ -112,6 +114,8 @@ fn restores_succeed_through_everything_that_a_network_does_now_and_then() {
         Fault::Status(500),
         Fault::Status(503),
         Fault::Status(429),
+        // Of what is there, once: it is asked for again.
+        Fault::Status(404),
         Fault::Reset,
         Fault::CutBody,
         Fault::FlipBit,
@@ -123,15 +127,18 @@ fn restores_succeed_through_everything_that_a_network_does_now_and_then() {
         let slow = matches!(fault, Fault::Stall(_) | Fault::LoseAnswer(_));
         for (part, skip) in [("/start", 0), ("/log/", 2), ("/snapshot/", 0), ("/pages/", 1), ("/hold/", 0)] {
             let method = if part == "/hold/" { "PUT" } else { "GET" };
-            let body = matches!(fault, Fault::CutBody | Fault::FlipBit | Fault::Replace(_));
+            let absent = matches!(fault, Fault::Status(404));
+            let body = absent || matches!(fault, Fault::CutBody | Fault::FlipBit | Fault::Replace(_));
             if (body && method == "PUT") || (slow && part == "/start") {
                 continue;
             }
-            proxy.add(Rule::new(fault.clone()).method(method).path(part).skip(skip).times(if slow {
-                1
-            } else {
-                3
-            }));
+            proxy.add(
+                Rule::new(fault.clone()).method(method).path(part).skip(skip).times(if slow || absent {
+                    1
+                } else {
+                    3
+                }),
+            );
         }
         let to = world.path(&format!("restored{at}"));
         let report = archive(&proxy.endpoint())
@@ -162,6 +169,13 @@ fn what_a_server_serves_wrongly_for_ever_is_named() {
             assert!(newest.ends_with(&damage.key), "{damage}");
             assert!(damage.lsns.is_some(), "{damage}");
         }
+        other => panic!("{other:?}"),
+    }
+    proxy.clear();
+    // It is listed, and never there: that is no end of the chain.
+    proxy.add(Rule::new(Fault::Status(404)).method("GET").path(newest));
+    match restore("a") {
+        Err(Error::ArchiveCorrupt(damage)) => assert!(newest.ends_with(&damage.key), "{damage}"),
         other => panic!("{other:?}"),
     }
     proxy.clear();
@@ -259,4 +273,32 @@ fn walk(bucket: &Path) -> Vec<String> {
         }
     }
     found
+}
+
+#[test]
+fn a_deletion_that_takes_effect_late_is_waited_for_before_another_run_begins() {
+    let world = archived(9);
+    let proxy = Proxy::before(world.server.address()).unwrap();
+    let environment = Environment::system().unwrap();
+    let client = |endpoint: &str| {
+        let store = store::open(URL, &store_options(endpoint), &environment).unwrap();
+        let retry = Retry { first_pause: Duration::from_millis(2), ..Retry::default() };
+        Client::new(store, &environment, retry)
+    };
+    let options = RetentionOptions { keep: Duration::ZERO, dry_run: false, deletions_max: 1000 };
+    // However the store is asked to delete.
+    for method in ["DELETE", "POST"] {
+        proxy.add(Rule::new(Fault::Late(Duration::from_millis(200))).method(method).times(1));
+    }
+    let report = retention(&client(&proxy.endpoint()), &environment, &options).unwrap();
+    assert!(report.condemned.len() > 5 && report.damage.is_empty(), "{report:?}");
+    assert!(proxy.take_requests().iter().any(|request| request.spoiled));
+    let flags = client(&world.server.endpoint()).list("run/").unwrap();
+    assert_eq!(flags.len(), 1, "{flags:?}");
+    std::fs::write(world.server.object_path("db/pages/x"), b"of nobody").unwrap();
+    let next = retention(&client(&world.server.endpoint()), &environment, &options);
+    assert!(matches!(next, Err(Error::AlreadyOpen { .. })), "{next:?}");
+    let restored = archive(&world.server.endpoint()).restore(world.path("restored"), &RestoreOptions::new());
+    assert_eq!(restored.unwrap().lsn, last(&world).0);
+    assert_eq!(&read(&world.path("restored")), last(&world).1);
 }

@@ -25,12 +25,14 @@ use crate::time;
 ///
 /// # Errors
 /// Wrong options; a file of certificates that cannot be read.
-pub fn store_options(access: &Access) -> Result<StoreOptions, Failure> {
+pub fn store_options(url: &str, access: &Access) -> Result<StoreOptions, Failure> {
     let mut options = StoreOptions::new();
     if let Some(endpoint) = &access.endpoint {
         options = options.endpoint(endpoint);
     }
-    let from_environment = || std::env::var_os("AWS_CA_BUNDLE").map(PathBuf::from);
+    // What other programs' S3 is reached with is nothing to an archive in a directory.
+    let is_s3 = url.starts_with("s3://");
+    let from_environment = || std::env::var_os("AWS_CA_BUNDLE").filter(|_| is_s3).map(PathBuf::from);
     if let Some(path) = access.ca_file.clone().or_else(from_environment) {
         options = options.root_certificates(certificates(&path)?);
     }
@@ -50,7 +52,7 @@ fn certificates(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Opens an archive for reading.
 fn open_archive(url: &str, access: &Access) -> Result<Archive, Failure> {
-    Ok(Archive::open(url, &store_options(access)?, &Environment::system()?)?)
+    Ok(Archive::open(url, &store_options(url, access)?, &Environment::system()?)?)
 }
 
 /// The point that a command names, and its history.
@@ -76,7 +78,7 @@ fn point(at: &At) -> Result<(Point, Option<LineageId>), Failure> {
 /// # Errors
 /// What the engine answers.
 pub fn attach(database: &Database, url: &str, access: &Access) -> Result<Archiver, Failure> {
-    Ok(database.archive(ArchiveOptions::to(url).store_options(store_options(access)?))?)
+    Ok(database.archive(ArchiveOptions::to(url).store_options(store_options(url, access)?))?)
 }
 
 /// `archive`: brings an archive up to date.
@@ -85,7 +87,8 @@ pub fn attach(database: &Database, url: &str, access: &Access) -> Result<Archive
 /// [`Failure::NotFound`] when there is no database; what the engine answers.
 pub fn archive(arguments: &arguments::Archive, output: &mut Output) -> Result<(), Failure> {
     let database = open::existing(&arguments.directory)?;
-    let options = ArchiveOptions::to(&arguments.to).store_options(store_options(&arguments.access)?);
+    let store = store_options(&arguments.to, &arguments.access)?;
+    let options = ArchiveOptions::to(&arguments.to).store_options(store);
     let archiver = database.archive(options.background(false).verify_pages(arguments.verify))?;
     let waiting = Waiting::new("archiving");
     let lsn = archiver.flush()?;
@@ -110,7 +113,7 @@ pub fn retention(arguments: &arguments::Retention, output: &mut Output) -> Resul
         Failure::Usage(format!("--keep {} is no duration; 35d, 12h, 30m and 90s are", arguments.keep))
     })?;
     let environment = Environment::system()?;
-    let options = store_options(&arguments.access)?.existing(true);
+    let options = store_options(&arguments.url, &arguments.access)?.existing(true);
     let client = Client::new(
         store::open(&arguments.url, &options, &environment)?,
         &environment,
@@ -132,7 +135,7 @@ fn print_retention(dry_run: bool, report: &RetentionReport, output: &mut Output)
         let damage: Vec<&String> = report.damage.iter().map(|damage| &damage.key).collect();
         return output.object(&json!({
             "from_ms": report.from_ms, "objects": report.condemned, "bytes": report.bytes, "spared": report.spared,
-            "damage": damage, "dry_run": dry_run,
+            "left": report.left, "damage": damage, "dry_run": dry_run,
         }));
     }
     report.condemned.iter().try_for_each(|key| output.text(key))?;
@@ -140,7 +143,11 @@ fn print_retention(dry_run: bool, report: &RetentionReport, output: &mut Output)
     let done = if dry_run { "would be deleted" } else { "deleted" };
     output.text(&format!(
         "{count} objects of {bytes} bytes {done}; every point from {from} on stays restorable"
-    ))
+    ))?;
+    if report.left > 0 {
+        output.text(&format!("{} objects more are not needed: run it again", report.left))?;
+    }
+    Ok(())
 }
 
 /// `archive-status`: what can be restored.

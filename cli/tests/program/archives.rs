@@ -102,6 +102,11 @@ fn the_exit_code_says_what_is_wrong_with_an_archive() {
     run(["restore", "--from", "file:///nowhere/at/all", &to]).fails(1, "");
     run(["get", "--archive", &url, &place.db, "key"]).fails(64, "not both");
     run(["retention", &url, "--keep", "long"]).fails(64, "no duration");
+    // What other programs reach their S3 with is nothing to a directory; what is asked for is.
+    let status =
+        program().args(["archive-status", &url]).env("AWS_CA_BUNDLE", "/nowhere/at/all").output().unwrap();
+    assert!(status.status.success(), "{status:?}");
+    run(["archive-status", &url, "--ca-file", "/nowhere/at/all"]).fails(64, "--ca-file");
     let kept = run(["retention", &url, "--keep", "35d", "--dry-run"]).done();
     assert!(kept.starts_with("0 objects of 0 bytes would be deleted"), "{kept}");
 

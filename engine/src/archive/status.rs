@@ -159,7 +159,9 @@ impl ArchiveStatus {
         for (name, value) in [
             ("logwood_archive_objects_total", self.objects),
             ("logwood_archive_object_bytes_total", self.object_bytes),
+            ("logwood_archive_compared_total", self.compared),
             ("logwood_archive_snapshots_total", self.snapshots),
+            ("logwood_archive_mended_total", self.mended),
             ("logwood_archive_gaps_total", self.gaps),
             ("logwood_archive_failures_total", self.failures),
         ] {

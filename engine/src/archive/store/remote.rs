@@ -89,6 +89,10 @@ impl Remote {
         if let Some(region) = &options.region {
             builder = builder.with_region(region);
         }
+        if options.credentials.is_none() && options.session_token.is_some() {
+            let what = "the S3 options: a session token without the credentials that it belongs to";
+            return Err(Error::InvalidArgument(what.to_owned()));
+        }
         if let Some((id, secret)) = &options.credentials {
             // All of them at once: a token of the environment belongs to other ones.
             let (key_id, secret_key) = (id.clone(), secret.reveal().to_owned());

@@ -110,7 +110,8 @@ impl StoreOptions {
         self
     }
 
-    /// The session token that belongs to temporary [`StoreOptions::credentials`]. Default: none. It is never printed.
+    /// The session token that belongs to temporary [`StoreOptions::credentials`], without which it is refused. Default: none. It
+    /// is never printed.
     #[must_use]
     pub fn session_token(mut self, token: Secret) -> Self {
         self.session_token = Some(token);

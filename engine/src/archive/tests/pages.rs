@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::rig::{Rig, fill, snapshots};
 use crate::archive::layout::page_key;
+use crate::archive::store::Store as _;
 use crate::archive::{Archive, RestoreOptions};
 use crate::{Database, Durability, Keyspace};
 
@@ -126,4 +127,112 @@ fn a_page_that_only_comes_damaged_is_not_replaced() {
         archiver.stop().unwrap();
     }
     assert!(rig.store.inner.peek(&key).is_some());
+}
+
+#[test]
+fn a_mended_page_that_a_late_deletion_takes_again_is_seen_before_its_snapshot_is_put() {
+    use logwood_base::sync::Mutex;
+    let (mut taken, mut lost) = (0, 0);
+    for k in 1..60 {
+        let rig = Rig::new(6);
+        let (db, _, key) = archived(&rig);
+        let whole = rig.store.inner.peek(&key).unwrap();
+        rot(&rig, &key);
+        let archiver = db.archive(rig.archive().snapshot_log_bytes(0).verify_pages(true)).unwrap();
+        db.keyspace("k").unwrap().put(b"one more", b"x").unwrap();
+        let before = snapshots(&rig, archiver.lineage()).len();
+        let was_taken = Arc::new(Mutex::new(false));
+        let (found, at, page, lineage) =
+            (Arc::clone(&was_taken), rig.clone(), key.clone(), archiver.lineage());
+        rig.store.at(k, move || {
+            let is_mended = at.store.inner.peek(&page).is_some_and(|body| body == whole);
+            if is_mended && snapshots(&at, lineage).len() == before {
+                at.store.inner.tamper(&page, None);
+                *found.lock() = true;
+            }
+        });
+        // It may go while it is read back.
+        if archiver.flush().is_err() {
+            archiver.flush().unwrap();
+        }
+        if rig.store.no_hook() {
+            break;
+        }
+        let was_taken = *was_taken.lock();
+        taken += u32::from(was_taken);
+        lost += u32::from(was_taken && rig.store.inner.peek(&key).is_none());
+    }
+    // But for the one moment between the last look and the put.
+    assert!(taken > 3 && lost <= 1, "{lost} of {taken}");
+}
+
+#[test]
+fn an_upload_whose_hold_could_not_be_renewed_goes_on_where_it_was() {
+    use super::rig::Fault;
+    let rig = Rig::new(7);
+    let (db, keyspace) = rig.open();
+    let archiver = db.archive(rig.archive().snapshot_log_bytes(1)).unwrap();
+    fill(&db, &keyspace, 0..300, 900, Durability::Durable);
+    let mut uploader = super::super::archiver::uploader_of(&archiver);
+    while rig.store.inner.list("pages/").unwrap().len() < 2 {
+        uploader.step(true).unwrap();
+    }
+    let pieces = uploader.snapshot.as_ref().unwrap().pieces();
+    rig.clock.advance(std::time::Duration::from_secs(25 * 3600));
+    rig.store.set(1, Fault::Dead);
+    assert!(uploader.step(true).is_err());
+    rig.store.heal();
+    assert_eq!(uploader.snapshot.as_ref().map(|job| job.pieces()), Some(pieces), "nothing is sent again");
+    drop(uploader);
+    archiver.flush().unwrap();
+    assert_eq!(snapshots(&rig, archiver.lineage()).len(), 1);
+}
+
+/// Keeps what counters were set to.
+#[derive(Clone, Default)]
+struct Counted(Arc<logwood_base::sync::Mutex<std::collections::BTreeMap<String, u64>>>);
+
+struct Counter(Counted, String);
+
+impl metrics::CounterFn for Counter {
+    fn increment(&self, value: u64) {
+        *self.0.0.lock().entry(self.1.clone()).or_default() += value;
+    }
+
+    fn absolute(&self, value: u64) {
+        self.0.0.lock().insert(self.1.clone(), value);
+    }
+}
+
+impl metrics::Recorder for Counted {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn register_counter(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        metrics::Counter::from_arc(Arc::new(Counter(self.clone(), key.name().to_owned())))
+    }
+
+    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        metrics::Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}
+
+#[test]
+fn what_was_mended_and_compared_is_handed_to_the_metrics() {
+    let rig = Rig::new(8);
+    let (db, _, key) = archived(&rig);
+    rot(&rig, &key);
+    let archiver = db.archive(rig.archive().verify_pages(true)).unwrap();
+    archiver.flush().unwrap();
+    let counted = Counted::default();
+    let status = metrics::with_local_recorder(&counted, || archiver.status());
+    let counted = counted.0.lock().clone();
+    assert_eq!(status.mended, 1);
+    assert_eq!(counted.get("logwood_archive_mended_total"), Some(&1));
+    assert_eq!(counted.get("logwood_archive_compared_total"), Some(&status.compared));
 }

@@ -272,3 +272,13 @@ fn a_store_without_create_only_puts_is_refused() {
     assert!(objects.keys().is_empty(), "{:?}", objects.keys());
     db.archive(ArchiveOptions::to_store(Arc::new(memory)).background(false)).unwrap().flush().unwrap();
 }
+
+#[test]
+fn a_session_token_without_credentials_is_refused() {
+    use crate::archive::store::{Secret, StoreOptions};
+    let options = StoreOptions::new().session_token(Secret::new("token")).region("eu-central-1");
+    let refused = Remote::s3("bucket", "db", &options).unwrap_err();
+    assert!(matches!(&refused, Error::InvalidArgument(what) if what.contains("session token")), "{refused}");
+    let options = options.credentials("id", Secret::new("secret"));
+    Remote::s3("bucket", "db", &options).unwrap();
+}
