@@ -262,6 +262,35 @@ fn a_snapshot_without_its_pages_is_no_base() {
     assert_eq!(kept.keys().next(), Some(&before.lsn()));
 }
 
+#[test]
+fn a_snapshot_that_needs_entries_of_a_gap_is_no_base() {
+    let rig = Rig::new(38);
+    let (_db, archiver) = hours(&rig, 8);
+    let client = rig.client();
+    let plan = RetentionOptions { dry_run: true, ..keep(3 * HOUR) };
+    let planned = retention(&client, &rig.environment, &plan).unwrap();
+    assert!(planned.condemned.iter().any(|key| key.contains("/log/")));
+    let all = snapshots(&rig, archiver.lineage());
+    let mut base = all.into_values().rfind(|snapshot| snapshot.time_ms <= planned.from_ms).unwrap();
+    // As when it was taken while a large transaction was open, of which the log let go.
+    base.trees.replay_from = base.lsn();
+    rig.store.inner.tamper(&base.key(), Some(&base.encode().bytes));
+    let listed = chain::listed(&client, archiver.lineage()).unwrap();
+    let first_lsn = *listed.range(..=base.lsn()).next_back().unwrap().0;
+    let last_lsn = listed.range(first_lsn.next()..).next().unwrap().0.previous();
+    let gap = crate::archive::object::Gap {
+        owner: base.owner,
+        first_lsn,
+        last_lsn,
+        snapshot_lsn: last_lsn,
+        left_ms: 5,
+        previous: crate::archive::object::Link::default(),
+    };
+    rig.store.inner.tamper(&gap.key(), Some(&gap.encode().bytes));
+    let report = retention(&client, &rig.environment, &keep(3 * HOUR)).unwrap();
+    assert!(report.condemned.is_empty(), "{report:?}");
+}
+
 /// An upload in the middle of a retention run, or a run in the middle of an upload, at the k-th request, for every k. The
 /// archive has pages that no snapshot names, of an upload that failed, and the upload needs them. Answers how often a
 /// snapshot ended up without one of its pages.
@@ -300,20 +329,26 @@ pub(super) fn broken_by_races(seed: u64) -> usize {
     broken
 }
 
-#[test]
-fn an_archiver_whose_place_retention_has_passed_stops_and_the_next_one_finds_its_own() {
-    let rig = Rig::new(9);
+/// An archiver that stood still while another one went on for hours, and retention passed its place. `confirmed`: whether it
+/// knows of an object.
+fn stale_beside_another(confirmed: bool, leaves_gaps: bool) -> (Rig, Database, Archiver) {
+    let rig = Rig::new(31);
     let (db, keyspace) = rig.open();
-    let stale = db.archive(rig.archive()).unwrap();
-    fill(&db, &keyspace, 0..10, 800, Durability::Durable);
-    stale.flush().unwrap();
-    let copy = Rig::beside(10, rig.disk.snapshot(), &rig.store.inner);
+    let mut options = rig.archive();
+    if leaves_gaps {
+        options = options.backlog_bytes_max(40_000).leave_gaps(true);
+    }
+    let stale = db.archive(options).unwrap();
+    if confirmed {
+        fill(&db, &keyspace, 0..10, 800, Durability::Durable);
+        stale.flush().unwrap();
+    }
+    let copy = Rig::beside(32, rig.disk.snapshot(), &rig.store.inner);
     copy.disk.kill_process();
     let other_db = Database::open(super::rig::DIR, copy.options()).unwrap();
     let other_keyspace = other_db.keyspace("k").unwrap();
-    let other = other_db.archive(copy.archive().snapshot_log_bytes(10_000)).unwrap();
+    let other = other_db.archive(copy.archive().object_bytes(4 << 10).snapshot_log_bytes(10_000)).unwrap();
     for hour in 1..5 {
-        // The same entries in both.
         for (db, keyspace) in [(&db, &keyspace), (&other_db, &other_keyspace)] {
             fill(db, keyspace, hour * 40..hour * 40 + 40, 800, Durability::Durable);
         }
@@ -322,6 +357,12 @@ fn an_archiver_whose_place_retention_has_passed_stops_and_the_next_one_finds_its
         copy.clock.advance(HOUR);
     }
     retention(&rig.client(), &rig.environment, &keep(Duration::ZERO)).unwrap();
+    (rig, db, stale)
+}
+
+#[test]
+fn an_archiver_whose_place_retention_has_passed_stops_and_the_next_one_finds_its_own() {
+    let (rig, db, stale) = stale_beside_another(true, false);
     let before = rig.store.inner.keys();
     let error = stale.flush().unwrap_err();
     assert!(matches!(error, Error::Fenced { .. }), "{error}");
@@ -584,39 +625,9 @@ fn a_restore_and_a_retention_run_at_any_moment_of_each_other_give_what_was_asked
     }
 }
 
-/// An archiver that knows of no object, for none was there when it came; another one went on for hours.
-fn stale_beside_another(leaves_gaps: bool) -> (Rig, Database, Archiver) {
-    let rig = Rig::new(31);
-    let (db, keyspace) = rig.open();
-    let mut options = rig.archive();
-    if leaves_gaps {
-        options = options.backlog_bytes_max(40_000).leave_gaps(true);
-    }
-    let stale = db.archive(options).unwrap();
-    if leaves_gaps {
-        fill(&db, &keyspace, 0..10, 800, Durability::Durable);
-        stale.flush().unwrap();
-    }
-    let copy = Rig::beside(32, rig.disk.snapshot(), &rig.store.inner);
-    copy.disk.kill_process();
-    let other_db = Database::open(super::rig::DIR, copy.options()).unwrap();
-    let other_keyspace = other_db.keyspace("k").unwrap();
-    let other = other_db.archive(copy.archive().object_bytes(4 << 10).snapshot_log_bytes(10_000)).unwrap();
-    for hour in 1..5 {
-        for (db, keyspace) in [(&db, &keyspace), (&other_db, &other_keyspace)] {
-            fill(db, keyspace, hour * 40..hour * 40 + 40, 800, Durability::Durable);
-        }
-        other.flush().unwrap();
-        rig.clock.advance(HOUR);
-        copy.clock.advance(HOUR);
-    }
-    retention(&rig.client(), &rig.environment, &keep(Duration::ZERO)).unwrap();
-    (rig, db, stale)
-}
-
 #[test]
 fn an_archiver_that_knows_of_no_object_counts_nothing_that_stands_beside_the_chain() {
-    let (rig, db, stale) = stale_beside_another(false);
+    let (rig, db, stale) = stale_beside_another(false, false);
     let error = stale.flush().unwrap_err();
     assert!(matches!(error, Error::Fenced { .. }), "{error}");
     assert_eq!(stale.status().archived, Lsn::ZERO);
@@ -629,7 +640,7 @@ fn an_archiver_that_knows_of_no_object_counts_nothing_that_stands_beside_the_cha
 
 #[test]
 fn a_gap_is_not_put_at_a_place_that_retention_has_passed() {
-    let (rig, _db, stale) = stale_beside_another(true);
+    let (rig, _db, stale) = stale_beside_another(true, true);
     let log = || rig.store.inner.keys().into_iter().filter(|key| key.contains("/log/")).collect::<Vec<_>>();
     let before = log();
     let error = stale.flush().unwrap_err();
