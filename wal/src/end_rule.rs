@@ -36,6 +36,8 @@ pub(crate) enum Decision {
     HoleBelowHeader,
     /// Bytes before a position that was durable are damaged.
     HoleBelowDurableEnd,
+    /// The segment after a closed one is there, was durable, and has no header any more.
+    SuccessorBeheaded,
     /// The segment after a closed one is missing.
     SuccessorMissing,
 }
@@ -58,12 +60,13 @@ const NO: Option<bool> = Some(false);
 
 /// The table. Columns: bounded, reached, chained, behind, closed, successor.
 #[rustfmt::skip]
-const TABLE: [Row; 7] = [
+const TABLE: [Row; 8] = [
     row("bounded, whole",             [YES, YES, YES, ANY, ANY, ANY], Decision::Continue),
     row("bounded, other bytes",       [YES, YES, NO,  ANY, ANY, ANY], Decision::Swapped),
     row("bounded, hole",              [YES, NO,  ANY, ANY, ANY, ANY], Decision::HoleBelowHeader),
-    row("newest, hole",               [NO,  ANY, ANY, YES, ANY, ANY], Decision::HoleBelowDurableEnd),
-    row("newest, closed, next gone",  [NO,  ANY, ANY, NO,  YES, NO ], Decision::SuccessorMissing),
+    row("newest, hole",               [NO,  ANY, ANY, YES, NO,  ANY], Decision::HoleBelowDurableEnd),
+    row("newest, closed, next bad",   [NO,  ANY, ANY, YES, YES, YES], Decision::SuccessorBeheaded),
+    row("newest, closed, next gone",  [NO,  ANY, ANY, ANY, YES, NO ], Decision::SuccessorMissing),
     row("newest, closed, roll begun", [NO,  ANY, ANY, NO,  YES, YES], Decision::End),
     row("newest, torn or quiet",      [NO,  ANY, ANY, NO,  NO,  ANY], Decision::End),
 ];

@@ -74,8 +74,12 @@ pub struct Inspection {
     replays: BTreeMap<GroupId, Replay>,
 }
 
+/// How often damage is looked at again that is another each time.
+const LOOKS_MAX: usize = 8;
+
 impl crate::Log {
-    /// Reads a whole log and reports on it. Changes nothing.
+    /// Reads a whole log and reports on it. Changes nothing. Beside a process that opens the log or writes to it, files
+    /// come and go between two looks: what is damaged is damaged in two of them.
     ///
     /// # Errors
     /// `NotFound` when there is no log; `Corruption` when not even a header is left; `UnsupportedFormat`; `Io`. Other
@@ -85,7 +89,17 @@ impl crate::Log {
         let expect = Expect::default();
         let request =
             ScanRequest { disk: &*env.disk, dir, expect, writable: false, until: None, options: &options };
-        let found = scan(&request, progress)?;
+        let mut found = scan(&request, progress)?;
+        for _ in 0..LOOKS_MAX {
+            if found.damage.is_empty() {
+                break;
+            }
+            let before = std::mem::take(&mut found.damage);
+            found = scan(&request, progress)?;
+            if found.damage == before {
+                break;
+            }
+        }
         Ok(Inspection::new(dir, found))
     }
 }

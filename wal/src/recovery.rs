@@ -13,21 +13,28 @@
 //! 6. The new segment's header, which names the predecessor's exact end, is written durably, with a second copy of
 //!    each vote. From here on, whatever still lands behind that end is not part of the log, so that nothing needs to
 //!    be known about writes of an earlier process. Only now is anything served.
+//! 7. Behind the predecessor's end, in a block of its own, a seal is written durably that names the new segment, and
+//!    says that its header is durable. It is not part of the log, which ends before it. But should the new segment go,
+//!    or its header, the predecessor is the newest one, and the seal is what stands at its end: evidence that there
+//!    was more. An earlier opening's seal is written over.
+//! 8. What is no longer named is deleted, and the directory synced: an older empty segment with a valid header would
+//!    hide what the seal says, for it bounds the predecessor too.
 //!
 //! A segment that holds no entries is skipped as predecessor, so that opening and closing leaves no chain behind.
 
 use std::path::Path;
 
-use logwood_base::disk::{DirLock, ReadSource};
+use logwood_base::disk::{DirLock, Disk, ReadSource};
 use logwood_base::sync::Arc;
 use logwood_base::{
-    AlignedBuffer, DatabaseId, Environment, Error, GroupId, LogId, LogPosition, Result, SegmentNo,
+    Access, AlignedBuffer, DatabaseId, Environment, Error, GroupId, LogId, LogPosition, Result, SegmentNo,
 };
 
 use crate::format::batch::{self, Kind, Placement};
 use crate::format::header::{GroupRecord, HEADER_BYTES_MAX};
-use crate::format::{BLOCK, block_up, segment_seed};
+use crate::format::{BLOCK, block_up, parse_file_name, segment_seed};
 use crate::group_state::GroupState;
+use crate::image::Image;
 use crate::log::{FIRST_SEGMENT_BYTES_MAX, Log, Start};
 use crate::mutants::planted;
 use crate::options::{Expect, LogOptions, Progress, Recovered};
@@ -103,6 +110,7 @@ impl Log {
                     .ok_or_else(|| Error::Internal("the tail was not rewritten".to_owned()))?
             }
         };
+        recovered.removed.extend(clear_unnamed(env, dir, &start)?);
         recovered.segments = start.segments.len();
         let identity = (found.log, found.database);
         Ok((Self::start(env, dir, identity, options, start, lock)?, recovered))
@@ -179,6 +187,9 @@ fn begin(
     let Opening { bytes, end, crc } =
         opening(identity, &segment, predecessor, predecessor_crc, false, &records);
     segment.file.write_durable(0, &bytes)?;
+    if let Some(last) = kept.last() {
+        point_at(disk, found.log, last, LogPosition::new(number, end))?;
+    }
     let mut segments = Vec::with_capacity(kept.len() + 1);
     for link in kept {
         let (number, bytes) = (link.header.segment, link.header.segment_bytes);
@@ -194,6 +205,42 @@ fn begin(
         next_segment: number.next(),
         groups: groups.into_iter().map(|(id, replay)| (id, GroupState::recovered(replay.log))).collect(),
     }))
+}
+
+/// Step 7: writes a seal behind the end of `last` that says how far the next segment is durable. Where no block is left
+/// for it, the segment was closed by a seal that names a file, too.
+fn point_at(disk: &dyn Disk, log: LogId, last: &Link, durable_end: LogPosition) -> Result<()> {
+    let at = block_up(last.end);
+    if at + BLOCK > last.header.segment_bytes {
+        return Ok(());
+    }
+    let number = last.header.segment;
+    let mut seal = Image::new(0, AlignedBuffer::default());
+    seal.put_seal(Some(durable_end.segment));
+    let placement = Placement { durable_end, previous_crc: last.end_crc };
+    let file = disk.open(last.file.path(), Access::ReadWrite)?;
+    let segment = Segment::new(log, number, last.header.segment_bytes, file);
+    for frame in &seal.frames {
+        let bytes = &mut seal.bytes[frame.start..frame.end];
+        batch::finish(bytes, &frame.fields, &placement, segment.seed_at(at));
+    }
+    seal.bytes.pad_to(BLOCK as usize);
+    segment.file.write_durable(u64::from(at), &seal.bytes)
+}
+
+/// Step 8. Answers what was deleted.
+fn clear_unnamed(env: &Environment, dir: &Path, start: &Start) -> Result<Vec<SegmentNo>> {
+    let disk = &*env.disk;
+    let kept = |number: SegmentNo| start.segments.iter().any(|segment| segment.number == number);
+    let numbers = disk.list(dir)?.into_iter().filter_map(|entry| parse_file_name(&entry.name));
+    let unnamed: Vec<SegmentNo> = numbers.filter(|number| !kept(*number)).collect();
+    for number in &unnamed {
+        disk.remove(&path_of(dir, *number))?;
+    }
+    if !unnamed.is_empty() {
+        disk.sync_dir(dir)?;
+    }
+    Ok(unnamed)
 }
 
 /// Step 5: writes the batches behind `before.end` again, into a new segment, synced before its header.

@@ -103,16 +103,14 @@ impl Scanner<'_, '_> {
             Decision::Swapped => ("segment chain", "the end that the next header names".to_owned()),
             Decision::HoleBelowHeader => ("batch", format!("a valid batch before {limit}")),
             Decision::HoleBelowDurableEnd => ("batch", format!("a valid batch before {}", self.durable_end)),
-            Decision::SuccessorMissing => {
-                let next = link.sealed.unwrap_or_default();
-                let path = path_of(self.request.dir, next);
-                self.damage.push(Corruption::new(
-                    &path,
-                    0,
-                    "segment chain",
-                    "the file that a seal names",
-                    "none",
-                ));
+            Decision::SuccessorMissing | Decision::SuccessorBeheaded => {
+                let path = path_of(self.request.dir, link.sealed.unwrap_or_default());
+                let (check, expected, found) = match decision {
+                    Decision::SuccessorMissing => ("segment chain", "the file that a seal names", "none"),
+                    _ => ("segment header", "the header that a seal vouches for", "none that is valid"),
+                };
+                let damage = Corruption::new(&path, 0, check, expected, found);
+                self.damage.push(damage.affecting("whatever stood in it"));
                 self.enter_hole(true);
                 return false;
             }

@@ -158,6 +158,60 @@ fn a_deleted_shortened_swapped_or_older_sealed_segment_is_named() {
     }
 }
 
+/// Whatever becomes of the newest segment once something in it was acknowledged, the next opening tells: its predecessor
+/// knows of it, though both were opened and closed in peace.
+#[test]
+fn the_newest_segment_of_a_closed_log_is_missed_whatever_takes_it() {
+    for idle_opens in 0..3 {
+        let (world, _) = closed_log(30);
+        let once_more = |commits: u64| {
+            let (log, _) = reopen(&World::over(world.disk.clone(), 1), small()).unwrap();
+            let group = log.group(GROUP).unwrap();
+            for _ in 0..commits {
+                commit(&group, 1, 300).unwrap();
+            }
+            let held = contents(&group, 300);
+            log.close().unwrap();
+            held
+        };
+        once_more(1);
+        (0..idle_opens).for_each(|_| drop(once_more(0)));
+        let expected = once_more(3);
+        assert!(right_or_named(&world, &expected, "as it was"));
+        let (newest, others) = (newest_file(&world), log_files(&world));
+        let older = others.iter().rfind(|path| path.file_name() < newest.file_name()).unwrap();
+        let bytes = |world: &World, path: &PathBuf| {
+            let file = world.disk.open(path, Access::Read).unwrap();
+            let mut bytes = vec![0; file.size().unwrap() as usize];
+            file.read_at(0, &mut bytes).unwrap();
+            bytes
+        };
+        let put = |world: &World, path: &PathBuf, bytes: &[u8]| {
+            let file = world.disk.open(path, Access::ReadWrite).unwrap();
+            file.set_size(bytes.len() as u64).unwrap();
+            file.write_at(0, bytes).unwrap();
+        };
+        let (new, old) = (bytes(&world, &newest), bytes(&world, older));
+        let fates: [(&str, &dyn Fn(&World)); 7] = [
+            ("removed", &|world| world.disk.remove(&newest).unwrap()),
+            ("renamed", &|world| world.disk.rename(&newest, &newest.with_file_name("other.log")).unwrap()),
+            ("emptied", &|world| put(world, &newest, &[])),
+            ("cut to its first bytes", &|world| put(world, &newest, &new[..100])),
+            ("zeroed", &|world| put(world, &newest, &vec![0; new.len()])),
+            ("replaced by the one before", &|world| put(world, &newest, &old)),
+            ("swapped with the one before", &|world| {
+                put(world, &newest, &old);
+                put(world, older, &new);
+            }),
+        ];
+        for (fate, befall) in fates {
+            let copy = World::over(world.disk.snapshot(), 1);
+            befall(&copy);
+            assert!(!right_or_named(&copy, &expected, fate), "{fate}, {idle_opens} idle opens: not named");
+        }
+    }
+}
+
 #[test]
 fn hostile_bytes_give_right_data_or_a_named_error() {
     let (world, expected) = closed_log(30);

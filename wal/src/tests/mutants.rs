@@ -28,7 +28,7 @@ fn cuts(options: &LogOptions) {
 }
 
 fn long_cuts(options: &LogOptions) {
-    power_cuts(100..104, 400, 2, 9, options);
+    power_cuts(100..150, 400, 2, 9, options);
 }
 
 #[test]
