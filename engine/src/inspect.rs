@@ -374,7 +374,8 @@ fn verify_once(
     let inspected = Log::inspect(environment, &layout.log(), &mut scanned);
     match inspected.map_err(|error| layout.missed_replica(&*environment.disk, error)) {
         Ok(inspection) => {
-            log_end = Some(inspection.end);
+            // Where the log is damaged, that it ends early is the same damage.
+            log_end = Some(inspection.end).filter(|_| inspection.damage.is_empty());
             report.add_log(&inspection, on_damage);
         }
         Err(Error::Corruption(corruption)) => report.add_damage(*corruption, on_damage),

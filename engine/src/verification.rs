@@ -58,19 +58,11 @@ impl Core {
             Err(Error::Poisoned { .. } | Error::Closed) => None,
             held => Some(held?),
         };
-        let mut look = || {
-            patiently(|| {
-                Log::inspect(&self.environment, &layout.log(), &mut |scan| {
-                    progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
-                })
+        let inspection = patiently(|| {
+            Log::inspect(&self.environment, &layout.log(), &mut |scan| {
+                progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
             })
-        };
-        let mut inspection = look()?;
-        if !inspection.damage.is_empty() {
-            // The log was written meanwhile: what is really damaged is damaged twice.
-            let before = std::mem::replace(&mut inspection, look()?).damage;
-            inspection.damage.retain(|damage| before.contains(damage));
-        }
+        })?;
         report.add_log(&inspection, on_damage);
         let before = report.bytes;
         let trees = self.forest.verify(on_damage, &mut |tree| {

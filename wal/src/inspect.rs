@@ -64,7 +64,7 @@ pub struct Inspection {
     pub end: LogPosition,
     /// The greatest position that is known to have been durable.
     pub durable_end: LogPosition,
-    /// Valid batches beyond the end, which the next opening drops: a torn tail, no damage.
+    /// Valid batches beyond the end, which the next opening drops: a torn tail, no damage. None where there is damage.
     pub dropped_batches: u64,
     /// Damage, with its evidence.
     pub damage: Vec<Corruption>,
@@ -74,8 +74,13 @@ pub struct Inspection {
     replays: BTreeMap<GroupId, Replay>,
 }
 
-/// How often damage is looked at again that is another each time.
+/// How often a log is looked at whose damage is another each time.
 const LOOKS_MAX: usize = 8;
+
+/// Whether two looks found the same damage. How much of the log was durable may be told otherwise each time.
+fn is_same(one: &Corruption, other: &Corruption) -> bool {
+    (&one.path, one.offset, one.check) == (&other.path, other.offset, other.check)
+}
 
 impl crate::Log {
     /// Reads a whole log and reports on it. Changes nothing. Beside a process that opens the log or writes to it, files
@@ -90,13 +95,12 @@ impl crate::Log {
         let request =
             ScanRequest { disk: &*env.disk, dir, expect, writable: false, until: None, options: &options };
         let mut found = scan(&request, progress)?;
-        for _ in 0..LOOKS_MAX {
+        for _ in 1..LOOKS_MAX {
             if found.damage.is_empty() {
                 break;
             }
-            let before = std::mem::take(&mut found.damage);
-            found = scan(&request, progress)?;
-            if found.damage == before {
+            let before = std::mem::replace(&mut found, scan(&request, progress)?).damage;
+            if found.damage.iter().all(|damage| before.iter().any(|other| is_same(damage, other))) {
                 break;
             }
         }
@@ -124,7 +128,7 @@ impl Inspection {
             groups: groups.collect(),
             end: found.end,
             durable_end: found.durable_end,
-            dropped_batches: found.beyond.batches,
+            dropped_batches: if found.damage.is_empty() { found.beyond.batches } else { 0 },
             damage: found.damage,
             holes,
             files: segments_of(found.log, &found.chain),

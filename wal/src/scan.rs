@@ -1,12 +1,13 @@
 //! Reading a whole log: which files belong to it, what is in them, where it ends, what is damaged.
 //!
 //! The scan changes nothing but for one thing: a writable opening has the newest segment synced first, and reads it
-//! past the page cache, because an earlier process may have seen a sync fail; then the cache shows bytes that the
-//! disk does not have, and the next sync says OK.
+//! past the page cache, its header above all, because an earlier process may have seen a sync fail; then the cache shows
+//! bytes that the disk does not have, and the next sync says OK.
 //!
 //! # Steps
 //! 1. The header of every segment file is read ([`files`]). All valid ones are of one log, or nothing is done. The newest
-//!    valid one is where the log's chain begins; each header names its predecessor and that one's exact end.
+//!    valid one that the disk has is where the log's chain begins; each header names its predecessor and that one's exact
+//!    end.
 //! 2. From the oldest segment of the chain to the newest, batches are replayed one by one up to that end ([`segment`]).
 //! 3. In the newest segment the end rule decides ([`crate::end_rule`]), with what is found beyond the end, in later
 //!    files without a header, and in a manifest.
@@ -29,7 +30,7 @@ use logwood_base::{
     SegmentNo, Term,
 };
 
-use self::files::{Candidate, identify, is_unfinished, read_candidates};
+use self::files::{Candidate, find_newest, identify, is_unfinished, read_candidates};
 use crate::format::header::{GroupRecord, SegmentHeader};
 use crate::format::segment_seed;
 use crate::mutants::planted;
@@ -48,6 +49,13 @@ pub(crate) struct ScanRequest<'a> {
     /// Stop at this position as if the log ended there.
     pub(crate) until: Option<LogPosition>,
     pub(crate) options: &'a LogOptions,
+}
+
+impl ScanRequest<'_> {
+    /// Whether the newest segment is synced first, and read past the cache.
+    fn reads_past_cache(&self) -> bool {
+        self.writable && !planted!(self.options, TrustCachedTail)
+    }
 }
 
 /// A segment of the chain.
@@ -115,13 +123,9 @@ impl Scan {
 /// `NotFound` when there is no log; `UnsupportedFormat`; `Corruption` when not even a header is left, or headers of two
 /// logs are; `InvalidArgument` when the log is another one than expected; `Io`. Other damage is in the scan.
 pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Scan> {
-    let candidates = read_candidates(request)?;
+    let mut candidates = read_candidates(request)?;
     let log = identify(request, &candidates)?;
-    let newest = (0..candidates.len())
-        .rev()
-        .find(|at| candidates[*at].header.is_ok() && !is_unfinished(&candidates, *at))
-        .or_else(|| candidates.iter().rposition(|candidate| candidate.header.is_ok()))
-        .unwrap_or(0);
+    let newest = find_newest(request, &mut candidates)?;
     let bytes_total = candidates.iter().map(|candidate| candidate.bytes).sum();
     let mut scanner = Scanner {
         request,
@@ -135,6 +139,7 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
         durable_in: BTreeMap::from([(request.expect.durable_end.segment, request.expect.durable_end.offset)]),
         tail_source: ReadSource::Device,
         votes_doubtful: false,
+        told: BTreeMap::new(),
         present: (0..candidates.len())
             .filter(|at| !is_unfinished(&candidates, *at))
             .map(|at| candidates[at].number)
@@ -184,6 +189,8 @@ struct Scanner<'r, 'p> {
     durable_in: BTreeMap<SegmentNo, u32>,
     tail_source: ReadSource,
     votes_doubtful: bool,
+    /// From where on a group's entries are concerned by damage that is told already.
+    told: BTreeMap<GroupId, Lsn>,
     /// Files that a seal may name.
     present: BTreeSet<SegmentNo>,
     /// Files that are shorter than any segment, and their sizes.
@@ -196,7 +203,8 @@ impl Scanner<'_, '_> {
     fn look_above(&mut self, candidate: &Candidate) -> Result<bool> {
         // No batch stands behind the greatest size that a segment can have, however long the file is.
         let size = candidate.bytes.min(u64::from(LOG_SEGMENT_BYTES_MAX));
-        let bytes = self.read_whole(&*candidate.file, size, false)?;
+        let bytes = self.read_first(&*candidate.file, size, false)?;
+        self.note_read(candidate.bytes);
         let evidence = self.bytes_of(candidate.number, &bytes).evidence(0);
         // What a rewriting or healing that never ended left behind says of itself that it proves nothing.
         let empty = evidence.durable_end == LogPosition::ZERO;
@@ -238,6 +246,10 @@ impl Scanner<'_, '_> {
         let oldest = &chain[0].header;
         self.groups =
             oldest.groups.iter().map(|(id, record)| (*id, Replay::from_record(record.clone()))).collect();
+        if !self.damage.is_empty() {
+            // The header of the segment before it is damaged.
+            self.told = oldest.groups.iter().map(|(id, record)| (*id, record.base.0.next())).collect();
+        }
         for at in 0..chain.len() {
             if at > 0 {
                 let header = chain[at].header.clone();
@@ -285,13 +297,15 @@ impl Scanner<'_, '_> {
         self.votes_doubtful = false;
     }
 
-    /// Every entry above a base must have been found.
+    /// Every entry above a base must have been found, but for those that damage took which is told already.
     fn check_complete(&mut self, chain: &[Link]) {
         let oldest = &chain[0];
         let missing = oldest.header.predecessor.segment;
         for (id, replay) in &self.groups {
             let record = &replay.log.record;
-            for (first, last) in replay.log.index.gaps(record.base.0.next(), record.last.0) {
+            let gaps = replay.log.index.gaps(record.base.0.next(), record.last.0);
+            let told = self.told.get(id).copied().unwrap_or(Lsn::MAX);
+            for (first, last) in gaps.into_iter().filter(|(first, _)| *first < told) {
                 let path = if missing == SegmentNo(0) {
                     oldest.file.path().to_owned()
                 } else {
@@ -310,13 +324,11 @@ impl Scanner<'_, '_> {
         SegmentBytes { bytes, seed, unseeded: planted!(self.request.options, UnseededChecksum) }
     }
 
-    /// A file's bytes; with `newest`, those that the device holds.
-    fn read_whole(&mut self, file: &dyn File, size: u64, newest: bool) -> Result<AlignedBuffer> {
-        let length =
-            usize::try_from(size).map_err(|_| Error::Internal("a segment larger than memory".to_owned()))?;
-        let trusting = planted!(self.request.options, TrustCachedTail);
-        let bytes = if newest && self.request.writable && !trusting {
-            file.sync()?;
+    /// A file's first bytes; with `newest`, those that the device holds.
+    fn read_first(&mut self, file: &dyn File, length: u64, newest: bool) -> Result<AlignedBuffer> {
+        let length = usize::try_from(length)
+            .map_err(|_| Error::Internal("a segment larger than memory".to_owned()))?;
+        let bytes = if newest && self.request.reads_past_cache() {
             let (bytes, source) = file.read_past_cache(0, length)?;
             self.tail_source = source;
             bytes
@@ -325,8 +337,12 @@ impl Scanner<'_, '_> {
             file.read_at(0, &mut bytes)?;
             bytes
         };
-        self.done.bytes_done += size;
-        (self.progress)(self.done);
         Ok(bytes)
+    }
+
+    /// Tells that a file was read.
+    fn note_read(&mut self, file_bytes: u64) {
+        self.done.bytes_done += file_bytes;
+        (self.progress)(self.done);
     }
 }

@@ -18,20 +18,25 @@ pub(super) struct Candidate {
     pub(super) header: Result<(SegmentHeader, u32), &'static str>,
 }
 
-/// Every segment file, ascending.
+/// Every segment file, ascending. One that goes between two calls, because an opening goes on beside a mere look, is
+/// passed over.
 pub(super) fn read_candidates(request: &ScanRequest<'_>) -> Result<Vec<Candidate>> {
     let mut numbers: Vec<SegmentNo> =
         request.disk.list(request.dir)?.iter().filter_map(|entry| parse_file_name(&entry.name)).collect();
     numbers.sort_unstable();
     numbers
         .into_iter()
-        .map(|number| {
-            let file = request.disk.open(&path_of(request.dir, number), Access::Read)?;
-            let bytes = file.size()?;
-            let header = read_header(&*file, number, bytes)?;
-            Ok(Candidate { number, file, bytes, header })
+        .filter_map(|number| match request.disk.open(&path_of(request.dir, number), Access::Read) {
+            Err(Error::NotFound { .. }) => None,
+            opened => Some(opened.and_then(|file| read_candidate(number, file))),
         })
         .collect()
+}
+
+fn read_candidate(number: SegmentNo, file: std::sync::Arc<dyn File>) -> Result<Candidate> {
+    let bytes = file.size()?;
+    let header = read_header(&*file, number, bytes)?;
+    Ok(Candidate { number, file, bytes, header })
 }
 
 /// Reads the header of a segment file.
@@ -94,6 +99,34 @@ pub(super) fn identify(request: &ScanRequest<'_>, candidates: &[Candidate]) -> R
         }
     }
     Ok(header.log)
+}
+
+/// Where the log's chain begins: the newest valid header that the disk has. One of a write that failed may stand in the
+/// page cache alone. Were it believed, what an older one holds would be deleted, and be gone with the next power cut.
+pub(super) fn find_newest(request: &ScanRequest<'_>, candidates: &mut [Candidate]) -> Result<usize> {
+    loop {
+        let newest = (0..candidates.len())
+            .rev()
+            .find(|at| candidates[*at].header.is_ok() && !is_unfinished(candidates, *at))
+            .or_else(|| candidates.iter().rposition(|candidate| candidate.header.is_ok()))
+            .unwrap_or(0);
+        // Without an older one nothing can be gone that a header does not tell of.
+        let is_only = candidates[..newest].iter().all(|candidate| candidate.header.is_err());
+        if !request.reads_past_cache() || candidates[newest].is_on_device()? || is_only {
+            return Ok(newest);
+        }
+        candidates[newest].header = Err("in the cache only");
+    }
+}
+
+impl Candidate {
+    /// Whether the header stands on the device, once the file is synced.
+    fn is_on_device(&self) -> Result<bool> {
+        let Ok((header, crc)) = &self.header else { return Ok(true) };
+        self.file.sync()?;
+        let (head, _) = self.file.read_past_cache(0, header.header_bytes())?;
+        Ok(matches!(SegmentHeader::decode(&head, self.number), HeaderRead::Valid(_, found) if found == *crc))
+    }
 }
 
 /// Whether a segment belongs to a healing that never came to its end: its first header is missing.

@@ -21,8 +21,10 @@ impl Scanner<'_, '_> {
     pub(super) fn replay_segment(&mut self, link: &mut Link, bound: Option<(u32, u32)>) -> Result<()> {
         let newest = bound.is_none();
         let file_bytes = link.file.size()?;
-        let size = file_bytes.min(u64::from(link.header.segment_bytes));
-        let bytes = self.read_whole(&*link.file, size, newest)?;
+        // What lies behind the end that a later header names is not part of the log, be it readable or not.
+        let length = bound.map_or(link.header.segment_bytes, |(end, _)| end.min(link.header.segment_bytes));
+        let bytes = self.read_first(&*link.file, file_bytes.min(u64::from(length)), newest)?;
+        self.note_read(file_bytes);
         let number = link.header.segment;
         let segment = self.bytes_of(number, &bytes);
         let mut looked_beyond = false;
@@ -133,9 +135,10 @@ impl Scanner<'_, '_> {
             .iter()
             .map(|(id, replay)| format!("group {id} above lsn {}", replay.log.record.committed))
             .collect();
+        let affects = if known.is_empty() { "every group".to_owned() } else { known.join(", ") };
         self.damage.push(
             Corruption::new(&path, offset, check, expected, format!("none until {hole_end}"))
-                .affecting(known.join(", ")),
+                .affecting(affects),
         );
         self.enter_hole(hole_end.saturating_sub(offset) > BLOCK_BYTES as u64);
         match resume {
@@ -161,6 +164,11 @@ impl Scanner<'_, '_> {
 
     fn enter_hole(&mut self, wide: bool) {
         self.votes_doubtful |= wide;
+        for (id, replay) in &self.groups {
+            let doubtful = replay.log.record.committed.next();
+            let told = self.told.entry(*id).or_insert(doubtful);
+            *told = doubtful.min(*told);
+        }
         self.groups.values_mut().for_each(Replay::enter_hole);
     }
 
@@ -199,6 +207,7 @@ impl Scanner<'_, '_> {
 
     /// Behind a hole a group may appear whose beginning was lost.
     fn adopt_unknown(&mut self, batch: &Batch<'_>, start: LogPosition, end: u32) -> Option<Violation> {
+        self.told.insert(batch.fields.group, Lsn::FIRST);
         let replay = self.groups.entry(batch.fields.group).or_default();
         replay.doubt = Some(Lsn::FIRST);
         replay.apply(batch, start, end).err()

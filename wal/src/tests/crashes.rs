@@ -3,6 +3,7 @@
 use fastrand::Rng;
 use logwood_base::Error;
 use logwood_base::disk::SimulatedDisk;
+use logwood_base::disk::simulated::{Fault, Operation, Outcome};
 
 use super::model::{Model, reopen, run};
 use super::world::{World, small};
@@ -147,6 +148,48 @@ fn two_thousand_crashes_inside_of_recovery_lose_nothing() {
             return;
         }
     }
+}
+
+/// A write of an opening fails, and the cache hides what of it the disk does not have; then the next opening is cut off.
+#[test]
+fn an_opening_that_fails_and_one_that_is_cut_off_behind_it_lose_nothing() {
+    let mut cut = 0;
+    for seed in 500..504 + scale() {
+        let mut rng = Rng::with_seed(seed);
+        let (world, model, _) = cut_off(seed, rng.u64(20..120), 60, false, &small());
+        world.disk.crash(&mut rng);
+        // Opened before, so that there is a seal that names the newest segment, and nothing but votes in that one.
+        let before = World::over(world.disk.clone(), seed);
+        drop(reopen(&before, small()).unwrap());
+        before.spawner.kill_all();
+        for failing in 1..12 {
+            let disk = world.disk.snapshot();
+            let operations = [Operation::WriteDurable, Operation::Sync, Operation::SyncDir];
+            disk.set_fault(Fault::new(&operations, Outcome::Io).nth(failing));
+            let failed = World::over(disk.clone(), seed);
+            drop(reopen(&failed, small()));
+            failed.spawner.kill_all();
+            disk.clear_faults();
+            disk.kill_process();
+            for call in 1.. {
+                let disk = disk.snapshot();
+                let recovering = World::over(disk.clone(), seed);
+                disk.crash_at(call);
+                drop(reopen(&recovering, small()));
+                recovering.spawner.kill_all();
+                let stopped = disk.is_stopped();
+                disk.cancel_stop();
+                disk.crash(&mut Rng::with_seed(seed * 1_000 + call));
+                cut += u64::from(stopped);
+                let context = format!("seed {seed}, call {failing} failed, recovery cut off at {call}");
+                survive(&disk, &model, &mut rng, 0, true, &small(), &context);
+                if !stopped {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(cut > 400, "{cut}");
 }
 
 #[test]
