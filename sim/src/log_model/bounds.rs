@@ -214,6 +214,15 @@ pub const ROLLING_FAULTS: Bounds = Bounds {
     ..PLAIN
 };
 
+/// A segment that an open began vanishes; the log is refused.
+pub const VANISHES: Bounds = Bounds {
+    name: "vanishes",
+    about: "opens one after the other, that die or serve; one of their segments vanishes",
+    window: 2,
+    budget: Budget { appends: 2, rolls: 1, cuts: 1, kills: 2, vanished: 1, ..QUIET },
+    ..PLAIN
+};
+
 /// One fault; healed.
 pub const HEALS: Bounds = Bounds {
     name: "heals",
@@ -255,7 +264,7 @@ pub const HEALS_FILES: Bounds = Bounds {
 };
 
 /// All explorations of the design as it is.
-pub const ALL: [Bounds; 20] = [
+pub const ALL: [Bounds; 21] = [
     ENDS,
     LATE,
     LATE_LOOPS,
@@ -272,6 +281,7 @@ pub const ALL: [Bounds; 20] = [
     JUMPS,
     FAULTS,
     ROLLING_FAULTS,
+    VANISHES,
     HEALS,
     HEALS_BESIDE,
     HEALS_BASES,
@@ -288,18 +298,17 @@ pub fn shows(mutation: Mutation) -> Option<Bounds> {
         | Mutation::RoundDurableEnd
         | Mutation::NoFreshBlock => ENDS,
         Mutation::OneCopyOfAVote | Mutation::VotesBeforeTheEnd => VOTES,
-        Mutation::VotesGo
-        | Mutation::AdoptedVoteIsAnswered
-        | Mutation::VotesInSkippedSegments
-        | Mutation::VoteBeforeHeader => ROLLING_VOTES,
+        Mutation::VotesGo | Mutation::AdoptedVoteIsAnswered | Mutation::VoteBeforeHeader => ROLLING_VOTES,
         Mutation::HeaderBeforeSync
         | Mutation::SealBeforeName
         | Mutation::NamedFileGoes
+        | Mutation::SealBehindEarly
         | Mutation::NoDirectorySync => ROLLS,
         Mutation::UnseededChecksum => RECYCLES,
         Mutation::CachedTail | Mutation::AcknowledgeOverBuffered => BUFFERED,
         Mutation::NoPreviousChecksum | Mutation::NoEvidence | Mutation::UnboundedFlight => FAULTS,
         Mutation::HeadlessIsEmpty | Mutation::LaterFileStandsIn => ROLLING_FAULTS,
+        Mutation::NoSealBehind | Mutation::SkippedStays => VANISHES,
         Mutation::NoWaitForLateWrites => WAITED,
         Mutation::CleanBeforeHeader => LATE_LOOPS,
         Mutation::RecycleUnderLateWrites => LATE_RECYCLES,

@@ -7,7 +7,8 @@
 //!   the log ends at p.
 //! - Rule **previous checksum**: a batch follows another at its exact end or at the next block start, and only if it
 //!   names its checksum.
-//! - Rule **missing file**: corruption if the closing seal of the newest segment names one that is not there. Below the chain: if an entry above a base is missing.
+//! - Rule **missing file**: corruption if the seal at the end of the newest segment names one that is not there, or one
+//!   without a valid header that is known to have been durable. Below the chain: if an entry above a base is missing.
 //! - Rule **headless**: a directory in which no header is valid is damaged, unless it holds nothing but a first
 //!   segment without a batch: a creation that never ended.
 //! - Rule **votes**: the newest vote of any valid batch or header, also behind the end.
@@ -195,6 +196,14 @@ impl<'a> Reader<'a> {
             damage = damage.or(Some(Damage::MissingFile(next)));
             groups.iter_mut().for_each(Group::hole);
         }
+        if let Some(next) = last_seal
+            && numbers.contains(&next)
+            && self.header(next).is_none()
+            && greatest > end
+        {
+            damage = damage.or(Some(Damage::Hole(Position { segment: next, offset: 0 })));
+            groups.iter_mut().for_each(Group::hole);
+        }
         if let Some(group) = groups.iter().position(|group| !group.complete()) {
             damage = damage.or(Some(Damage::Missing(group as u8)));
         }
@@ -252,6 +261,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Checksum of the batch that ends at a place; of none, behind the header.
+    pub fn checksum_before(&self, end: Position) -> u64 {
+        let before = self.batches(end.segment).into_iter().find(|batch| batch.end() == end);
+        before.map_or(0, |batch| batch.crc)
+    }
+
     /// In how many places in these segments a group's vote stands. A header counts as one.
     pub fn vote_places(&self, segments: &[u8], group: u8, vote: u8) -> usize {
         let mut places = 0;
@@ -301,6 +316,8 @@ impl Walk<'_> {
             let start = Position { segment: link.number, offset: FIRST };
             match &link.header {
                 Some(header) => self.meet_header(header),
+                // An open has passed it over, and named the segment that it began.
+                None if self.last_seal.is_some_and(|named| link.number < named) => continue,
                 None if link.bound.is_some() || Position { offset: 0, ..start } < evidence => {
                     self.hole(Position { offset: 0, ..start })
                 }

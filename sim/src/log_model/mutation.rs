@@ -32,6 +32,13 @@ pub enum Mutation {
     /// Any later file stands in for the one that a closing seal names. An open dies and leaves one; the newest segment
     /// vanishes, and nothing tells any more that it is missing.
     LaterFileStandsIn,
+    /// An open leaves no seal behind its predecessor's end. The segment that it begins vanishes, and nothing tells that
+    /// it is missing.
+    NoSealBehind,
+    /// That seal is submitted before the new header is durable. The seal survives, the header does not: a false alarm.
+    SealBehindEarly,
+    /// A skipped segment stays. When the newest one vanishes, its header bounds their predecessor, and hides the seal.
+    SkippedStays,
     /// The directory is not synced after a segment was created. The file goes with everything acknowledged in it.
     NoDirectorySync,
     /// A checksum does not cover the place. The stale bytes of a recycled segment verify.
@@ -71,8 +78,6 @@ pub enum Mutation {
     EntriesGoBeforeBase,
     /// A segment goes although its votes stand in one other place only: one rotten header and they are forgotten.
     VotesGo,
-    /// An empty segment that an open has skipped counts as a place of a vote. The next open deletes it.
-    VotesInSkippedSegments,
     /// A copy truncates what is above it.
     CopyTruncates,
     /// A copy is composed before an override that is submitted before it. It contradicts: a false alarm.
@@ -103,7 +108,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, the design first.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 43] = [
         Self::None,
         Self::AnyLaterBatchProves,
         Self::GoOnInTheSegment,
@@ -115,6 +120,9 @@ impl Mutation {
         Self::SealBeforeName,
         Self::NamedFileGoes,
         Self::LaterFileStandsIn,
+        Self::NoSealBehind,
+        Self::SealBehindEarly,
+        Self::SkippedStays,
         Self::NoDirectorySync,
         Self::UnseededChecksum,
         Self::NoPreviousChecksum,
@@ -132,7 +140,6 @@ impl Mutation {
         Self::SourceGoesBeforeCopy,
         Self::EntriesGoBeforeBase,
         Self::VotesGo,
-        Self::VotesInSkippedSegments,
         Self::CopyTruncates,
         Self::CopyComposedEarly,
         Self::CopyReplaces,

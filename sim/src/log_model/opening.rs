@@ -5,8 +5,13 @@
 //!    of the log.
 //! 2. Sync the directory; create a new segment, numbered above every number in any name.
 //! 3. Sync the directory; submit the header, which names where the predecessor ended.
-//! 4. The header is durable: serve.
+//! 4. The header is durable: submit a seal, in a block of its own behind the predecessor's end, that names the new segment
+//!    and says how far it is durable.
+//! 5. The seal is durable: remove what is not of the log, skipped segments too.
+//! 6. Sync the directory; serve.
 //!
+//! - Rule **seal behind**: steps 4 and 5. Nobody reads the seal while a header bounds the predecessor. Should the new
+//!   segment vanish, it is what stands at the end of the newest one; and no skipped segment is left to bound that one.
 //! - Rule **late writes**: where step 1 could not wait, nothing is served before step 4, and what the chain does not name
 //!   is removed only then: the header of an earlier open may still land, and name it.
 //! - Rule **healing**: the new segment gets a copy of every live entry, fetched ones included. Only what is doubtful or
@@ -15,7 +20,7 @@
 
 use std::rc::Rc;
 
-use super::bytes::{FIRST, Kind, Mark, Position, round_up};
+use super::bytes::{BLOCK_UNITS, Batch, FIRST, Kind, Mark, Position, Unit, round_up};
 use super::disk::Owner;
 use super::end_rule::{Reader, Recovered};
 use super::group::{Group, Slot};
@@ -44,7 +49,7 @@ impl LogWorld {
         let recovered = Reader::new(&after.disk, self.mutation).recover(self.bounds.groups);
         let Recovered { number, groups, end, previous, chain, predecessor, damage, unnamed, hollow } =
             recovered;
-        let mut plan = Plan { number, predecessor, groups: Rc::new(groups), chain, unnamed, heals: false };
+        let mut plan = Plan { number, predecessor, groups: Rc::new(groups), chain, heals: false };
         if let Some(damage) = damage {
             if after.fault.is_none() {
                 return Err(format!("a false alarm: {damage:?} is reported, and the disk did nothing wrong"));
@@ -76,7 +81,7 @@ impl LogWorld {
         after.disk.sync_directory();
         hollow.iter().for_each(|number| after.disk.remove(*number));
         if self.bounds.waits || self.without(Mutation::CleanBeforeHeader) {
-            plan.unnamed.drain(..).for_each(|number| after.disk.remove(number));
+            unnamed.iter().for_each(|number| after.disk.remove(*number));
         }
         if let Some(predecessor) = plan.predecessor {
             plan.chain.retain(|number| *number <= predecessor.segment || plan.heals);
@@ -99,7 +104,7 @@ impl LogWorld {
         };
     }
 
-    /// Steps 2 to 4, and the removal that ends healing. A step that waits for writes in flight is not enabled.
+    /// Steps 2 to 6, and the removal that ends healing. A step that waits for writes in flight is not enabled.
     pub fn open_on(&self, state: &State) -> Option<State> {
         let mut after = state.clone();
         after.process.phase = match state.process.phase.clone() {
@@ -116,6 +121,9 @@ impl LogWorld {
                     after.disk.sync_directory();
                 }
                 self.write_first(&mut after, &plan);
+                if self.without(Mutation::SealBehindEarly) {
+                    self.point_at(&mut after, &plan);
+                }
                 Phase::Written(plan)
             }
             Phase::Written(plan) => {
@@ -132,9 +140,30 @@ impl LogWorld {
                     after.disk.numbers().iter().filter(|n| **n < number).for_each(|n| after.disk.remove(*n));
                     Phase::Removed(plan)
                 } else {
-                    self.serve(&mut after, &plan);
-                    Phase::Serving
+                    if ![Mutation::NoSealBehind, Mutation::SealBehindEarly].contains(&self.mutation) {
+                        self.point_at(&mut after, &plan);
+                    }
+                    Phase::Pointed(plan)
                 }
+            }
+            Phase::Pointed(plan) => {
+                if state.process.flights.iter().any(|flight| !flight.done) {
+                    return None;
+                }
+                let chain = &state.process.chain;
+                let mut outside = state.disk.numbers();
+                outside.retain(|number| !chain.contains(number));
+                if self.without(Mutation::SkippedStays) {
+                    outside
+                        .retain(|number| Reader::new(&state.disk, Mutation::None).header(*number).is_none());
+                }
+                outside.iter().for_each(|number| after.disk.remove(*number));
+                Phase::Cleared(plan)
+            }
+            Phase::Cleared(plan) => {
+                after.disk.sync_directory();
+                self.serve(&mut after, &plan);
+                Phase::Serving
             }
             Phase::Removed(plan) => {
                 if state.process.flights.iter().any(|flight| !flight.done) {
@@ -152,12 +181,32 @@ impl LogWorld {
     }
 
     fn serve(&self, state: &mut State, plan: &Plan) {
-        plan.unnamed.iter().for_each(|number| state.disk.remove(*number));
         state.process.flights.clear();
         state.process.synced = Position { segment: plan.number, offset: state.process.next };
         let start = views(&plan.groups);
         state.promise.serve(start);
         self.answer_votes(state);
+    }
+
+    /// The seal behind the predecessor's end, where there is a block for it. Otherwise a closing seal stands there.
+    fn point_at(&self, state: &mut State, plan: &Plan) {
+        let Some(end) = plan.predecessor else { return };
+        let place = Position { offset: round_up(end.offset), ..end };
+        let is_gone = state.disk.file(end.segment).is_none();
+        if is_gone || place.offset + BLOCK_UNITS > self.bounds.blocks * BLOCK_UNITS {
+            return;
+        }
+        let durable_end = Position { segment: plan.number, offset: FIRST };
+        let previous = Reader::new(&state.disk, Mutation::None).checksum_before(end);
+        let kind = (0, Kind::Seal(Some(plan.number)));
+        let seeded = !self.without(Mutation::UnseededChecksum);
+        let seal = Batch::new(place, 1, kind, durable_end, previous, seeded);
+        let id = state.process.next_flight;
+        let content = [Unit::Part(seal, 0), Unit::Zero];
+        state.disk.write(place.segment, Owner::Flight(id), place.offset / BLOCK_UNITS, content);
+        let (buffered, done, stands_on) = (false, false, 0);
+        state.process.flights.push(Flight { id, end, buffered, done, carries: Carries::Seal, stands_on });
+        state.process.next_flight += 1;
     }
 
     /// The header of the new segment, and for healing a copy of everything alive.

@@ -136,8 +136,6 @@ pub struct Plan {
     pub groups: Rc<Vec<Group>>,
     /// The segments before it.
     pub chain: Vec<u8>,
-    /// Segments that are not of the log, and still there.
-    pub unnamed: Vec<u8>,
     /// Whether it heals: copies everything, then removes the older segments.
     pub heals: bool,
 }
@@ -153,6 +151,10 @@ pub enum Phase {
     Created(Plan),
     /// Its header, and what healing copies, are in flight.
     Written(Plan),
+    /// The seal behind the predecessor's end, which names the new segment, is in flight.
+    Pointed(Plan),
+    /// What is not of the log is removed; the removal is not durable.
+    Cleared(Plan),
     /// Healing has removed the older segments; the removal is not durable.
     Removed(Plan),
     /// Open.

@@ -47,9 +47,12 @@ impl World for LogWorld {
                 }
             }
             Phase::Serving => self.serving_steps(state, steps),
-            Phase::Cleaned(_) | Phase::Created(_) | Phase::Written(_) | Phase::Removed(_) => {
-                steps.push(Step::OpenOn);
-            }
+            Phase::Cleaned(_)
+            | Phase::Created(_)
+            | Phase::Written(_)
+            | Phase::Pointed(_)
+            | Phase::Cleared(_)
+            | Phase::Removed(_) => steps.push(Step::OpenOn),
         }
         self.disk_steps(state, steps);
     }
@@ -249,7 +252,7 @@ impl LogWorld {
                 steps.extend(used.map(|(number, block)| Step::Rot { number, block }));
             }
             if budget.vanished > 0 && idle {
-                // What nothing names can vanish unseen: a segment that no header and no seal names yet.
+                // What nothing can name may vanish unseen: the only segment there is.
                 let numbers = state.disk.numbers();
                 let named = numbers.iter().filter(|number| self.is_named(state, **number));
                 steps.extend(named.map(|&number| Step::Vanish { number }));
@@ -273,6 +276,7 @@ impl LogWorld {
             || reader.batches(number).iter().any(|batch| batch.durable_end.segment == number)
     }
 
+    /// Whether something names a segment, or has to: the one before the newest names that one.
     fn is_named(&self, state: &State, number: u8) -> bool {
         let reader = Reader::new(&state.disk, Mutation::None);
         let numbers = state.disk.numbers();
@@ -284,7 +288,10 @@ impl LogWorld {
         });
         let seals = |batch: &std::rc::Rc<super::bytes::Batch>| batch.kind == Kind::Seal(Some(number));
         let newest = numbers.iter().all(|other| *other <= number || reader.header(*other).is_none());
-        by_header || newest && numbers.iter().any(|other| reader.batches(*other).iter().any(seals))
+        let before = reader.header(number).and_then(|header| header.predecessor);
+        let follows = before.is_some_and(|end| numbers.contains(&end.segment));
+        let by_seal = || numbers.iter().any(|other| reader.batches(*other).iter().any(seals));
+        by_header || newest && (follows || by_seal())
     }
 
     fn change(&self, state: &mut State, step: Step) {

@@ -269,14 +269,11 @@ impl LogWorld {
             _ => false,
         };
         let reader = Reader::new(&state.disk, self.mutation);
-        let mut stay = process.chain[1..].to_vec();
-        if self.without(Mutation::VotesInSkippedSegments) {
-            stay = state.disk.numbers().into_iter().filter(|number| *number != oldest).collect();
-        }
+        let stay = &process.chain[1..];
         let needed = if self.without(Mutation::VotesGo) { 1 } else { 2 };
         let votes = (0..self.bounds.groups).all(|group| {
             let vote = process.groups[usize::from(group)].vote;
-            vote == 0 || reader.vote_places(&stay, group, vote) >= needed
+            vote == 0 || reader.vote_places(stay, group, vote) >= needed
         });
         oldest < process.segment
             && process.flights.iter().all(early)
