@@ -87,7 +87,12 @@ struct Applier<'s> {
     writer: &'s mut Writer,
     guard: &'s Guard,
     lsn: Lsn,
+    /// Whether somebody may read below the LSN.
+    keeps_past: bool,
 }
+
+/// Changes that replay makes between two looks at the memory that it takes.
+const REPLAYED_POINTS: usize = 4096;
 
 /// Applies the changes of one entry, of which [`prepare`] made nothing that can fail be left, if it was called.
 pub(crate) fn apply(
@@ -98,25 +103,88 @@ pub(crate) fn apply(
     prepared: bool,
     guard: &Guard,
 ) -> Result<()> {
-    if lsn <= writer.applied {
-        let found = writer.applied;
-        return Err(Error::InvalidArgument(format!("entry {lsn} applied behind entry {found}")));
-    }
+    check_order(writer, lsn)?;
     let trees = if prepared { look_up(shared, changes)? } else { prepare(shared, changes)? };
-    let core_of = |change: &Change<'_>| tree_of(&trees, change.keyspace);
-    let mut applier = Applier { shared, writer, guard, lsn };
-    let mut from = 0;
-    for (at, change) in changes.iter().enumerate() {
-        if let ChangeKind::DeleteRange { from: low, to } = change.kind {
-            applier.points(&changes[from..at], &trees)?;
-            applier.delete_range(core_of(change)?, low, to)?;
-            from = at + 1;
+    let mut applier = Applier { shared, writer, guard, lsn, keeps_past: true };
+    for part in parts(changes) {
+        for run in sorted(part.points, &trees)?.chunk_by(|a, b| a.core.id == b.core.id) {
+            applier.write(run[0].core, run)?;
         }
+        part.delete_range(&mut applier, &trees)?;
     }
-    applier.points(&changes[from..], &trees)?;
     writer.applied = lsn;
     writer.tidy(&shared.registry, guard);
     Ok(())
+}
+
+/// Applies the changes of several entries as if they were one at `lsn`, the last one's, which is visible from the
+/// beginning: nobody reads yet. So no version is kept, and the memory of a leaf that is rebuilt serves the next ones.
+pub(crate) fn replay(shared: &Shared, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
+    check_order(&shared.writer.lock(), lsn)?;
+    shared.registry.publish(lsn);
+    let trees = look_up(shared, changes)?;
+    for part in parts(changes) {
+        for points in sorted(part.points, &trees)?.chunks(REPLAYED_POINTS) {
+            replay_piece(shared, lsn, false, |applier| {
+                let mut runs = points.chunk_by(|a, b| a.core.id == b.core.id);
+                runs.try_for_each(|run| applier.write(run[0].core, run))
+            })?;
+        }
+        replay_piece(shared, lsn, true, |applier| part.delete_range(applier, &trees))?;
+    }
+    shared.writer.lock().applied = lsn;
+    Ok(())
+}
+
+/// Does a piece of a replay, and gives back what it left behind: memory stays bounded however many pieces there are.
+fn replay_piece(
+    shared: &Shared,
+    lsn: Lsn,
+    keeps_past: bool,
+    work: impl FnOnce(&mut Applier<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut writer = shared.writer.lock();
+    let guard = crossbeam_epoch::pin();
+    work(&mut Applier { shared, writer: &mut writer, guard: &guard, lsn, keeps_past })?;
+    writer.tidy(&shared.registry, &guard);
+    shared.evict(&mut writer, shared.options.cache_bytes, &guard);
+    drop((writer, guard));
+    shared.collect();
+    Ok(())
+}
+
+fn check_order(writer: &Writer, lsn: Lsn) -> Result<()> {
+    if lsn > writer.applied {
+        return Ok(());
+    }
+    let found = writer.applied;
+    Err(Error::InvalidArgument(format!("entry {lsn} applied behind entry {found}")))
+}
+
+/// Puts and deletes of an entry, and the range delete behind them.
+struct Part<'c, 'a> {
+    points: &'c [Change<'a>],
+    range: Option<&'c Change<'a>>,
+}
+
+/// Cuts changes behind their range deletes.
+fn parts<'c, 'a>(changes: &'c [Change<'a>]) -> impl Iterator<Item = Part<'c, 'a>> {
+    let is_range = |change: &Change<'_>| matches!(change.kind, ChangeKind::DeleteRange { .. });
+    changes.split_inclusive(is_range).map(move |part| match part.split_last() {
+        Some((last, points)) if is_range(last) => Part { points, range: Some(last) },
+        _ => Part { points: part, range: None },
+    })
+}
+
+impl Part<'_, '_> {
+    fn delete_range(&self, applier: &mut Applier<'_>, trees: &[Arc<TreeCore>]) -> Result<()> {
+        match self.range {
+            Some(Change { keyspace, kind: ChangeKind::DeleteRange { from, to } }) => {
+                applier.delete_range(tree_of(trees, *keyspace)?, from, *to)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Does everything that can fail before anything is changed. Answers the trees that are changed.
@@ -169,33 +237,28 @@ fn preload(shared: &Shared, core: &TreeCore, change: &Change<'_>, guard: &Guard)
     }
 }
 
-impl Applier<'_> {
-    /// Applies puts and deletes: sorted, the last one of each key.
-    fn points(&mut self, changes: &[Change<'_>], trees: &[Arc<TreeCore>]) -> Result<()> {
-        let mut points = Points::with_capacity(changes.len());
-        for change in changes {
-            let core = tree_of(trees, change.keyspace)?;
-            let (key, value) = match change.kind {
-                ChangeKind::Put { key, value } => (key, Some(value)),
-                ChangeKind::Delete { key } => (key, None),
-                ChangeKind::DeleteRange { .. } => continue,
-            };
-            points.push(Point { core, key, value });
-        }
-        order::sort(&mut points);
-        // Of equal keys the last one stands last, and stays.
-        let mut kept = 0;
-        for at in 0..points.len() {
-            let next = points.get(at + 1);
-            if next.is_none_or(|next| (next.core.id, next.key) != (points[at].core.id, points[at].key)) {
-                points[kept] = points[at];
-                kept += 1;
-            }
-        }
-        points.truncate(kept);
-        for run in points.chunk_by(|a, b| a.core.id == b.core.id) {
-            self.write(run[0].core, run)?;
-        }
-        Ok(())
+/// Puts and deletes in the order of trees and keys, the last one of each key.
+fn sorted<'t, 'a: 't>(changes: &[Change<'a>], trees: &'t [Arc<TreeCore>]) -> Result<Points<'t>> {
+    let mut points = Points::with_capacity(changes.len());
+    for change in changes {
+        let core = tree_of(trees, change.keyspace)?;
+        let (key, value) = match change.kind {
+            ChangeKind::Put { key, value } => (key, Some(value)),
+            ChangeKind::Delete { key } => (key, None),
+            ChangeKind::DeleteRange { .. } => continue,
+        };
+        points.push(Point { core, key, value });
     }
+    order::sort(&mut points);
+    // Of equal keys the last one stands last, and stays.
+    let mut kept = 0;
+    for at in 0..points.len() {
+        let next = points.get(at + 1);
+        if next.is_none_or(|next| (next.core.id, next.key) != (points[at].core.id, points[at].key)) {
+            points[kept] = points[at];
+            kept += 1;
+        }
+    }
+    points.truncate(kept);
+    Ok(points)
 }

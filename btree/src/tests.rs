@@ -10,6 +10,7 @@ mod interleavings;
 mod long_values;
 mod model;
 mod remembered;
+mod replay;
 mod sizes;
 mod sorted;
 mod versions;

@@ -133,13 +133,26 @@ impl Applier {
         Ok(true)
     }
 
+    /// Room for what replay gathers, taken once: memory that is let grow is copied.
+    pub(crate) fn begin_replay(&mut self, gathered_bytes_max: usize) {
+        self.gathered.reserve_exact(gathered_bytes_max);
+    }
+
+    /// Applies the rest, and gives the room back.
+    pub(crate) fn end_replay(&mut self) -> Result<()> {
+        self.flush()?;
+        self.gathered = Vec::new();
+        Ok(())
+    }
+
     /// Applies what replay has gathered.
-    pub(crate) fn flush(&mut self) -> Result<()> {
+    fn flush(&mut self) -> Result<()> {
         if !std::mem::take(&mut self.gathers) {
             return Ok(());
         }
         let mut gathered = std::mem::take(&mut self.gathered);
-        self.apply_operations(self.applied, Operations::new(&gathered))?;
+        let changes = self.changes(self.applied, Operations::new(&gathered))?;
+        self.forest.replay(self.applied, &changes)?;
         gathered.clear();
         self.gathered = gathered;
         Ok(())
@@ -207,6 +220,11 @@ impl Applier {
     }
 
     fn apply_operations(&mut self, lsn: Lsn, operations: Operations<'_>) -> Result<()> {
+        self.forest.apply(lsn, &self.changes(lsn, operations)?)
+    }
+
+    /// Operations as the trees take them.
+    fn changes<'o>(&self, lsn: Lsn, operations: Operations<'o>) -> Result<Vec<Change<'o>>> {
         let malformed = |error| DecodeError::Malformed(error).at(&self.log, lsn);
         let mut checked: Option<KeyspaceId> = None;
         let mut changes = Vec::new();
@@ -219,7 +237,7 @@ impl Applier {
             }
             changes.push(change(operation));
         }
-        self.forest.apply(lsn, &changes)
+        Ok(changes)
     }
 
     /// Of an entry that is in the trees already, only what a later commit of fragments may need.

@@ -48,9 +48,11 @@ use crate::transaction::Transactions;
 /// Entries between two calls of the progress callback.
 const PROGRESS_ENTRIES: u64 = 16 << 10;
 
-/// Most bytes of operations that replay applies together: the more there are, the more of them fall into each leaf. A
-/// quarter of `dirty_bytes_max` at most.
-const GATHERED_BYTES_MAX: usize = 16 << 20;
+/// Bytes of operations that replay applies together, in the beginning, at least and at most: the more there are, the more of
+/// them fall into each leaf. A quarter of `dirty_bytes_max` at most.
+const GATHERED_BYTES: usize = 16 << 20;
+const GATHERED_BYTES_MIN: usize = 256 << 10;
+const GATHERED_BYTES_MAX: usize = 64 << 20;
 
 /// Tells databases of this process apart.
 static INSTANCES: AtomicU64 = AtomicU64::new(1);
@@ -326,20 +328,36 @@ impl Replay<'_> {
         let (from, last) = (self.opened.replay_from, group.last().0);
         let total = last.next().entries_since(from);
         let mut done = 0;
-        let gathered_bytes_max = GATHERED_BYTES_MAX.min(self.options.dirty_bytes_bound() as usize / 4);
+        let bound = self.options.dirty_bytes_bound();
+        let most = GATHERED_BYTES_MAX.min(bound as usize / 4);
+        let least = GATHERED_BYTES_MIN.min(most);
+        let mut gathered_bytes = GATHERED_BYTES.min(most);
+        self.applier.begin_replay(most.min(self.log.statistics().log_bytes as usize));
+        let mut dirty_before = self.forest.dirty_bytes() as u64;
         let mut cursor = group.cursor(from);
         while let Some(entry) = cursor.next()? {
-            let whole = self.applier.replay(entry.lsn, entry.payload, gathered_bytes_max)?;
+            let whole = self.applier.replay(entry.lsn, entry.payload, gathered_bytes)?;
             self.bytes += crate::statistics::logged_bytes(entry.payload.len());
             done += 1;
             if done % PROGRESS_ENTRIES == 0 {
                 report(self.options, RecoveryStep::Replay, done, total, entry.lsn);
             }
-            if whole && self.forest.dirty_bytes() as u64 > self.options.dirty_bytes_bound() {
+            if !whole {
+                continue;
+            }
+            let dirty = self.forest.dirty_bytes() as u64;
+            // Few bytes may change many pages: what is gathered must not change more than memory may hold.
+            gathered_bytes = match dirty.saturating_sub(dirty_before) {
+                grown if grown > bound / 2 => (gathered_bytes / 2).max(least),
+                grown if grown < bound / 4 => (gathered_bytes * 2).min(most),
+                _ => gathered_bytes,
+            };
+            if dirty > bound {
                 self.checkpoint()?;
             }
+            dirty_before = self.forest.dirty_bytes() as u64;
         }
-        self.applier.flush()?;
+        self.applier.end_replay()?;
         report(self.options, RecoveryStep::Replay, done, total, last);
         Ok(done)
     }

@@ -132,7 +132,7 @@ pub(crate) fn apply_sorted(shared: &Shared, lsn: Lsn, changes: &mut dyn SortedCh
                 })?,
             );
         }
-        let mut applier = Applier { shared, writer: &mut writer, guard: &guard, lsn };
+        let mut applier = Applier { shared, writer: &mut writer, guard: &guard, lsn, keeps_past: true };
         let points: Vec<Point<'_>> = chunk
             .points
             .iter()

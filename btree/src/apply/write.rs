@@ -143,6 +143,9 @@ impl Applier<'_> {
         if planted(Bug::SplitForgetsThePast) && !low.is_empty() {
             return Vec::new();
         }
+        if !self.keeps_past {
+            return Vec::new();
+        }
         if leaf.base_lsn() < self.lsn {
             return vec![Part { low: low.into(), older: Older::Leaf(leaf.clone()), valid_below: self.lsn }];
         }
@@ -167,7 +170,9 @@ impl Applier<'_> {
     /// A leaf of this entry.
     pub(super) fn new_leaf(&mut self, content: &Content<'_>, past: Vec<Part>) -> Leaf {
         let leaf = Leaf::build(content, self.lsn, Previous::new(past), &self.shared.account);
-        self.writer.made(self.lsn, &leaf);
+        if self.keeps_past {
+            self.writer.made(self.lsn, &leaf);
+        }
         leaf
     }
 
@@ -180,7 +185,8 @@ impl Applier<'_> {
         let carried = if planted(Bug::LongValuesGoWithTheImage) { &[] } else { carried };
         pages.retain(|page| carried.iter().all(|other| other.addr != page.addr));
         self.writer.discard(pages, self.lsn, place);
-        let class = if leaf.base_lsn() < self.lsn { Class::Kept } else { Class::Retired };
+        let is_past = self.keeps_past && leaf.base_lsn() < self.lsn;
+        let class = if is_past { Class::Kept } else { Class::Retired };
         leaf.header().share.move_to(class);
     }
 }
