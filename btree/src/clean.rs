@@ -106,10 +106,9 @@ impl Forest {
     /// # Errors
     /// As [`Forest::clean_step`], and what `checkpoint` answers.
     pub fn compact(&self, checkpoint: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        // What was dropped and detached goes first: the segments that only it fills need no moving.
-        if !self.shared.writer.lock().dropped.is_empty() {
-            checkpoint()?;
-        }
+        // What changed since the last one shows only now which pages are dead. And what was dropped and detached goes first:
+        // the segments that only it fills need no moving.
+        checkpoint()?;
         if self.give_back_step()? {
             while self.give_back_step()? {}
             checkpoint()?;

@@ -3,9 +3,10 @@
 //! Time is simulated: an hour passes in steps of a tenth of a second, and background work is done as it comes due.
 //! `cargo test -p logwood --lib space -- --nocapture` shows the figures.
 
+use std::path::Path;
 use std::time::Duration;
 
-use logwood_base::Clock;
+use logwood_base::{Clock, Disk};
 
 use super::world::World;
 use crate::{Durability, Keyspace, Snapshot};
@@ -82,6 +83,13 @@ impl Hour {
         self.world.db().statistics().trees.store.live_bytes
     }
 
+    /// Bytes of the files in a folder of the database.
+    fn bytes_in(&self, folder: &str) -> u64 {
+        let folder = Path::new(super::world::DIR).join(folder);
+        let files = self.world.disk.list(&folder).unwrap();
+        files.iter().map(|file| file.bytes).sum()
+    }
+
     fn report(&self, what: &str) {
         let live = self.live();
         println!(
@@ -124,6 +132,29 @@ fn compacting_gives_the_space_of_the_log_back_too_before_it_returns() {
     hour.world.db().compact().unwrap();
     let after = hour.world.db().statistics().log.log_bytes;
     assert!(before > 20 * SEGMENT && after <= 4 * SEGMENT, "{before} before, {after} after");
+}
+
+#[test]
+fn compacting_after_removals_leaves_the_records_that_are_left_and_a_few_segments_of_the_log() {
+    let hour = Hour::new(16 << 20);
+    // Most of what most leaves hold goes, and little of what the others do: those keep their images, beside delta blocks.
+    let goes = |key: &u64| if key / 100 % 8 == 0 { key % 25 == 0 } else { key % 10 != 0 };
+    for first in (0..KEYS).step_by(500) {
+        let mut batch = hour.world.db().batch();
+        for key in (first..first + 500).filter(goes) {
+            batch.delete(&hour.busy, &key.to_be_bytes()).unwrap();
+        }
+        hour.world.db().commit(batch, Durability::Buffered).unwrap();
+    }
+    hour.world.db().compact().unwrap();
+    let left = KEYS - (0..KEYS).filter(goes).count() as u64;
+    assert_eq!(hour.busy.count_all().unwrap(), left);
+    let records = left * (8 + VALUE_BYTES as u64);
+    let pages = hour.bytes_in("pages");
+    assert!(pages <= records + records / 10 + SEGMENT, "{pages} bytes of pages for {records} of records");
+    // The one that is written to, and those that are kept for later.
+    let log = hour.bytes_in("log");
+    assert!(log <= 3 * SEGMENT, "{log} bytes of log");
 }
 
 #[test]
