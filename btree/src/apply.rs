@@ -10,12 +10,14 @@
 //! | [`split`] | new leaves and inner nodes in the place of old ones |
 //! | [`merge`] | a small leaf joins its neighbour |
 //! | [`sorted`] | more changes than memory may hold, straight to pages |
+//! | [`pieces`] | changes that touch more leaves than memory may hold, and those that are replayed |
 //! | [`detach`] | a range delete: its ends change, what stands between them leaves the tree whole |
 //! | [`order`] | changes in the order of trees and keys |
 
 mod detach;
 mod merge;
 mod order;
+mod pieces;
 mod sorted;
 mod split;
 mod write;
@@ -63,6 +65,7 @@ pub enum ChangeKind<'a> {
     },
 }
 
+pub(crate) use pieces::{apply_scattered, is_scattered, prepare_scattered, replay};
 pub use sorted::SortedChanges;
 pub(crate) use sorted::{apply_sorted, prepare_sorted};
 
@@ -91,9 +94,6 @@ struct Applier<'s> {
     keeps_past: bool,
 }
 
-/// Changes that replay makes between two looks at the memory that it takes.
-const REPLAYED_POINTS: usize = 4096;
-
 /// Applies the changes of one entry, of which [`prepare`] made nothing that can fail be left, if it was called.
 pub(crate) fn apply(
     shared: &Shared,
@@ -114,42 +114,6 @@ pub(crate) fn apply(
     }
     writer.applied = lsn;
     writer.tidy(&shared.registry, guard);
-    Ok(())
-}
-
-/// Applies the changes of several entries as if they were one at `lsn`, the last one's, which is visible from the
-/// beginning: nobody reads yet. So no version is kept, and the memory of a leaf that is rebuilt serves the next ones.
-pub(crate) fn replay(shared: &Shared, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
-    check_order(&shared.writer.lock(), lsn)?;
-    shared.registry.publish(lsn);
-    let trees = look_up(shared, changes)?;
-    for part in parts(changes) {
-        for points in sorted(part.points, &trees)?.chunks(REPLAYED_POINTS) {
-            replay_piece(shared, lsn, false, |applier| {
-                let mut runs = points.chunk_by(|a, b| a.core.id == b.core.id);
-                runs.try_for_each(|run| applier.write(run[0].core, run))
-            })?;
-        }
-        replay_piece(shared, lsn, true, |applier| part.delete_range(applier, &trees))?;
-    }
-    shared.writer.lock().applied = lsn;
-    Ok(())
-}
-
-/// Does a piece of a replay, and gives back what it left behind: memory stays bounded however many pieces there are.
-fn replay_piece(
-    shared: &Shared,
-    lsn: Lsn,
-    keeps_past: bool,
-    work: impl FnOnce(&mut Applier<'_>) -> Result<()>,
-) -> Result<()> {
-    let mut writer = shared.writer.lock();
-    let guard = crossbeam_epoch::pin();
-    work(&mut Applier { shared, writer: &mut writer, guard: &guard, lsn, keeps_past })?;
-    writer.tidy(&shared.registry, &guard);
-    shared.evict(&mut writer, shared.options.cache_bytes, &guard);
-    drop((writer, guard));
-    shared.collect();
     Ok(())
 }
 

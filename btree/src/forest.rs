@@ -263,7 +263,7 @@ impl Forest {
     /// `NotFound` for a keyspace without a tree, `LimitExceeded`, `InvalidArgument` for an LSN out of order;
     /// `Corruption`, `Io` when a page that is changed cannot be read. Nothing was changed then.
     pub fn apply(&self, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
-        self.shared.apply(lsn, changes, false)
+        self.shared.apply(lsn, changes)
     }
 
     /// As [`Forest::apply`], of more changes than memory may hold, in the order of keyspace and key, each key once: beyond a

@@ -3,6 +3,8 @@
 //! Nothing is evicted while a [`Preparation`] lives: what it has brought in must be there when it is applied. It ends when
 //! it is applied or dropped, whatever happens in between, or memory would never be bounded again. Entries without changes
 //! may be applied meanwhile: the fragments of a large transaction are, before its own changes.
+//!
+//! A batch whose leaves may take more memory than there is room for is only looked through: see [`crate::apply`].
 
 use logwood_base::{Lsn, Result};
 
@@ -16,32 +18,41 @@ use crate::shared::Shared;
 pub struct Preparation<'f> {
     shared: &'f Shared,
     changes: &'f [Change<'f>],
-    applied: bool,
+    /// Whether its leaves are kept in memory.
+    keeps: bool,
 }
 
 impl<'f> Preparation<'f> {
     pub(crate) fn new(shared: &'f Shared, changes: &'f [Change<'f>]) -> Result<Self> {
+        if apply::is_scattered(shared, changes) {
+            apply::prepare_scattered(shared, changes)?;
+            return Ok(Self { shared, changes, keeps: false });
+        }
         let mut writer = shared.writer.lock();
         shared.make_room(&mut writer, changes.len());
         apply::prepare(shared, changes)?;
         writer.prepared = true;
-        Ok(Self { shared, changes, applied: false })
+        Ok(Self { shared, changes, keeps: true })
     }
 
     /// Applies the changes as [`Forest::apply`](crate::Forest::apply) does.
     ///
     /// # Errors
     /// `InvalidArgument` for an LSN out of order, `NotFound` when a tree has gone in between. Nothing was changed then.
+    /// Of a batch that was only looked through, `Corruption` and `Io` too, and a part of it may have been applied.
     pub fn apply(mut self, lsn: Lsn) -> Result<()> {
+        if !self.keeps {
+            return apply::apply_scattered(self.shared, lsn, self.changes);
+        }
         // Taken back under the same lock as the changes, and not once more when it is dropped.
-        self.applied = true;
-        self.shared.apply(lsn, self.changes, true)
+        self.keeps = false;
+        self.shared.apply_prepared(lsn, self.changes, true)
     }
 }
 
 impl Drop for Preparation<'_> {
     fn drop(&mut self) {
-        if !self.applied {
+        if self.keeps {
             let mut writer = self.shared.writer.lock();
             writer.prepared = false;
             self.shared.evict(&mut writer, self.shared.options.cache_bytes, &crossbeam_epoch::pin());
@@ -51,7 +62,15 @@ impl Drop for Preparation<'_> {
 
 impl Shared {
     /// Applies the changes of the entry at `lsn`, and evicts what they leave too much.
-    pub(crate) fn apply(&self, lsn: Lsn, changes: &[Change<'_>], prepared: bool) -> Result<()> {
+    pub(crate) fn apply(&self, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
+        if apply::is_scattered(self, changes) {
+            apply::prepare_scattered(self, changes)?;
+            return apply::apply_scattered(self, lsn, changes);
+        }
+        self.apply_prepared(lsn, changes, false)
+    }
+
+    fn apply_prepared(&self, lsn: Lsn, changes: &[Change<'_>], prepared: bool) -> Result<()> {
         let mut writer = self.writer.lock();
         let guard = crossbeam_epoch::pin();
         if prepared {

@@ -11,6 +11,7 @@ mod long_values;
 mod model;
 mod remembered;
 mod replay;
+mod scattered;
 mod sizes;
 mod sorted;
 mod versions;

@@ -20,6 +20,9 @@ use crate::planted::{Bug, planted};
 use crate::runs::{self, Merge};
 use crate::state::EngineState;
 
+/// Short operations count as this long when replay gathers them: sorting takes some memory for each.
+const GATHERED_OPERATION_BYTES: usize = 64;
+
 /// Applies entries, in order.
 #[derive(Debug)]
 pub(crate) struct Applier {
@@ -37,6 +40,8 @@ pub(crate) struct Applier {
     group: Group,
     /// Operations of commits that replay has taken in and the trees have not; see [`Applier::replay`].
     gathered: Vec<u8>,
+    /// How many operations those are.
+    gathered_operations: usize,
     /// Whether there are such commits, if only empty ones.
     gathers: bool,
     /// Named in errors.
@@ -72,6 +77,7 @@ impl Applier {
             in_trees: checkpoint,
             group,
             gathered: Vec::new(),
+            gathered_operations: 0,
             gathers: false,
             log: log.to_owned(),
         })
@@ -118,9 +124,12 @@ impl Applier {
         match entry.body {
             Body::Commit(operations) if lsn > self.in_trees => {
                 self.gathered.extend_from_slice(operations.as_bytes());
+                self.gathered_operations += operations.iter().count();
                 self.gathers = true;
                 self.took(lsn, entry.time_ms);
-                if self.gathered.len() < gathered_bytes_max {
+                if self.gathered.len() < gathered_bytes_max
+                    && self.gathered_operations < gathered_bytes_max / GATHERED_OPERATION_BYTES
+                {
                     return Ok(false);
                 }
                 self.flush()?;
@@ -154,7 +163,7 @@ impl Applier {
         let changes = self.changes(self.applied, Operations::new(&gathered))?;
         self.forest.replay(self.applied, &changes)?;
         gathered.clear();
-        self.gathered = gathered;
+        (self.gathered, self.gathered_operations) = (gathered, 0);
         Ok(())
     }
 

@@ -22,6 +22,8 @@
 //! 1. A failure up to step 5 changes nothing: no number is used, and the next write may succeed.
 //! 2. A failure from step 6 on stops the database: the log holds what the trees do not.
 //! 3. Everything before an LSN is appended before it, and applied before it.
+//! 4. Of a batch that touches more leaves than there is room for, step 4 looks whether they can be read, and step 6 reads
+//!    them again, a piece at a time: a disk that fails in between stops the database.
 
 use logwood_base::sync::{Arc, MutexGuard};
 use logwood_base::{Conflict, Error, GroupId, Lsn, Result};

@@ -49,7 +49,7 @@ use crate::transaction::Transactions;
 const PROGRESS_ENTRIES: u64 = 16 << 10;
 
 /// Bytes of operations that replay applies together, in the beginning, at least and at most: the more there are, the more of
-/// them fall into each leaf. A quarter of `dirty_bytes_max` at most.
+/// them fall into each leaf. A quarter of `dirty_bytes_max` and an eighth of the cache at most; it counts against the cache.
 const GATHERED_BYTES: usize = 16 << 20;
 const GATHERED_BYTES_MIN: usize = 256 << 10;
 const GATHERED_BYTES_MAX: usize = 64 << 20;
@@ -329,7 +329,7 @@ impl Replay<'_> {
         let total = last.next().entries_since(from);
         let mut done = 0;
         let bound = self.options.dirty_bytes_bound();
-        let most = GATHERED_BYTES_MAX.min(bound as usize / 4);
+        let most = GATHERED_BYTES_MAX.min(bound as usize / 4).min(self.options.cache_bytes / 8);
         let least = GATHERED_BYTES_MIN.min(most);
         let mut gathered_bytes = GATHERED_BYTES.min(most);
         self.applier.begin_replay(most.min(self.log.statistics().log_bytes as usize));

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use logwood_base::{Error, KeyspaceId, Lsn, Result};
 
-use super::{Applier, Change, ChangeKind, Point, tree_of};
+use super::{Applier, Change, ChangeKind, Point, check_order, tree_of};
 use crate::account::Class;
 use crate::checkpoint::LeafBody;
 use crate::cursor::KeyRange;
@@ -100,23 +100,31 @@ impl Chunk {
 }
 
 /// What is known while the changes pass by.
-struct Pass {
+pub(super) struct Pass {
     /// Nobody reads below it.
-    oldest: Lsn,
+    pub(super) oldest: Lsn,
     /// Whether others follow behind those at hand.
-    more: bool,
+    pub(super) more: bool,
     /// Whether the disk took every page so far.
-    has_room: bool,
+    pub(super) has_room: bool,
+    /// Bytes of changed leaves beyond which they go to pages.
+    pub(super) dirty_max: usize,
+    /// The same on a full disk: it is tried again when nothing else is left.
+    pub(super) dirty_max_without_room: usize,
 }
 
 /// Applies sorted changes as those of the entry at `lsn`.
 pub(crate) fn apply_sorted(shared: &Shared, lsn: Lsn, changes: &mut dyn SortedChanges) -> Result<()> {
-    let applied = shared.writer.lock().applied;
-    if lsn <= applied {
-        return Err(Error::InvalidArgument(format!("entry {lsn} applied behind entry {applied}")));
-    }
+    check_order(&shared.writer.lock(), lsn)?;
     let mut chunk = Chunk::default();
-    let mut pass = Pass { oldest: Lsn::ZERO, more: true, has_room: true };
+    let cache = shared.options.cache_bytes;
+    let mut pass = Pass {
+        oldest: Lsn::ZERO,
+        more: true,
+        has_room: true,
+        dirty_max: cache / 4,
+        dirty_max_without_room: cache,
+    };
     while pass.more {
         pass.more = chunk.fill(changes)?;
         // The locks are let go between two chunks: a checkpoint of before goes on, and readers evict.
@@ -182,7 +190,12 @@ pub(crate) fn prepare_sorted(shared: &Shared, changes: &mut dyn SortedChanges) -
 
 impl Applier<'_> {
     /// Applies sorted changes of one tree, in memory or straight to pages.
-    fn write_sorted(&mut self, core: &TreeCore, points: &[Point<'_>], pass: &mut Pass) -> Result<()> {
+    pub(super) fn write_sorted(
+        &mut self,
+        core: &TreeCore,
+        points: &[Point<'_>],
+        pass: &mut Pass,
+    ) -> Result<()> {
         let guard = self.guard;
         let mut rest = points;
         while let Some(first) = rest.first() {
@@ -193,15 +206,13 @@ impl Applier<'_> {
             let (here, behind) = rest.split_at(count);
             let bytes = |point: &Point<'_>| point.key.len() + point.value.map_or(0, <[u8]>::len);
             let dirty = self.shared.account.bytes(Class::Dirty) + here.iter().map(bytes).sum::<usize>();
-            let most = self.shared.options.cache_bytes;
-            // On a full disk it is tried again when nothing else is left.
-            let to_disk = dirty > if pass.has_room { most / 4 } else { most };
-            let older = to_disk.then(|| self.older_of(core, &way, leaf, pass.oldest));
+            let to_disk = dirty > if pass.has_room { pass.dirty_max } else { pass.dirty_max_without_room };
+            let older = (to_disk && self.keeps_past).then(|| self.older_of(core, &way, leaf, pass.oldest));
             self.make_dirty(&way, leaf, Place { keyspace: core.id, key: first.key });
-            if let Some(older) = older {
+            if to_disk {
                 let open = pass.more && behind.is_empty();
                 match self.rebuild_on_disk(core, &way, leaf, older, here, open) {
-                    Err(Error::DiskFull { .. }) if dirty <= most => {
+                    Err(Error::DiskFull { .. }) if dirty <= pass.dirty_max_without_room => {
                         pass.has_room = false;
                         self.rebuild(core, &way, leaf, here);
                     }
@@ -231,13 +242,14 @@ impl Applier<'_> {
         Older::Tree(TreeCore::old_page(core.id, image, range, self.lsn, self.shared.store.pin()))
     }
 
-    /// Puts pages in the place of a leaf, its changes and `points` folded in. `open`: the last one stays in memory.
+    /// Puts pages in the place of a leaf, its changes and `points` folded in. `older` serves readers of before, if there may
+    /// be any. `open`: the last one stays in memory.
     fn rebuild_on_disk(
         &mut self,
         core: &TreeCore,
         way: &Way<'_>,
         leaf: &Leaf,
-        older: Older,
+        older: Option<Older>,
         points: &[Point<'_>],
         open: bool,
     ) -> Result<()> {
@@ -260,10 +272,11 @@ impl Applier<'_> {
         for (at, content) in contents.iter().enumerate() {
             let border = contents.get(at + 1).and_then(|next| Some((content.last()?, next.first()?)));
             let next_low = border.map(|(left, right)| search::separator(&left.key(), &right.key()));
-            let past = if leaf.base_lsn() < self.lsn {
-                vec![Part { low: (*low).into(), older: older.clone(), valid_below: self.lsn }]
-            } else {
-                self.past_of(leaf, &low, next_low.as_deref().or(high.as_deref()))
+            let past = match &older {
+                Some(older) if leaf.base_lsn() < self.lsn => {
+                    vec![Part { low: (*low).into(), older: older.clone(), valid_below: self.lsn }]
+                }
+                _ => self.past_of(leaf, &low, next_low.as_deref().or(high.as_deref())),
             };
             nodes.push(if open && next_low.is_none() {
                 let new = self.new_leaf(content, past);
@@ -287,7 +300,9 @@ impl Applier<'_> {
             }
         }
         for node in &nodes {
-            if let Node::Cold(cold) = node {
+            if let Node::Cold(cold) = node
+                && self.keeps_past
+            {
                 self.writer.made_cold(self.lsn, cold);
             }
         }
@@ -295,7 +310,7 @@ impl Applier<'_> {
         self.shared.note_cold();
         let place = Place { keyspace: core.id, key: points.first().map_or(&[], |point| point.key) };
         self.supersede(leaf, &carried, place);
-        if matches!(older, Older::Tree(_)) {
+        if matches!(older, Some(Older::Tree(_))) {
             // Its page stands for it.
             leaf.header().share.move_to(Class::Retired);
         }

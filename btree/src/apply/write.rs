@@ -86,6 +86,10 @@ impl Applier<'_> {
         if used + points.len() > DELTA_SLOTS {
             return false;
         }
+        if leaf.base_lsn() == self.lsn && leaf.image().is_some() {
+            // Its page was written ahead, by this very entry, and says everything up to its LSN: no delta block could add to it.
+            return false;
+        }
         let more: usize =
             points.iter().map(|point| point.key.len() + point.value.map_or(0, <[u8]>::len)).sum();
         let budget = self.shared.options.leaf_bytes;

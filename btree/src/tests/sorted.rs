@@ -53,7 +53,7 @@ fn random(rng: &mut fastrand::Rng, count: usize, keys: u32) -> Changes {
         .collect()
 }
 
-fn require_sound(forest: &Forest) {
+pub(super) fn require_sound(forest: &Forest) {
     let report = forest.verify(&mut |damage| panic!("{damage:?}"), &mut |_| {}).unwrap();
     assert!(report.space_errors.is_empty(), "{:?}", report.space_errors);
 }

@@ -1,0 +1,154 @@
+//! Batches that touch more leaves than memory may hold.
+
+use logwood_base::disk::simulated::{Fault, Operation, Outcome, SimulatedDisk};
+use logwood_base::{Error, Lsn};
+
+use super::sorted::require_sound;
+use super::world::{KEYSPACE, Model, change, checkpoint, create, open, require, scale, small};
+use crate::{Change, ChangeKind, Forest, ForestOptions, Tree};
+
+/// A cache for a third of the records. Leaves of usual size: what stands above them is little beside them.
+fn options() -> ForestOptions {
+    ForestOptions { cache_bytes: 1 << 20, leaf_bytes: 4 << 10, page_segment_bytes: 64 << 10, ..small() }
+}
+
+/// Records on disk only.
+fn begun(disk: &SimulatedDisk) -> (Forest, Tree, Model) {
+    let forest = create(disk, options());
+    let tree = forest.create_tree(Lsn(1), KEYSPACE).unwrap();
+    let model: Model =
+        (0..40_000u32).map(|n| (format!("key{n:06}").into_bytes(), n.to_be_bytes().repeat(12))).collect();
+    let changes: Vec<Change<'_>> = model.iter().map(|(key, value)| change(key, Some(value))).collect();
+    forest.apply(Lsn(2), &changes).unwrap();
+    forest.publish(Lsn(2));
+    checkpoint(&forest).unwrap();
+    forest.shared.evict_everything();
+    (forest, tree, model)
+}
+
+/// One change, with its bytes.
+enum Drawn {
+    Put(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+    Range(Vec<u8>, Vec<u8>),
+}
+
+/// Changes all over the keys, in no order, with a range delete among them; and what they make of the model.
+fn draw(rng: &mut fastrand::Rng, model: &mut Model) -> Vec<Drawn> {
+    let key = |n: u32| format!("key{n:06}").into_bytes();
+    let mut drawn = Vec::new();
+    for at in 0..12_000 {
+        let n = rng.u32(0..41_000);
+        drawn.push(match rng.u8(..) {
+            _ if at == 7_000 => {
+                let (from, to) = (key(n), key(n + 500));
+                model.retain(|key, _| *key < from || *key >= to);
+                Drawn::Range(from, to)
+            }
+            0..40 => {
+                model.remove(&key(n));
+                Drawn::Delete(key(n))
+            }
+            length => {
+                model.insert(key(n), vec![length; usize::from(length) / 4]);
+                Drawn::Put(key(n), vec![length; usize::from(length) / 4])
+            }
+        });
+    }
+    drawn
+}
+
+fn changes(drawn: &[Drawn]) -> Vec<Change<'_>> {
+    let changes = drawn.iter().map(|drawn| match drawn {
+        Drawn::Put(key, value) => change(key, Some(value)),
+        Drawn::Delete(key) => change(key, None),
+        Drawn::Range(from, to) => {
+            Change { keyspace: KEYSPACE, kind: ChangeKind::DeleteRange { from, to: Some(to) } }
+        }
+    });
+    changes.collect()
+}
+
+#[test]
+fn a_batch_that_touches_more_leaves_than_memory_may_hold_is_applied_inside_the_cache() {
+    for seed in 0..4 * u64::from(scale()) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let disk = SimulatedDisk::new(seed);
+        let (forest, tree, before) = begun(&disk);
+        let mut model = before.clone();
+        let drawn = draw(&mut rng, &mut model);
+        let snapshot = forest.snapshot();
+        let changes = changes(&drawn);
+        let prepared = forest.prepare(&changes).unwrap();
+        let most = options().cache_bytes + options().cache_bytes / 8;
+        assert!(forest.shared.cached_bytes() <= most, "{} when prepared", forest.shared.cached_bytes());
+        prepared.apply(Lsn(3)).unwrap();
+        assert!(forest.shared.cached_bytes() <= most, "{} when applied", forest.shared.cached_bytes());
+        assert!(forest.version_bytes() <= most, "{} of versions", forest.version_bytes());
+        require(&tree, &forest.snapshot(), &before);
+        forest.publish(Lsn(3));
+        require(&tree, &forest.snapshot(), &model);
+        require(&tree, &snapshot, &before);
+        drop(snapshot);
+        checkpoint(&forest).unwrap();
+        require_sound(&forest);
+        disk.crash(&mut rng);
+        let (forest, _) = open(&disk, options()).unwrap();
+        require(&forest.tree(KEYSPACE).unwrap(), &forest.snapshot(), &model);
+    }
+}
+
+#[test]
+fn what_is_replayed_over_more_leaves_than_memory_may_hold_stays_inside_the_cache() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let disk = SimulatedDisk::new(1);
+    let (forest, tree, mut model) = begun(&disk);
+    for lsn in 3..7 {
+        let drawn = draw(&mut rng, &mut model);
+        forest.replay(Lsn(lsn), &changes(&drawn)).unwrap();
+        let cached = forest.shared.cached_bytes();
+        assert!(cached <= options().cache_bytes, "{cached} bytes of {}", options().cache_bytes);
+        assert_eq!(forest.version_bytes(), 0);
+    }
+    require(&tree, &forest.snapshot(), &model);
+    checkpoint(&forest).unwrap();
+    require_sound(&forest);
+    disk.crash(&mut rng);
+    let (forest, _) = open(&disk, options()).unwrap();
+    require(&forest.tree(KEYSPACE).unwrap(), &forest.snapshot(), &model);
+}
+
+#[test]
+fn a_page_that_cannot_be_read_is_the_answer_to_a_large_batch_before_it_changes_anything() {
+    let disk = SimulatedDisk::new(1);
+    let (forest, tree, model) = begun(&disk);
+    let drawn = draw(&mut fastrand::Rng::with_seed(1), &mut model.clone());
+    for nth in [1, 20, 700] {
+        forest.shared.evict_everything();
+        disk.set_fault(Fault::new(Operation::READS, Outcome::Io).on("pages/").nth(nth));
+        let refused = forest.apply(Lsn(3), &changes(&drawn));
+        disk.clear_faults();
+        assert!(matches!(refused, Err(Error::Io { .. })), "{nth}: {refused:?}");
+        require(&tree, &forest.snapshot(), &model);
+        assert_eq!((forest.applied_lsn(), forest.dirty_bytes()), (Lsn(2), 0));
+    }
+}
+
+#[test]
+fn on_a_full_disk_a_large_batch_stays_in_memory_and_is_written_when_there_is_room() {
+    let disk = SimulatedDisk::new(1);
+    let (forest, tree, mut model) = begun(&disk);
+    let drawn = draw(&mut fastrand::Rng::with_seed(1), &mut model);
+    disk.set_fault(Fault::new(Operation::GROWING, Outcome::DiskFull).on("pages/").for_ever());
+    forest.apply(Lsn(3), &changes(&drawn)).unwrap();
+    forest.publish(Lsn(3));
+    require(&tree, &forest.snapshot(), &model);
+    assert!(matches!(checkpoint(&forest), Err(Error::DiskFull { .. })));
+    disk.clear_faults();
+    // The first one after it may have to write again what could not be written.
+    let _ = checkpoint(&forest);
+    checkpoint(&forest).unwrap();
+    require_sound(&forest);
+    forest.shared.evict_everything();
+    require(&tree, &forest.snapshot(), &model);
+}
