@@ -139,7 +139,10 @@ fn compacting_after_removals_leaves_the_records_that_are_left_and_a_few_segments
     let hour = Hour::new(16 << 20);
     hour.world.db().compact().unwrap();
     // Most of what most leaves hold goes, and little of what the others do: those keep their images, beside delta blocks.
-    let goes = |key: &u64| if key / 200 % 3 > 0 { !key.is_multiple_of(10) } else { key.is_multiple_of(50) };
+    let goes = |key: &u64| match key / 200 % 3 {
+        0 => key.is_multiple_of(50),
+        _ => !key.is_multiple_of(10),
+    };
     for first in (0..KEYS).step_by(500) {
         let mut batch = hour.world.db().batch();
         for key in (first..first + 500).filter(goes) {
