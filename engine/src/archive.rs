@@ -12,7 +12,8 @@
 //! | [`restore`] | a database, or a part of one, into a new directory |
 //! | [`store`] | the object store as the archive sees it; directory, memory, S3 |
 //! | `options`, `archiver`, `status` | the public face |
-//! | `attach`, `uploader`, `snapshot`, `gap` | finding one's place in the chain; the log's way into it; checkpoints; gaps |
+//! | `attach`, `walk`, `compare` | finding one's place in the chain; whether what stands there is of this history |
+//! | `uploader`, `other`, `snapshot`, `gap` | the log's way into the chain; what others put there; checkpoints; gaps |
 //! | `retention`, `hold` | deleting what no promised point needs; keeping it away from what is in use |
 //! | `order` | which of several histories is the later one |
 //! | `gate`, `source` | what commits and archiver share; what is archived |
@@ -30,17 +31,20 @@ pub mod store;
 
 mod archiver;
 mod attach;
+mod compare;
 mod gap;
 pub(crate) mod gate;
 mod hold;
 pub(crate) mod lineage;
 mod options;
 pub(crate) mod order;
+mod other;
 mod retention;
 mod snapshot;
 pub(crate) mod source;
 mod status;
 mod uploader;
+mod walk;
 
 #[cfg(test)]
 mod tests;

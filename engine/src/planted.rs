@@ -33,6 +33,12 @@ pub enum Bug {
     TrustPut,
     /// Whoever finds another object in his place takes it for his own.
     TrustRefusal,
+    /// A gap that somebody else left is taken for this history's.
+    TrustGap,
+    /// A gap is left behind an end of the chain that nothing shows to be of this history.
+    TrustEnd,
+    /// A snapshot is begun with although the chain has another entry where it ends.
+    TrustSnapshot,
     /// An archive that is longer than the log is gone on with where the log ends.
     ForkWhenAhead,
     /// A gap is put before the snapshot that stands in for it.

@@ -92,6 +92,7 @@ fn archived() -> Seeds {
         term: Term(2),
         time_ms: 120,
         membership: b"m".to_vec(),
+        entry: None,
         digests: vec![KeyspaceDigest { keyspace: KeyspaceId(1), digest: None }],
         trees,
     };

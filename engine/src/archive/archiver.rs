@@ -158,13 +158,13 @@ impl Archiver {
     /// None today.
     pub fn stop(mut self) -> Result<()> {
         self.end();
-        self.uploader.lock().note(true);
         Ok(())
     }
 
     fn end(&mut self) {
         self.client.stop();
         self.task = None;
+        self.uploader.lock().note(true);
         self.decided.source.with_gate(|gate, _| gate.detach());
     }
 }

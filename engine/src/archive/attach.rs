@@ -6,8 +6,9 @@
 //! 3. The start object: fetched, or put. A parent is named only when its chain is open and reaches the fork, which can be
 //!    restored there; what that needs is held until the start stands, by which retention knows of the child.
 //! 4. Walk from the last object that was confirmed, else from the one that a listing puts at the log's beginning, to the
-//!    first key at which there is nothing; compare everything with the log here.
+//!    first key at which there is nothing; compare everything with the log here ([`walk`](super::walk)).
 //! 5. A listing shows whether the chain goes on behind that: a hole.
+//! 6. Where nothing shows that the end of the chain is this log's, which has let go of what stands there: a new lineage.
 //!
 //! What is refused: another database's chain, other entries than here (`Fenced`), and a chain that reaches further than
 //! the log of a database, which decides alone: that log has lost its end.
@@ -15,13 +16,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use logwood_base::sync::Arc;
-use logwood_base::{ArchiveDamage, Corruption, Error, LineageId, Lsn, Result, Term};
+use logwood_base::{Error, LineageId, Lsn, Result};
 use logwood_btree::store::SegmentEntry;
 
-use super::chain::{self, Chain, Item, readable};
+use super::chain::{self, Chain, readable};
 use super::layout::{PAGES_PREFIX, log_key, page_key, parse_lsn, snapshot_prefix, start_key};
 use super::lineage::LocalLineage;
-use super::object::{Link, LogObject, Owner, Parent, Start};
+use super::object::{Link, Owner, Parent, Start};
 use super::options::ArchiveOptions;
 use super::read::history::History;
 use super::read::plan::{Base, Plan};
@@ -31,39 +32,8 @@ use super::source::Source;
 use super::status::Shared;
 use super::store::{Client, probe};
 use super::uploader::Uploader;
+use super::walk::{Walked, walk};
 use crate::planted::{Bug, planted};
-
-/// Compares an archived object with the log here, for the entries in `from..=until`.
-///
-/// Entries that the log has let go cannot be compared: they were when it held them.
-pub(super) fn compare(source: &Source, object: &LogObject, from: Lsn, until: Lsn) -> Result<()> {
-    if planted(Bug::TrustRefusal) {
-        return Ok(());
-    }
-    let fenced = |lsn: Lsn, reason: &str| {
-        let key = object.manifest.key();
-        Err(Error::Fenced { key, reason: format!("entry {lsn} {reason}") })
-    };
-    let mut archived = object.entries().skip_while(|(lsn, ..)| *lsn < from.max(source.group.first_lsn()));
-    let mut here: std::vec::IntoIter<logwood_wal::Entry> = Vec::new().into_iter();
-    while let Some((lsn, term, payload)) = archived.next().filter(|(lsn, ..)| *lsn <= until) {
-        let mut entry = here.next();
-        if entry.is_none() {
-            here = source.read(lsn, until)?.into_iter();
-            entry = here.next();
-        }
-        match entry {
-            Some(entry) if entry.lsn != lsn => {
-                return Err(Error::Internal(format!("the log gave entry {} for {lsn}", entry.lsn)));
-            }
-            Some(entry) if entry.term != term => return fenced(lsn, "is of another term there"),
-            Some(entry) if *entry.payload != *payload => return fenced(lsn, "is another one there"),
-            Some(_) => {}
-            None => return Ok(()),
-        }
-    }
-    Ok(())
-}
 
 /// Finds the place in the chain where the log goes on.
 pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader> {
@@ -81,7 +51,16 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         local = LocalLineage { lineage: Some(wanted), confirmed: None, ..local };
     }
     let mut place = settle(&client, &source, &mut local, &options)?;
-    if place.walked.ended && options.lineage.is_none() {
+    let is_known = place.walked.is_known || !source.decides_alone() || planted(Bug::TrustEnd);
+    if !is_known {
+        let next = place.walked.chain.position().next;
+        let reason = format!("entries before {next} cannot be compared, for the log here has let go of them");
+        if options.lineage.is_some() {
+            return Err(Error::Fenced { key: log_key(place.lineage, next), reason });
+        }
+        tracing::warn!(lineage = %place.lineage, reason, "a new lineage is begun");
+    }
+    if (place.walked.ended || !is_known) && options.lineage.is_none() {
         (local.lineage, local.confirmed) = (None, None);
         place = settle(&client, &source, &mut local, &options)?;
     }
@@ -120,6 +99,7 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         waiting_since: None,
         unsynced_since: None,
         other: None,
+        tried: Vec::new(),
         parted: false,
         gap_pieces: 0,
         base_missing,
@@ -318,84 +298,4 @@ fn first_of_new_chain(source: &Source, asked_for: bool) -> Result<Lsn> {
                 .to_owned(),
         )),
     }
-}
-
-/// Where a walk ended.
-struct Walked {
-    chain: Chain,
-    confirmed: Option<(Lsn, Link)>,
-    /// An object that goes on beyond what is decided here.
-    other: Option<Item>,
-    /// The lineage was superseded, and is closed.
-    ended: bool,
-}
-
-fn walk(
-    client: &Client,
-    source: &Source,
-    start: &Start,
-    link: Link,
-    confirmed: Option<(Lsn, Link)>,
-    listed: &BTreeMap<Lsn, u64>,
-) -> Result<Walked> {
-    let lineage = start.owner.lineage;
-    let from_start = || Chain::from_start(client, start, link);
-    let mut chain = match confirmed {
-        Some((first, link)) if listed.contains_key(&first) => {
-            let mut chain = Chain::from_lsn(client, start.owner, first);
-            let item = chain.next_item()?.ok_or_else(|| super::store::missing(&log_key(lineage, first)))?;
-            if item.link() != link {
-                let found = item.link();
-                let damage = ArchiveDamage::new(&log_key(lineage, first), "chain", link, found);
-                return Err(damage.taking(item.first_lsn(), item.last_lsn()).into());
-            }
-            // Walked again below, so that it is compared like every other.
-            Chain::from_lsn(client, start.owner, first)
-        }
-        // Retention may have taken what was confirmed long ago, and the beginning of the chain.
-        _ => match listed.range(..=source.group.first_lsn()).next_back().or_else(|| listed.iter().next()) {
-            Some((first, _)) if *first > start.first_lsn => Chain::from_lsn(client, start.owner, *first),
-            _ => from_start(),
-        },
-    };
-    let mut confirmed = None;
-    let mut other = None;
-    loop {
-        let before = chain.clone();
-        let Some(item) = chain.next_item()? else { break };
-        if matches!(&item, Item::Gap(gap, _) if gap.is_end()) {
-            return Ok(Walked { chain: before, confirmed, other: None, ended: true });
-        }
-        let (here, decided) = (source.group.appended_lsn(), source.decided());
-        if source.decides_alone() && item.last_lsn() > here && !planted(Bug::ForkWhenAhead) {
-            let key = log_key(lineage, item.first_lsn());
-            let expected =
-                format!("entries to lsn {} at least, which stand in the archive at {key}", item.last_lsn());
-            let damage = Corruption::new(&source.folder, 0, "end of the log", expected, format!("to {here}"));
-            let lost = format!("lsn {} to {}", here.next(), item.last_lsn());
-            return Err(damage.affecting(lost).into());
-        }
-        if let Item::Log(object) = &item {
-            compare(source, object, object.manifest.first_lsn, item.last_lsn().min(decided))?;
-        }
-        if item.last_lsn() > decided {
-            chain = before;
-            other = Some(item);
-            break;
-        }
-        confirmed = Some((item.first_lsn(), item.link()));
-    }
-    let next = chain.position().next;
-    if other.is_none()
-        && let Some((behind, _)) = listed.range(next..).next()
-    {
-        // Listed before the walk: it was not put meanwhile.
-        return Err(chain::hole(lineage, next, *behind).into());
-    }
-    if chain.position().term == Term::NONE && next > Lsn::FIRST {
-        let mut position = chain.position();
-        position.term = source.term_before(next);
-        chain = Chain::from_position(client, start.owner, position);
-    }
-    Ok(Walked { chain, confirmed, other, ended: false })
 }

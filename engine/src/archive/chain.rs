@@ -65,6 +65,22 @@ impl Item {
         }
     }
 
+    /// The last entry that it tells anything of: of a gap, the one that its snapshot ends with.
+    pub(crate) fn reaches(&self) -> Lsn {
+        match self {
+            Self::Log(object) => object.manifest.last_lsn,
+            Self::Gap(gap, _) => gap.snapshot_lsn,
+        }
+    }
+
+    /// Whose it is.
+    pub(crate) fn owner(&self) -> Owner {
+        match self {
+            Self::Log(object) => object.manifest.owner,
+            Self::Gap(gap, _) => gap.owner,
+        }
+    }
+
     /// Names it in the chain.
     #[must_use]
     pub fn link(&self) -> Link {
@@ -380,12 +396,44 @@ impl Chain {
 /// # Errors
 /// `ArchiveUnavailable`.
 pub fn listed(client: &Client, lineage: LineageId) -> Result<BTreeMap<Lsn, u64>> {
+    listed_from(client, lineage, Lsn::ZERO)
+}
+
+/// As [`listed`], of the objects that begin at an LSN or behind it.
+pub(crate) fn listed_from(client: &Client, lineage: LineageId, from: Lsn) -> Result<BTreeMap<Lsn, u64>> {
     let mut listed = BTreeMap::new();
-    client.list_behind(&log_prefix(lineage), "", |object| {
+    client.list_behind(&log_prefix(lineage), &before(lineage, from), |object| {
         listed.extend(parse_lsn(&object.key).map(|first| (first, object.bytes)));
         ControlFlow::Continue(())
     })?;
     Ok(listed)
+}
+
+/// The last object that begins at or before an LSN, with its length, as a listing has it. Stores list forwards alone, so
+/// that it is looked for from further and further before.
+pub(crate) fn listed_at(client: &Client, lineage: LineageId, lsn: Lsn) -> Result<Option<(Lsn, u64)>> {
+    let mut entries = 1 << 10;
+    loop {
+        let from = Lsn(lsn.get().saturating_sub(entries));
+        let mut found = None;
+        client.list_behind(&log_prefix(lineage), &before(lineage, from), |object| {
+            match parse_lsn(&object.key) {
+                Some(first) if first > lsn => return ControlFlow::Break(()),
+                Some(first) => found = Some((first, object.bytes)),
+                None => {}
+            }
+            ControlFlow::Continue(())
+        })?;
+        if found.is_some() || from == Lsn::ZERO {
+            return Ok(found);
+        }
+        entries = entries.saturating_mul(16);
+    }
+}
+
+/// Behind which the objects are listed that begin at an LSN or behind it.
+fn before(lineage: LineageId, from: Lsn) -> String {
+    if from <= Lsn::FIRST { String::new() } else { log_key(lineage, from.previous()) }
 }
 
 /// The damage that a hole is: nothing stands at `next`, and yet the chain goes on behind it.

@@ -8,7 +8,9 @@
 use logwood_base::{Error, Lsn, Result};
 use logwood_wal::Hold;
 
-use super::object::Gap;
+use super::chain::Item;
+use super::layout::log_key;
+use super::object::{Gap, Kind};
 use super::snapshot::SnapshotJob;
 use super::uploader::{Found, Uploader};
 use crate::planted::{Bug, planted};
@@ -59,15 +61,30 @@ impl Uploader {
         let Some(job) = &mut self.snapshot else {
             // What is committed by now is behind the snapshot that follows.
             self.source.with_gate(|gate, committed| gate.settle_all(committed));
+            // By the entry that it ends with the snapshot is known for one of this history.
+            let hold = self.source.hold(self.source.group.first_lsn())?;
             let Some((store, manifest)) = self.source.checkpoint(true)? else {
                 let oldest = self.source.group.first_lsn();
                 return Err(Error::TooOld { what: "entry", asked: self.reached().next(), oldest });
             };
-            // Held before anything is sent: later checkpoints must not let go of what follows the gap.
-            self.hold = Some(self.source.hold(manifest.replay_from)?);
+            let replay_from = manifest.replay_from;
             self.snapshot = Some(SnapshotJob::new(self.chain.owner(), &self.source, store, manifest)?);
+            // Held before anything is sent: later checkpoints must not let go of what follows the gap.
+            hold.advance(replay_from);
+            self.hold = Some(hold);
             return Ok(true);
         };
+        if job.has_sent_pages() {
+            // Seen before the snapshot stands in the lineage: it may be another history's.
+            let key = log_key(self.shared.lineage, self.chain.position().next);
+            if let Some(item) =
+                self.client.fetch(&key, Kind::Log, |key, bytes| self.chain.decode(key, bytes))?
+            {
+                self.give_up_snapshot();
+                self.meet(item)?;
+                return Ok(true);
+            }
+        }
         if !job.step(&self.client, &self.source, &self.shared, &mut self.proven, None)? {
             return Ok(true);
         }
@@ -102,12 +119,17 @@ impl Uploader {
                 self.shared.update(|figures| figures.status.gaps += 1);
                 (self.parted, self.base_missing) = (false, None);
                 self.moved(Some((gap.first_lsn, encoded.link)));
+                // By this the next archiver knows the end of the chain, whatever the log lets go of until then.
+                self.note(true);
+                Ok(())
             }
-            Found::Other(item) => {
-                self.parted = item.last_lsn().next() < self.source.group.first_lsn();
-                self.adopt(*item)?;
-            }
+            Found::Other(item) => self.meet(*item),
         }
-        Ok(())
+    }
+
+    /// Goes on behind what somebody archived after all, if it is of this history.
+    fn meet(&mut self, item: Item) -> Result<()> {
+        self.parted = item.last_lsn().next() < self.source.group.first_lsn();
+        self.adopt(item)
     }
 }

@@ -10,7 +10,7 @@
 //! | 44 | 16 | lineage id | 0: none is taken yet |
 //! | 60 | 16 | parent | its lineage id; 0: none |
 //! | 76 | 8 | fork LSN | the last entry that parent and lineage both have; 0: none |
-//! | 84 | 8 | confirmed | LSN at which the last object known to be archived begins; 0: none |
+//! | 84 | 8 | confirmed | LSN at which the last object begins that was read back or compared by this directory, and noted; 0: none |
 //! | 92 | 32 | link | of that object |
 //! | 124 | 4 | crc32 | of bytes 0–123 |
 //!
@@ -41,7 +41,8 @@ pub(crate) struct LocalLineage {
     /// `None` until the first archiver draws it.
     pub(crate) lineage: Option<LineageId>,
     pub(crate) parent: Option<Parent>,
-    /// Where the last object that was confirmed begins, and its link: a hint where to walk from.
+    /// Where the last object that was confirmed begins, and its link: a hint where to walk from, and by its link known for one of
+    /// this history.
     pub(crate) confirmed: Option<(Lsn, Link)>,
 }
 

@@ -66,12 +66,17 @@ fn snapshot() -> SnapshotObject {
         term: Term(2),
         time_ms: 120,
         membership: b"m".to_vec(),
+        entry: None,
         digests: vec![
             KeyspaceDigest { keyspace: KeyspaceId(1), digest },
             KeyspaceDigest { keyspace: KeyspaceId(2), digest: None },
         ],
         trees,
     }
+}
+
+fn proving() -> SnapshotObject {
+    SnapshotObject { entry: Some([8; 32]), ..snapshot() }
 }
 
 fn hold() -> Hold {
@@ -96,6 +101,7 @@ fn samples() -> Vec<(&'static str, String, Vec<u8>)> {
         ("hold", hold_key(1), hold().encode().bytes),
         ("retention", run().key(), run().encode().bytes),
         ("noted", start_key(lineage), noted().encode().bytes),
+        ("proving", snapshot_key(lineage, Lsn(10)), proving().encode().bytes),
     ]
 }
 
@@ -135,8 +141,10 @@ fn what_is_written_is_read() {
     assert_eq!(entries[2], (Lsn(10), Term(2), &payload(120)[..]));
     assert_eq!(entries.len(), 3);
     assert_eq!(Gap::decode(&gap().key(), &gap().encode().bytes).unwrap().0, gap());
-    let read = SnapshotObject::decode(&snapshot().key(), &snapshot().encode().bytes).unwrap();
-    assert_eq!(read.0, snapshot());
+    for snapshot in [snapshot(), proving()] {
+        let read = SnapshotObject::decode(&snapshot.key(), &snapshot.encode().bytes).unwrap();
+        assert_eq!(read.0, snapshot);
+    }
     assert_eq!(Hold::decode(&hold_key(1), &hold().encode().bytes).unwrap(), hold());
     assert_eq!(RetentionRun::decode(&run().key(), &run().encode().bytes).unwrap(), run());
 }

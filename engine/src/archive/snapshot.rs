@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::hold::PlacedHold;
 use super::layout::{Sha256 as Hash, hex, page_key};
 use super::object::{Hold, KeyspaceDigest, Kind, Owner, SnapshotObject};
+use super::read::plan::owned_snapshot;
 use super::source::Source;
 use super::status::Shared;
 use super::store::Client;
@@ -65,6 +66,7 @@ impl SnapshotJob {
             term: term(lsn)?,
             time_ms: state.time_ms,
             membership: if since <= base { membership } else { Vec::new() },
+            entry: source.entry(lsn)?.map(|entry| Sha256::digest(&entry.payload).into()),
             digests: manifest.trees.iter().map(digest_of).collect(),
             trees: (*manifest).clone(),
         };
@@ -84,6 +86,11 @@ impl SnapshotJob {
     /// From where entries are needed behind this snapshot, and its LSN.
     pub(super) fn base(&self) -> (Lsn, Lsn) {
         (self.manifest.replay_from, self.manifest.checkpoint_lsn)
+    }
+
+    /// Whether its page segments are all in the archive: what comes next is the snapshot itself.
+    pub(super) fn has_sent_pages(&self) -> bool {
+        self.hold.is_some() && self.next_page == self.object.pages().len() && !self.finished
     }
 
     /// How many pieces were done.
@@ -127,7 +134,7 @@ impl SnapshotJob {
         }
         let (key, encoded) = (self.object.key(), self.object.encode());
         client.put_new(&key, &encoded.bytes)?;
-        client.require(&key, Kind::Snapshot, SnapshotObject::decode)?;
+        client.require(&key, Kind::Snapshot, |key, bytes| self.check_found(key, bytes))?;
         // A process that stood still for a week holds nothing any more, and what it skipped may be gone.
         let stands = self.hold.as_ref().map_or(Ok(false), |hold| hold.stands(client))?;
         if !stands {
@@ -148,6 +155,20 @@ impl SnapshotJob {
             }
         }
         Ok(true)
+    }
+
+    /// Refuses a snapshot that stands at this one's key and is of another history.
+    fn check_found(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        let found = owned_snapshot(self.object.owner, key, bytes)?;
+        let known = self.object.entry.and(found.entry).is_some();
+        let entry = |object: &SnapshotObject| {
+            let entry = object.entry.filter(|_| known).map(|entry| hex(&entry));
+            format!("term {}, time {}, {entry:?}", object.term, object.time_ms)
+        };
+        if entry(&found) == entry(&self.object) {
+            return Ok(());
+        }
+        Err(ArchiveDamage::new(key, "snapshot of this history", entry(&self.object), entry(&found)).into())
     }
 
     /// Places the hold, or renews it when it is old. Answers false when it has only now been placed.
@@ -267,9 +288,7 @@ impl Uploader {
         }
         let Some(job) = &mut self.snapshot else { return self.begin_snapshot() };
         let reached = self.base_missing.is_none().then(|| self.chain.position().next.previous());
-        let waits = reached.is_some_and(|reached| reached < job.base().1)
-            && job.next_page == job.object.pages().len()
-            && job.hold.is_some();
+        let waits = reached.is_some_and(|reached| reached < job.base().1) && job.has_sent_pages();
         if waits {
             return job.is_held(&self.client, &self.source).map(|is_held| !is_held);
         }
@@ -293,11 +312,16 @@ impl Uploader {
             }
             Err(error) => {
                 // Begun anew later, with a checkpoint of that time.
-                if let Some(hold) = self.snapshot.take().and_then(|job| job.hold) {
-                    let _ = hold.remove(&self.client);
-                }
+                self.give_up_snapshot();
                 Err(error)
             }
+        }
+    }
+
+    /// Ends the upload of a snapshot. What was put for it is found by retention, and used by the next one until then.
+    pub(super) fn give_up_snapshot(&mut self) {
+        if let Some(hold) = self.snapshot.take().and_then(|job| job.hold) {
+            let _ = hold.remove(&self.client);
         }
     }
 

@@ -80,6 +80,14 @@ impl Source {
         self.group.read(from, last.next(), READ_BYTES)
     }
 
+    /// One entry; `None` where the log does not hold it.
+    pub(super) fn entry(&self, lsn: Lsn) -> Result<Option<Entry>> {
+        match self.read(lsn, lsn) {
+            Err(Error::TooOld { .. }) => Ok(None),
+            read => Ok(read?.into_iter().next()),
+        }
+    }
+
     /// The term of the entry before `next`; [`Term::NONE`] where the log does not know it.
     pub(super) fn term_before(&self, next: Lsn) -> Term {
         if next == Lsn::FIRST {

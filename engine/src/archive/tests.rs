@@ -3,6 +3,7 @@
 mod basics;
 mod bulk;
 mod clocks;
+mod copies;
 mod crashes;
 mod gaps;
 mod histories;

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | exactly what was put | confirmed: the hold in the log moves behind it |
 //! | another object of this chain | compared with the log here; equal: confirmed as far as entries are decided |
+//! | a gap that another one left | the entry that its snapshot ends with is compared; the end of a database's log lies before it: `Fenced` |
 //! | what closes the lineage | `Fenced`: another one has superseded it |
 //! | one with other entries | `Fenced`: this archiver writes nothing more |
 //! | nothing, and the put was refused | a stray refusal: put again, a few times |
@@ -38,6 +39,9 @@ use crate::planted::{Bug, planted};
 /// How often a put is refused without an object behind it before that is a failure.
 const STRAY_REFUSALS_MAX: u32 = 3;
 
+/// Of so many attempts at one place it is known that they were this archiver's own.
+const TRIED_MAX: usize = 1000;
+
 /// After so many objects, or so much time, the place in the chain is noted in the directory.
 const NOTE_OBJECTS: u64 = 64;
 const NOTE_TIME: Duration = Duration::from_secs(60);
@@ -67,6 +71,8 @@ pub(super) struct Uploader {
     pub(super) unsynced_since: Option<Duration>,
     /// An object of somebody else, and up to where it was compared.
     pub(super) other: Option<(Item, Lsn)>,
+    /// What this archiver has tried to put at its place in the chain, the newest last: any of it may take effect late.
+    pub(super) tried: Vec<Link>,
     /// The log does not reach back to the chain's end any more.
     pub(super) parted: bool,
     /// How far the snapshot of a gap was when the backlog was full last.
@@ -95,7 +101,7 @@ pub(super) enum Found {
 }
 
 /// The answer to whoever writes to a lineage that has ended.
-fn ended(key: String) -> Error {
+pub(super) fn ended(key: String) -> Error {
     let reason =
         "another lineage has superseded it, and retention lets go of it: attach another archiver".to_owned();
     Error::Fenced { key, reason }
@@ -166,10 +172,10 @@ impl Uploader {
         if self.parted {
             return self.step_gap();
         }
+        self.sync_when_due(now)?;
         if self.other.is_some() {
             return self.step_other();
         }
-        self.sync_when_due(now)?;
         self.gather()?;
         if self.parted {
             return Ok(true);
@@ -271,7 +277,13 @@ impl Uploader {
     }
 
     /// Puts the next object of the chain, up to `last`, and looks before and afterwards whether its place is still one.
-    pub(super) fn put_next(&self, key: &str, encoded: &Encoded, last: Lsn) -> Result<Found> {
+    pub(super) fn put_next(&mut self, key: &str, encoded: &Encoded, last: Lsn) -> Result<Found> {
+        if self.tried.last() != Some(&encoded.link) {
+            if self.tried.len() == TRIED_MAX {
+                self.tried.remove(0);
+            }
+            self.tried.push(encoded.link);
+        }
         if !self.is_certain() {
             self.check_place()?;
         }
@@ -376,53 +388,6 @@ impl Uploader {
         self.moved(Some((manifest.first_lsn, link)));
     }
 
-    /// Takes an object in that somebody else put where this archiver would have.
-    pub(super) fn adopt(&mut self, item: Item) -> Result<()> {
-        self.other = Some((item, self.chain.position().next.previous()));
-        self.step_other().map(drop)
-    }
-
-    /// Compares somebody else's object with the log here, as far as entries are decided. Answers whether anything was
-    /// compared.
-    fn step_other(&mut self) -> Result<bool> {
-        let Some((item, compared)) = self.other.take() else { return Ok(false) };
-        self.gathered = None;
-        let until = item.last_lsn().min(self.source.decided());
-        let Item::Log(object) = &item else {
-            if let Item::Gap(gap, _) = &item
-                && gap.is_end()
-            {
-                return Err(ended(gap.key()));
-            }
-            // A gap that another archiver left: it stands, whatever is here.
-            self.chain.follow(&item);
-            self.moved(Some((item.first_lsn(), item.link())));
-            return Ok(true);
-        };
-        let outcome = super::attach::compare(&self.source, object, compared.next(), until);
-        if let Err(error) = outcome {
-            self.other = Some((item, compared));
-            return Err(error);
-        }
-        let bytes = object.entries_bytes() as u64;
-        if until < item.last_lsn() {
-            let did = until > compared;
-            self.other = Some((item, until.max(compared)));
-            if did {
-                self.moved(None);
-            }
-            return Ok(did);
-        }
-        let counted = object.entries().filter(|(lsn, ..)| *lsn > self.attached_at);
-        let counted: usize = counted.map(|(_, _, payload)| payload.len()).sum();
-        self.source.with_gate(|gate, _| gate.settle(counted as u64));
-        self.since_snapshot += bytes;
-        self.chain.follow(&item);
-        self.shared.update(|figures| figures.status.compared += 1);
-        self.moved(Some((item.first_lsn(), item.link())));
-        Ok(true)
-    }
-
     /// The place in the chain moved: the log may let go, and it is told.
     pub(super) fn moved(&mut self, confirmed: Option<(Lsn, Link)>) {
         self.gathered = None;
@@ -448,6 +413,7 @@ impl Uploader {
             figures.status.failing = None;
         });
         if confirmed.is_some() {
+            self.tried.clear();
             self.noted.1 += 1;
             // By the time of the newest entry: old ones, put now, make nobody's lineage young.
             self.certain_at = (now, self.chain.position().time_ms);

@@ -14,6 +14,7 @@
 //! | 1 | known | 0: nothing follows; 1: |
 //! | 8, 16 | digest | count and sum of its records at C |
 //! | 8 | generation | of the trees' manifest |
+//! | 0, 32 | entry | SHA-256 of the payload of the entry at C; absent where it was not known |
 //!
 //! The content is that manifest as `btree/src/format/manifest.rs` has it. It names the page segments, each by number,
 //! length and SHA-256; a segment stands at `pages/{SHA-256}`.
@@ -27,9 +28,11 @@ use logwood_base::digest::Digest;
 use logwood_base::limits::MEMBERSHIP_BYTES_MAX;
 use logwood_base::{ArchiveDamage, Error, Generation, KeyspaceId, Lsn, Result, Term};
 use logwood_btree::store::{Manifest, SegmentEntry};
+use sha2::Digest as _;
 
 use super::{Encoded, Kind, Link, Owner, encode, open_as, take_count, undecodable};
-use crate::archive::layout::snapshot_key;
+use crate::archive::layout::{Sha256, snapshot_key};
+use crate::entry::time_of;
 
 /// What a keyspace holds at a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +56,9 @@ pub struct SnapshotObject {
     pub time_ms: u64,
     /// Membership of the group before `replay_from`, opaque.
     pub membership: Vec<u8>,
+    /// SHA-256 of the payload of the entry at the checkpoint, when the log still held it: by this the snapshot is known for
+    /// one of this history, and not of a copy that went on by itself.
+    pub entry: Option<Sha256>,
     /// What each keyspace holds, ascending by number.
     pub digests: Vec<KeyspaceDigest>,
     /// The checkpoint, and the page segments that hold it.
@@ -70,6 +76,14 @@ impl SnapshotObject {
     #[must_use]
     pub fn key(&self) -> String {
         snapshot_key(self.owner.lineage, self.lsn())
+    }
+
+    /// Whether the entry that it ends with is this one; `None` where it does not say so much.
+    pub(crate) fn ends_with(&self, term: Term, payload: &[u8]) -> Option<bool> {
+        if (term, time_of(payload)) != (self.term, self.time_ms) {
+            return Some(false);
+        }
+        self.entry.map(|entry| entry == Sha256::from(sha2::Sha256::digest(payload)))
     }
 
     /// The page segments that it needs.
@@ -99,6 +113,9 @@ impl SnapshotObject {
             }
         }
         bytes.put_u64(self.trees.generation.get());
+        if let Some(entry) = &self.entry {
+            bytes.put_bytes(entry);
+        }
         encode(Kind::Snapshot, &bytes, &self.trees.encode())
     }
 
@@ -132,8 +149,8 @@ impl SnapshotObject {
         if !digests.eq(trees.trees.iter().map(|tree| tree.keyspace)) {
             return Err(damage("the stated keyspaces"));
         }
-        let Stated { owner, base_term, term, time_ms, membership, digests, .. } = stated;
-        let snapshot = Self { owner, base_term, term, time_ms, membership, digests, trees };
+        let Stated { owner, base_term, term, time_ms, membership, entry, digests, .. } = stated;
+        let snapshot = Self { owner, base_term, term, time_ms, membership, entry, digests, trees };
         if snapshot.key() != key {
             return Err(ArchiveDamage::new(key, "object key", snapshot.key(), key).into());
         }
@@ -150,6 +167,7 @@ struct Stated {
     term: Term,
     time_ms: u64,
     membership: Vec<u8>,
+    entry: Option<Sha256>,
     digests: Vec<KeyspaceDigest>,
     generation: Generation,
 }
@@ -189,7 +207,11 @@ impl Stated {
             digests.push(KeyspaceDigest { keyspace, digest });
         }
         let generation = Generation(reader.u64("generation")?);
+        let entry = match reader.remaining() {
+            0 => None,
+            _ => Some(reader.array("entry")?),
+        };
         reader.finish("end of the manifest")?;
-        Ok(Self { owner, lsn, replay_from, base_term, term, time_ms, membership, digests, generation })
+        Ok(Self { owner, lsn, replay_from, base_term, term, time_ms, membership, entry, digests, generation })
     }
 }

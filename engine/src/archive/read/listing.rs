@@ -13,7 +13,7 @@ use logwood_btree::store::SegmentEntry;
 use super::Archive;
 use super::ahead::Ahead;
 use super::history::{Starts, starts};
-use super::plan::{owned_snapshot, snapshots_of};
+use super::plan::{differs, owned_snapshot, snapshots_of};
 use crate::archive::chain::{self, Chain, Content, Place};
 use crate::archive::layout::{PAGES_PREFIX, Sha256, log_key, page_key, snapshot_key};
 use crate::archive::object::{Kind, Link, Owner, SnapshotObject, Start};
@@ -282,6 +282,9 @@ fn snapshots(
                     pages.read(archive, &snapshot)?;
                 }
                 listing.damage = pages.damage_of(&snapshot);
+                if reading == Reading::Whole && listing.damage.is_none() {
+                    listing.damage = differs(&archive.client, &snapshot)?.map(|damage| damage.to_string());
+                }
                 if listing.damage.is_none() {
                     let replay_from = snapshot.trees.replay_from;
                     bases.push(BaseAt { lsn, time_ms: snapshot.time_ms, replay_from });

@@ -10,7 +10,8 @@ use logwood_btree::store::Manifest;
 
 use super::history::{History, newest};
 use super::{Archive, Point};
-use crate::archive::layout::{parse_lsn, snapshot_key, snapshot_prefix};
+use crate::archive::chain::{self, Item};
+use crate::archive::layout::{log_key, parse_lsn, snapshot_key, snapshot_prefix};
 use crate::archive::object::{Kind, Owner, SnapshotObject};
 use crate::archive::store::Client;
 use crate::planted::{Bug, planted};
@@ -78,10 +79,13 @@ impl Plan {
             let key = snapshot_key(owner.lineage, lsn);
             match client.require(&key, Kind::Snapshot, |key, bytes| owned_snapshot(owner, key, bytes)) {
                 Ok(snapshot) if matches!(self.point, Point::TimeMs(time) if snapshot.time_ms > time) => {}
-                Ok(snapshot) => {
-                    let (trees, term) = (snapshot.trees.clone(), snapshot.base_term);
-                    return Ok(Base { snapshot: Some(snapshot), trees, term });
-                }
+                Ok(snapshot) => match differs(client, &snapshot)? {
+                    None => {
+                        let (trees, term) = (snapshot.trees.clone(), snapshot.base_term);
+                        return Ok(Base { snapshot: Some(snapshot), trees, term });
+                    }
+                    Some(damage) => self.passed_over.push(damage.into()),
+                },
                 Err(error @ Error::ArchiveCorrupt(_)) => self.passed_over.push(error),
                 Err(error) => return Err(error),
             }
@@ -135,4 +139,24 @@ pub(crate) fn owned_snapshot(owner: Owner, key: &str, bytes: &[u8]) -> Result<Sn
     }
     let (expected, found) = (owner.database, snapshot.owner.database);
     Err(ArchiveDamage::new(key, "snapshot's database", expected, found).into())
+}
+
+/// What is wrong with a snapshot that ends with another entry than the chain of its lineage has there. A snapshot stands
+/// there before the chain has come to it, put by whoever wanted to go on behind it: where another one was faster, the chain
+/// may be of another history. Where the chain has no such entry, or it cannot be read, nothing is said against the snapshot.
+///
+/// # Errors
+/// `UnsupportedFormat`, `ArchiveUnavailable`.
+pub(crate) fn differs(client: &Client, snapshot: &SnapshotObject) -> Result<Option<ArchiveDamage>> {
+    let (lineage, lsn) = (snapshot.owner.lineage, snapshot.lsn());
+    let Some((first, _)) = chain::listed_at(client, lineage, lsn)? else { return Ok(None) };
+    let found = chain::readable(chain::fetch(client, &log_key(lineage, first)), &mut Vec::new())?;
+    let Some(Item::Log(object)) = found.flatten() else { return Ok(None) };
+    let found = object.entries().find(|(found, ..)| *found == lsn);
+    let differs = |(_, term, payload)| snapshot.ends_with(term, payload) == Some(false);
+    if !found.is_some_and(differs) || planted(Bug::TrustSnapshot) {
+        return Ok(None);
+    }
+    let (expected, found) = (format!("the entry at lsn {lsn} of the chain"), "another one");
+    Ok(Some(ArchiveDamage::new(&snapshot.key(), "what a snapshot ends with", expected, found)))
 }

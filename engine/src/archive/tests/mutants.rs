@@ -84,6 +84,21 @@ fn going_on_behind_a_log_that_lost_its_end_is_found() {
 }
 
 #[test]
+fn taking_the_gap_of_a_copy_for_ones_own_is_found() {
+    found(Bug::TrustGap, || super::copies::a_gap_of_a_copy_fences(0));
+}
+
+#[test]
+fn a_gap_behind_what_cannot_be_compared_is_found() {
+    found(Bug::TrustEnd, || super::copies::goes_on_in_a_lineage_of_its_own(false));
+}
+
+#[test]
+fn a_restore_that_begins_with_the_snapshot_of_another_history_is_found() {
+    found(Bug::TrustSnapshot, || assert!(super::copies::restores_beside_the_snapshot_of_a_copy() > 0));
+}
+
+#[test]
 fn a_gap_before_its_snapshot_is_found() {
     found(Bug::GapBeforeSnapshot, || {
         for k in 1..40 {

@@ -39,6 +39,9 @@ pub(super) enum Fault {
     Dead,
 }
 
+/// Keys and bytes.
+type Objects = Vec<(String, Vec<u8>)>;
+
 /// Runs once, in the middle of a request.
 type Hook = Box<dyn FnOnce() + Send>;
 
@@ -53,6 +56,8 @@ pub(super) struct Faulty {
     /// Keys of deletions that were not answered.
     pub(super) unanswered: Arc<Mutex<Vec<String>>>,
     refuses_snapshots: Arc<AtomicBool>,
+    /// Puts of log objects that failed, and have not taken effect yet; `None` when they do not fail.
+    late: Arc<Mutex<Option<Objects>>>,
 }
 
 impl std::fmt::Debug for Faulty {
@@ -84,6 +89,20 @@ impl Faulty {
     /// Whether puts of snapshots fail.
     pub(super) fn refuse_snapshots(&self, refuse: bool) {
         self.refuses_snapshots.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Lets puts of log objects fail until [`Faulty::take_effect`].
+    pub(super) fn delay_log(&self) {
+        *self.late.lock() = Some(Vec::new());
+    }
+
+    /// The puts that failed take effect, the first of each key. Answers how many there were.
+    pub(super) fn take_effect(&self) -> usize {
+        let late = self.late.lock().take().unwrap_or_default();
+        for (key, bytes) in &late {
+            self.inner.put_new(key, bytes).unwrap();
+        }
+        late.len()
     }
 
     pub(super) fn heal(&self) {
@@ -131,6 +150,10 @@ impl Store for Faulty {
             }
             (Some(Fault::Refuse), _) => Ok(Put::Exists),
             (None, error) if key.contains("/snapshot/") && self.refuses_snapshots.load(Ordering::SeqCst) => {
+                Err(error)
+            }
+            (None, error) if key.contains("/log/") && self.late.lock().is_some() => {
+                self.late.lock().iter_mut().for_each(|late| late.push((key.to_owned(), bytes.to_owned())));
                 Err(error)
             }
             _ => {
@@ -209,6 +232,13 @@ impl Rig {
     /// Another machine, with a disk and a clock of its own and the same archive.
     pub(super) fn beside(seed: u64, disk: SimulatedDisk, archive: &Memory) -> Self {
         Self::on(seed, disk, archive, Arc::new(ManualClock::new(1_000_000)))
+    }
+
+    /// Another machine with what this one's disk holds, and with a clock of its own. Its process has ended.
+    pub(super) fn copy(&self) -> Self {
+        let copy = Self::beside(self.environment.random.u64(), self.disk.snapshot(), &self.store.inner);
+        copy.disk.kill_process();
+        copy
     }
 
     fn with_clock(seed: u64, archive: &Memory, clock: Arc<ManualClock>) -> Self {
@@ -307,6 +337,15 @@ pub(super) fn fill(
         let value: Vec<u8> = format!("value of {n} ").into_bytes().into_iter().cycle().take(bytes).collect();
         batch.put(keyspace, format!("key {:05}", n % 300).as_bytes(), &value).unwrap();
         db.commit(batch, durability).unwrap();
+    }
+}
+
+/// Commits much, and lets the log go of all of it that nobody holds.
+pub(super) fn fill_and_let_go(db: &Database, keyspace: &Keyspace, rounds: Range<u32>) {
+    for round in rounds {
+        fill(db, keyspace, round * 200..round * 200 + 200, 1000, Durability::Durable);
+        db.checkpoint().unwrap();
+        db.core().log.maintain().unwrap();
     }
 }
 

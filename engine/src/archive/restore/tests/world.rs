@@ -262,6 +262,7 @@ impl ChainWriter {
             term: core.group.term_of(lsn).unwrap(),
             time_ms: state.time_ms,
             membership: Vec::new(),
+            entry: None,
             digests: digests.collect(),
             trees: (*manifest).clone(),
         };
