@@ -7,13 +7,14 @@
 //!    restored there; what that needs is held until the start stands, by which retention knows of the child.
 //! 4. Walk from the last object that was confirmed, else from the one that a listing puts at the log's beginning, to the
 //!    first key at which there is nothing; compare everything with the log here ([`walk`](super::walk)).
-//! 5. A listing shows whether the chain goes on behind that: a hole.
+//! 5. A listing shows whether the chain goes on behind that: a hole. It begins where the walk does, or at the newest snapshot.
 //! 6. Where nothing shows that the end of the chain is this log's, which has let go of what stands there: a new lineage.
 //!
 //! What is refused: another database's chain, other entries than here (`Fenced`), and a chain that reaches further than
 //! the log of a database, which decides alone: that log has lost its end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use logwood_base::sync::Arc;
 use logwood_base::{Error, LineageId, Lsn, Result};
@@ -39,7 +40,8 @@ use crate::planted::{Bug, planted};
 pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader> {
     options.check()?;
     let client = options.client(&source.environment)?;
-    probe(client.store(), &source.environment)?;
+    // Each time under a new key: what an attempt that failed has left tells nothing.
+    client.retried(|| probe(client.store(), &source.environment))?;
     // From here on nothing that is not archived goes.
     let first = source.group.first_lsn();
     let hold = source.hold(first)?;
@@ -64,13 +66,12 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         (local.lineage, local.confirmed) = (None, None);
         place = settle(&client, &source, &mut local, &options)?;
     }
-    let Place { lineage, start, walked, listed } = place;
-    let snapshots = client.list(&snapshot_prefix(lineage))?;
-    let newest_snapshot = snapshots.iter().filter_map(|object| parse_lsn(&object.key)).max();
+    let Place { lineage, start, walked, listed, newest_snapshot, is_rootless } = place;
     let shared = Arc::new(Shared::new(lineage));
     let behind = listed.range(newest_snapshot.unwrap_or_default()..).map(|(_, bytes)| bytes).sum();
     let attached_at = source.group.appended_lsn();
-    let base_missing = (start.needs_snapshot() && newest_snapshot.is_none()).then_some(start.first_lsn);
+    let needs_snapshot = start.needs_snapshot() || is_rootless;
+    let base_missing = (needs_snapshot && newest_snapshot.is_none()).then_some(start.first_lsn);
     let next = walked.chain.position().next;
     shared.update(|figures| {
         figures.status.archived = next.previous();
@@ -87,6 +88,7 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
             source.environment.clock.monotonic(),
             walked.chain.position().time_ms.max(start.created_ms),
         ),
+        start_seen: source.environment.clock.monotonic(),
         client,
         source,
         options,
@@ -104,6 +106,7 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         gap_pieces: 0,
         base_missing,
         snapshot: None,
+        put_off: (0, Duration::ZERO),
         proven,
         proof_due,
         since_snapshot: behind,
@@ -128,6 +131,9 @@ struct Place {
     start: Start,
     walked: Walked,
     listed: BTreeMap<Lsn, u64>,
+    newest_snapshot: Option<Lsn>,
+    /// Its parent does not lead to it (any more): nothing can be restored before it has a snapshot.
+    is_rootless: bool,
 }
 
 /// Notes the lineage in the directory, sees to it that it has a start, and walks its chain.
@@ -153,17 +159,44 @@ fn settle(
     let owner = Owner { database: source.database(), lineage };
     local.lineage = Some(lineage);
     local.write(&*source.environment.disk, &source.root)?;
-    let (start, link) = begin(client, source, owner, local.parent, options.lineage.is_some())?;
-    let listed = chain::listed(client, lineage)?;
+    let found = chain::start(client, lineage)?;
+    let was_there = found.is_some();
+    let (start, link) = begin(client, source, owner, found, local.parent, options.lineage.is_some())?;
+    let snapshots = client.list(&snapshot_prefix(lineage))?;
+    let newest_snapshot = snapshots.iter().filter_map(|object| parse_lsn(&object.key)).max();
+    let listed = listed(client, lineage, local.confirmed, newest_snapshot, options)?;
     let walked = walk(client, source, &start, link, local.confirmed, &listed)?;
-    Ok(Place { lineage, start, walked, listed })
+    // Put by a process that ended, it may have taken effect when nobody held any more what it names.
+    let is_rootless = match start.parent {
+        Some(parent) if was_there && newest_snapshot.is_none() && listed.is_empty() => {
+            Fork::of(client, source, parent)?.is_none()
+        }
+        _ => false,
+    };
+    Ok(Place { lineage, start, walked, listed, newest_snapshot, is_rootless })
 }
 
-/// Fetches the start object, or puts it.
+/// The objects of the chain that are of use: behind what was noted, and behind the newest snapshot, for their bytes are what
+/// the next one is due by. All of them, where what was noted is gone.
+fn listed(
+    client: &Client,
+    lineage: LineageId,
+    noted: Option<(Lsn, Link)>,
+    newest_snapshot: Option<Lsn>,
+    options: &ArchiveOptions,
+) -> Result<BTreeMap<Lsn, u64>> {
+    let Some((noted, _)) = noted else { return chain::listed(client, lineage) };
+    let counted = if options.snapshot_log_bytes == 0 { noted } else { newest_snapshot.unwrap_or_default() };
+    let listed = chain::listed_from(client, lineage, noted.min(counted))?;
+    if listed.contains_key(&noted) { Ok(listed) } else { chain::listed(client, lineage) }
+}
+
+/// The start object that was `found`, or else puts it.
 fn begin(
     client: &Client,
     source: &Source,
     owner: Owner,
+    found: Option<(Start, Link)>,
     parent: Option<Parent>,
     asked_for: bool,
 ) -> Result<(Start, Link)> {
@@ -175,7 +208,7 @@ fn begin(
         let reason = format!("it is a chain of database {}", start.owner.database);
         Err(Error::Fenced { key: key.clone(), reason })
     };
-    if let Some(found) = chain::start(client, owner.lineage)? {
+    if let Some(found) = found {
         return ours(found);
     }
     let fork = parent.map_or(Ok(None), |parent| Fork::of(client, source, parent))?;
@@ -219,7 +252,11 @@ impl Fork {
             return Ok(None);
         }
         let Some((history, base)) = whole_base(client, plan, lsn)? else { return Ok(None) };
-        let holds = Holds::place(&archive, &history, &base)?;
+        let holds = match Holds::place(&archive, &history, &base) {
+            // A retention run is at work on just that, or died at it within the last day.
+            Err(Error::ArchiveUnavailable { operation: "hold", .. }) => return Ok(None),
+            holds => holds?,
+        };
         if let Some(refused) = holds.refused() {
             return Err(refused.clone());
         }

@@ -223,8 +223,14 @@ impl<'a> Restore<'a> {
         let mut entries =
             Entries::new(self.archive, &self.plan.history, trees.replay_from, options.point, progress)?;
         let before = trees.replay_from.previous();
-        let log =
-            seed.write_log(&options.database, self.report.database, (before, base.term), &mut entries)?;
+        let written =
+            seed.write_log(&options.database, self.report.database, (before, base.term), &mut entries);
+        let is_missed = matches!(&written, Err(Error::NotFound { .. })) && entries.is_beyond_gap();
+        if is_missed && !self.plan.passed_over.is_empty() {
+            // The gap alone does not keep the point from being restored: it was left behind a snapshot.
+            return Err(self.plan.passed_over.remove(0));
+        }
+        let log = written?;
         self.report.entries = log.entries;
         Ok((log, entries.reached()))
     }

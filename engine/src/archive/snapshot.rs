@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use logwood_base::digest::Digest;
 use logwood_base::{Access, ArchiveDamage, Corruption, Error, Lsn, Result};
@@ -23,6 +24,9 @@ use super::uploader::Uploader;
 use crate::directory::Layout;
 use crate::planted::{Bug, planted};
 use crate::state::EngineState;
+
+/// The first pause after a snapshot failed, at most, and the longest.
+const PUT_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// The page segments in the archive that this archiver has read whole.
 pub(super) type Proven = BTreeSet<Hash>;
@@ -282,10 +286,29 @@ fn digest_of(tree: &TreeEntry) -> KeyspaceDigest {
 
 impl Uploader {
     /// One piece of a snapshot, when one is due. Answers whether there was something to do.
-    pub(super) fn step_snapshot(&mut self) -> Result<bool> {
-        if self.parted {
+    /// One that failed is put off for longer and longer, and keeps no entries from being archived meanwhile; `now`: it is not
+    /// put off, and a failure is the answer.
+    pub(super) fn step_snapshot(&mut self, now: bool) -> Result<bool> {
+        let (failures, until) = self.put_off;
+        if self.parted || (!now && self.now() < until) {
             return Ok(false);
         }
+        let stepped = self.try_snapshot();
+        let Err(error) = &stepped else { return stepped };
+        if matches!(error, Error::Closed | Error::Fenced { .. }) {
+            return stepped;
+        }
+        tracing::warn!(%error, failures, "a snapshot failed and is tried again");
+        let longest = (PUT_OFF.0 * (1 << failures.min(16))).min(PUT_OFF.1);
+        self.put_off = (failures + 1, self.now() + self.client.jittered(longest));
+        self.shared.update(|figures| {
+            figures.status.failures += 1;
+            figures.status.snapshot_failing = Some(error.to_string());
+        });
+        if now { stepped } else { Ok(false) }
+    }
+
+    fn try_snapshot(&mut self) -> Result<bool> {
         let Some(job) = &mut self.snapshot else { return self.begin_snapshot() };
         let reached = self.base_missing.is_none().then(|| self.chain.position().next.previous());
         let waits = reached.is_some_and(|reached| reached < job.base().1) && job.has_sent_pages();
@@ -307,6 +330,8 @@ impl Uploader {
                 self.snapshot = None;
                 self.base_missing = None;
                 self.proof_due = false;
+                self.put_off = (0, Duration::ZERO);
+                self.shared.update(|figures| figures.status.snapshot_failing = None);
                 self.retain();
                 Ok(true)
             }

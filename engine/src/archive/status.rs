@@ -40,10 +40,12 @@ pub struct ArchiveStatus {
     pub newest_snapshot: Option<Lsn>,
     /// Gaps left by this archiver.
     pub gaps: u64,
-    /// Steps that failed and are tried again.
+    /// Steps that failed and are tried again, those of snapshots included.
     pub failures: u64,
-    /// Why the last step failed, when it did.
+    /// Why the last step failed, when it did: entries are not archived meanwhile.
     pub failing: Option<String>,
+    /// Why the last snapshot failed, until one is finished: entries are archived meanwhile, and restoring them takes longer.
+    pub snapshot_failing: Option<String>,
     /// Why the archiver has stopped for good, when it has.
     pub stopped: Option<String>,
 }
@@ -87,6 +89,7 @@ impl Shared {
             gaps: 0,
             failures: 0,
             failing: None,
+            snapshot_failing: None,
             stopped: None,
         };
         let figures =

@@ -1,10 +1,12 @@
 //! Tests of the archive.
 
+mod attaching;
 mod basics;
 mod bulk;
 mod clocks;
 mod copies;
 mod crashes;
+mod failing;
 mod gaps;
 mod histories;
 pub(in crate::archive) mod model;

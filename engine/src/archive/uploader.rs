@@ -80,6 +80,8 @@ pub(super) struct Uploader {
     /// The chain begins here, behind entries that nobody archived, and has no snapshot yet to begin with.
     pub(super) base_missing: Option<Lsn>,
     pub(super) snapshot: Option<SnapshotJob>,
+    /// Snapshots that failed since one was finished, and when the next one is due at the earliest, by the monotonic clock.
+    pub(super) put_off: (u32, Duration),
     /// `None` when page segments that are there already are not read.
     pub(super) proven: Option<Proven>,
     /// No snapshot was taken yet by an archiver that reads them.
@@ -90,6 +92,8 @@ pub(super) struct Uploader {
     pub(super) noted: (Duration, u64),
     /// When an object was put last, by the monotonic clock, and the time of its newest entry.
     pub(super) certain_at: (Duration, u64),
+    /// When it was looked last whether the lineage's start is there, by the monotonic clock.
+    pub(super) start_seen: Duration,
     /// Why nothing more is done.
     pub(super) fenced: Option<Error>,
 }
@@ -113,7 +117,7 @@ impl Uploader {
         if let Some(fenced) = &self.fenced {
             return Err(fenced.clone());
         }
-        let stepped = self.step_log(now).and_then(|did| if did { Ok(true) } else { self.step_snapshot() });
+        let stepped = self.step_log(now).and_then(|did| if did { Ok(true) } else { self.step_snapshot(now) });
         if let Err(error @ Error::Fenced { .. }) = &stepped {
             tracing::error!(%error, "the archiver stops");
             self.fenced = Some(error.clone());
@@ -151,7 +155,7 @@ impl Uploader {
                 break;
             }
         }
-        while !self.options.background && self.step_snapshot()? {}
+        while !self.options.background && self.step_snapshot(true)? {}
         Ok(self.reached())
     }
 
@@ -163,7 +167,7 @@ impl Uploader {
         }
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.source.environment.clock.monotonic()
     }
 
@@ -288,6 +292,10 @@ impl Uploader {
             self.check_place()?;
         }
         let found = self.put(key, encoded)?;
+        // One that is never at rest looks now and then, too: whoever emptied the store did not wait for it to be.
+        if self.now().saturating_sub(self.start_seen) >= STANDSTILL {
+            self.check_start()?;
+        }
         // Looked at again: the request, or this process, may have stood still for long.
         if !self.is_certain() {
             self.check_start()?;
@@ -346,9 +354,13 @@ impl Uploader {
 
     /// Refuses to go on in a lineage whose start is gone, after an object was put: retention closes a lineage before it
     /// takes it away, and takes what closes it last, behind the start.
-    fn check_start(&self) -> Result<()> {
+    fn check_start(&mut self) -> Result<()> {
         let key = super::layout::start_key(self.shared.lineage);
-        if self.client.is_gone(&key)? { Err(ended(key)) } else { Ok(()) }
+        if self.client.is_gone(&key)? {
+            return Err(ended(key));
+        }
+        self.start_seen = self.now();
+        Ok(())
     }
 
     /// Puts an object of the chain at its key; see the table of the module.

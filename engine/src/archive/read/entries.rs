@@ -40,6 +40,8 @@ pub(crate) struct Entries<'a> {
     /// The object being read, and where in it.
     current: Option<(LogObject, Lsn, usize)>,
     reached: Option<Reached>,
+    /// What the snapshot of a gap ends with that was in the way.
+    stopped_at: Option<Lsn>,
     done: bool,
     /// Told the LSN after each object.
     progress: Box<dyn FnMut(Lsn) + 'a>,
@@ -65,12 +67,18 @@ impl<'a> Entries<'a> {
         let at = history.stretch_of(from);
         let walk = Walk::begin(archive, &history.stretches[at], from, point)?;
         let done = matches!(point, Point::Lsn(last) if last < from);
-        Ok(Self { archive, history, point, from, at, walk, current: None, reached: None, done, progress })
+        let (current, reached, stopped_at) = (None, None, None);
+        Ok(Self { archive, history, point, from, at, walk, current, reached, stopped_at, done, progress })
     }
 
     /// The last entry that was read, if there was one.
     pub(crate) fn reached(&self) -> Option<Reached> {
         self.reached
+    }
+
+    /// Whether a gap was in the way whose snapshot leads to the point.
+    pub(crate) fn is_beyond_gap(&self) -> bool {
+        self.stopped_at.is_some_and(|snapshot| !matches!(self.point, Point::Lsn(lsn) if lsn < snapshot))
     }
 
     fn stretch(&self) -> &'a Stretch {
@@ -107,6 +115,7 @@ impl<'a> Entries<'a> {
             Item::Gap(gap, _) if gap.last_lsn < self.from => Ok(()),
             Item::Gap(gap, _) => {
                 let (first, last, key) = (gap.first_lsn, gap.last_lsn, gap.key());
+                self.stopped_at = Some(gap.snapshot_lsn);
                 let name = format!("lsn {first} to {last}, which {key} says were never archived,");
                 Err(Error::NotFound { what: "archived entry", name })
             }

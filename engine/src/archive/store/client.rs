@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use logwood_base::sync::atomic::{AtomicBool, Ordering};
 use logwood_base::{ArchiveDamage, Environment, Error, Random, Result};
 use sha2::{Digest as _, Sha256};
 
@@ -43,6 +44,8 @@ pub struct Client {
     random: Arc<dyn Random>,
     pause: Arc<dyn Pause>,
     retry: Retry,
+    /// Nothing more is begun, by clones neither.
+    stopped: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -60,7 +63,8 @@ impl Client {
         retry: Retry,
         pause: Arc<dyn Pause>,
     ) -> Self {
-        Self { store, random: Arc::clone(&environment.random), pause, retry }
+        let stopped = Arc::new(AtomicBool::new(false));
+        Self { store, random: Arc::clone(&environment.random), pause, retry, stopped }
     }
 
     /// The store itself.
@@ -69,8 +73,9 @@ impl Client {
         &*self.store
     }
 
-    /// Ends all retries, of clones too: each call tries once and no more.
+    /// Begins no request any more, in clones neither: calls answer `Closed`, but for those whose last attempt is at work.
     pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
         self.pause.stop();
     }
 
@@ -242,6 +247,9 @@ impl Client {
         let mut longest = self.retry.first_pause;
         let mut left = self.retry.attempts.max(1);
         loop {
+            if self.stopped.load(Ordering::SeqCst) {
+                return Err(Error::Closed);
+            }
             left -= 1;
             match attempt() {
                 Err(error) if left > 0 && may_pass(&error) => {

@@ -53,6 +53,8 @@ pub(super) struct Faulty {
     plan: Arc<Mutex<Option<(u64, Fault)>>>,
     hook: Arc<Mutex<Option<(u64, Hook)>>>,
     pub(super) puts: Arc<Mutex<Vec<String>>>,
+    /// How many objects listings have told of.
+    pub(super) listed: Arc<AtomicU64>,
     /// Keys of deletions that were not answered.
     pub(super) unanswered: Arc<Mutex<Vec<String>>>,
     refuses_snapshots: Arc<AtomicBool>,
@@ -191,7 +193,12 @@ impl Store for Faulty {
         after: &str,
         each: &mut dyn FnMut(Listed) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.read(prefix, |_| self.inner.list_behind(prefix, after, each))
+        self.read(prefix, |_| {
+            self.inner.list_behind(prefix, after, &mut |found| {
+                self.listed.fetch_add(1, Ordering::SeqCst);
+                each(found)
+            })
+        })
     }
 
     fn delete(&self, key: &str) -> Result<()> {

@@ -178,10 +178,10 @@ fn failures_are_tried_again_with_growing_pauses_and_then_told() {
     assert!((Duration::from_millis(1550)..=Duration::from_millis(3100)).contains(&waited), "{waited:?}");
     let (patient, ..) = client(6, false);
     assert!(matches!(patient.list(""), Err(Error::ArchiveUnavailable { .. })));
-    let (stopped, clock, _) = client(3, false);
-    stopped.stop();
-    assert!(stopped.list("").is_err());
-    assert!(clock.monotonic() <= Duration::from_millis(100), "a stop is prompt");
+    let (stopped, clock, inner) = client(0, false);
+    stopped.clone().stop();
+    assert!(matches!(stopped.put_new("pages/a", b"x"), Err(Error::Closed)));
+    assert!(inner.keys().is_empty() && clock.monotonic() == Duration::ZERO, "no request is begun");
 }
 
 #[test]

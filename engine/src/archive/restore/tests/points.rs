@@ -126,6 +126,29 @@ fn a_gap_is_named_and_everything_around_it_comes_back() {
 }
 
 #[test]
+fn where_the_snapshot_behind_a_gap_is_damaged_that_is_told_and_not_the_gap() {
+    let mut world = World::filled(9);
+    for _ in 0..20 {
+        world.commit();
+    }
+    let snapshot = world.snapshot();
+    world.chain.gap(&world.store, snapshot.next(), snapshot);
+    world.commit();
+    world.upload();
+    let key = crate::archive::layout::snapshot_key(world.chain.owner.lineage, snapshot);
+    let mut body = world.store.peek(&key).unwrap().to_vec();
+    body[80] ^= 1;
+    world.store.tamper(&key, Some(&body));
+    for point in [Point::Latest, Point::Lsn(snapshot), Point::Lsn(world.last())] {
+        match world.restore(point) {
+            Err(Error::ArchiveCorrupt(damage)) => assert_eq!(damage.key, key),
+            other => panic!("{point}: {other:?}"),
+        }
+    }
+    assert!(matches!(world.restore(Point::Lsn(snapshot.previous())), Err(Error::NotFound { .. })));
+}
+
+#[test]
 fn several_databases_in_one_archive_are_told_apart() {
     let world = World::filled(6);
     let other = World::filled(7);
