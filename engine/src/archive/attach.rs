@@ -122,6 +122,8 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         }
         uploader.part("the log let go of entries while no archiver was attached");
     }
+    // What was compared by now may not be comparable any more when the next one looks.
+    uploader.note(true);
     Ok(uploader)
 }
 

@@ -13,6 +13,7 @@ use super::layout::log_key;
 use super::object::{Gap, Kind};
 use super::snapshot::SnapshotJob;
 use super::uploader::{Found, Uploader};
+use super::walk::follow;
 use crate::planted::{Bug, planted};
 
 impl Uploader {
@@ -127,9 +128,21 @@ impl Uploader {
         }
     }
 
-    /// Goes on behind what somebody archived after all, if it is of this history.
+    /// Goes on behind what somebody archived after all, if it is of this history. What the log has let go of meanwhile is
+    /// known by what stands behind it, if that can be compared.
     fn meet(&mut self, item: Item) -> Result<()> {
-        self.parted = item.last_lsn().next() < self.source.group.first_lsn();
+        let first = self.source.group.first_lsn();
+        if item.reaches() < first && !self.tried.contains(&item.link()) {
+            let walked = follow(&self.client, &self.source, self.chain.clone(), None)?;
+            if walked.is_known && !walked.ended {
+                let reached = walked.chain.position().next.previous();
+                (self.chain, self.other) = (walked.chain, walked.other.map(|other| (other, reached)));
+                self.parted = false;
+                self.moved(walked.confirmed);
+                return Ok(());
+            }
+        }
+        self.parted = item.last_lsn().next() < first;
         self.adopt(item)
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use logwood_base::{ArchiveDamage, Corruption, Lsn, Result, Term};
 
-use super::chain::{self, Chain, Item, readable};
+use super::chain::{self, Chain, Item, Position, readable};
 use super::compare;
 use super::layout::log_key;
 use super::object::{Link, Start};
@@ -42,7 +42,35 @@ pub(super) fn walk(
     noted: Option<(Lsn, Link)>,
     listed: &BTreeMap<Lsn, u64>,
 ) -> Result<Walked> {
-    let mut chain = begin(client, source, start, link, noted, listed)?;
+    let mut walked = follow(client, source, begin(client, source, start, link, noted, listed)?, noted)?;
+    if let Some(item) = &walked.other {
+        refuse_lost_end(source, item)?;
+    }
+    let position = walked.chain.position();
+    if !walked.ended
+        && walked.other.is_none()
+        && let Some((behind, _)) = listed.range(position.next..).next()
+    {
+        // Listed before the walk: it was not put meanwhile.
+        return Err(chain::hole(start.owner.lineage, position.next, *behind).into());
+    }
+    if position.term == Term::NONE && position.next > Lsn::FIRST {
+        let term = source.term_before(position.next);
+        walked.chain = Chain::from_position(client, start.owner, Position { term, ..position });
+    }
+    Ok(walked)
+}
+
+/// Goes on from a place in a chain to its end.
+///
+/// # Errors
+/// As [`walk`], but for holes.
+pub(super) fn follow(
+    client: &Client,
+    source: &Source,
+    mut chain: Chain,
+    noted: Option<(Lsn, Link)>,
+) -> Result<Walked> {
     let (mut confirmed, mut other) = (None, None);
     let mut is_known = true;
     loop {
@@ -51,7 +79,6 @@ pub(super) fn walk(
         if matches!(&item, Item::Gap(gap, _) if gap.is_end()) {
             return Ok(Walked { chain: before, confirmed, other: None, ended: true, is_known });
         }
-        refuse_lost_end(source, &item)?;
         let (decided, reaches) = (source.decided(), item.reaches());
         let is_compared = match &item {
             Item::Log(object) => {
@@ -72,18 +99,6 @@ pub(super) fn walk(
         let place = (item.first_lsn(), item.link());
         is_known = is_compared || noted == Some(place);
         confirmed = Some(place);
-    }
-    let next = chain.position().next;
-    if other.is_none()
-        && let Some((behind, _)) = listed.range(next..).next()
-    {
-        // Listed before the walk: it was not put meanwhile.
-        return Err(chain::hole(start.owner.lineage, next, *behind).into());
-    }
-    if chain.position().term == Term::NONE && next > Lsn::FIRST {
-        let mut position = chain.position();
-        position.term = source.term_before(next);
-        chain = Chain::from_position(client, start.owner, position);
     }
     Ok(Walked { chain, confirmed, other, ended: false, is_known })
 }

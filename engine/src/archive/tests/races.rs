@@ -121,6 +121,58 @@ fn a_chain_of_another_database_is_refused() {
     assert!(matches!(error, Error::Fenced { .. }), "{error}");
 }
 
+/// Appends what a database has committed up to an LSN to a replica's log.
+fn replicate(db: &Database, log: &LogOnly, until: Lsn) {
+    loop {
+        let read = db.core().group.read(log.last().0.next(), until.next(), 1 << 20).unwrap();
+        if read.is_empty() {
+            return;
+        }
+        for entry in read {
+            let entries = [(entry.term, &*entry.payload)];
+            let (term, first_lsn, durability) = (Term(1), entry.lsn, Durability::Durable);
+            let append = Append { term, previous: None, first_lsn, entries: &entries, durability };
+            log.append(append).unwrap().wait().unwrap();
+        }
+    }
+}
+
+#[test]
+fn where_a_replica_archived_what_the_database_has_let_go_of_it_goes_on_behind_if_it_can_compare_the_end() {
+    for reaches in [true, false] {
+        let rig = Rig::new(9);
+        let (db, keyspace) = rig.open();
+        let archiver = db.archive(rig.archive().leave_gaps(true)).unwrap();
+        fill(&db, &keyspace, 0..20, 300, Durability::Durable);
+        archiver.flush().unwrap();
+        let replica = Rig::beside(10, logwood_base::disk::SimulatedDisk::new(10), &rig.store.inner);
+        let log = LogOnly::open("log", replica.options().database_id(db.id())).unwrap();
+        let beside = log.archive(replica.archive().lineage(archiver.lineage())).unwrap();
+        uploader_of(&archiver).part("the test wants that the log goes");
+        for round in 0..4 {
+            fill(&db, &keyspace, round * 200..round * 200 + 200, 1000, Durability::Durable);
+            if reaches || round == 0 {
+                replicate(&db, &log, db.durable_lsn());
+            }
+            db.checkpoint().unwrap();
+            db.core().log.maintain().unwrap();
+        }
+        log.set_committed(log.last().0);
+        beside.flush().unwrap();
+        let objects = rig.store.inner.keys().len();
+        fill(&db, &keyspace, 0..5, 300, Durability::Durable);
+        if reaches {
+            archiver.flush().unwrap();
+            assert!(check_agreement(&rig, &db, &archiver).gaps.is_empty());
+        } else {
+            // Nothing that the replica archived is there to be compared any more: nothing is put behind it.
+            assert!(matches!(archiver.flush(), Err(Error::Fenced { .. })));
+            let chain = |key: &&String| key.contains("/log/") || key.contains("/snapshot/");
+            assert_eq!(rig.store.inner.keys().iter().filter(chain).count(), objects - 1, "but for the start");
+        }
+    }
+}
+
 #[test]
 fn a_database_and_a_log_replica_race_on_one_chain_and_both_agree() {
     let (mut gaps, mut waiting) = (0, 0);
@@ -146,14 +198,7 @@ fn a_database_and_a_log_replica_race_on_one_chain_and_both_agree() {
                 2 => {
                     let from = log.last().0.next();
                     let until = Lsn(db.durable_lsn().get().min(from.get() + random.u64(0..15)));
-                    for entry in db.core().group.read(from, until.next(), 1 << 20).unwrap() {
-                        let entries = [(entry.term, &*entry.payload)];
-                        let (term, first_lsn) = (Term(1), entry.lsn);
-                        let durability = Durability::Durable;
-                        let append =
-                            Append { term, previous: None, first_lsn, entries: &entries, durability };
-                        log.append(append).unwrap().wait().unwrap();
-                    }
+                    replicate(&db, &log, until);
                     // What is appended need not be committed yet.
                     log.set_committed(Lsn(random.u64(0..=log.last().0.get())));
                 }
