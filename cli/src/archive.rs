@@ -144,6 +144,10 @@ fn print_retention(dry_run: bool, report: &RetentionReport, output: &mut Output)
     output.text(&format!(
         "{count} objects of {bytes} bytes {done}; every point from {from} on stays restorable"
     ))?;
+    if !report.spared.is_empty() {
+        let spared = report.spared.len();
+        output.text(&format!("{spared} objects stay for now: an upload or a restore needs them"))?;
+    }
     if report.left > 0 {
         output.text(&format!("{} objects more are not needed: run it again", report.left))?;
     }

@@ -21,6 +21,7 @@ use logwood_base::{Error, LineageId, Lsn, Result};
 use logwood_btree::store::SegmentEntry;
 
 use super::chain::{self, Chain, readable};
+use super::hold::is_lineage_condemned;
 use super::layout::{PAGES_PREFIX, log_key, page_key, parse_lsn, snapshot_prefix, start_key};
 use super::lineage::LocalLineage;
 use super::object::{Link, Owner, Parent, Start};
@@ -32,7 +33,7 @@ use super::restore::Holds;
 use super::source::Source;
 use super::status::Shared;
 use super::store::{Client, probe};
-use super::uploader::Uploader;
+use super::uploader::{Uploader, ended};
 use super::walk::{Walked, walk};
 use crate::planted::{Bug, planted};
 
@@ -149,8 +150,8 @@ fn settle(
         // It was superseded while nobody wrote to it, and retention let go of it; or the store was emptied.
         Some(lineage)
             if options.lineage.is_none()
-                && local.confirmed.is_some()
-                && client.is_gone(&start_key(lineage))? =>
+                && client.is_gone(&start_key(lineage))?
+                && (local.confirmed.is_some() || is_lineage_condemned(client, lineage)?) =>
         {
             local.confirmed = None;
             LineageId::random(&*source.environment.random)
@@ -212,6 +213,9 @@ fn begin(
     };
     if let Some(found) = found {
         return ours(found);
+    }
+    if asked_for && is_lineage_condemned(client, owner.lineage)? {
+        return Err(ended(key.clone()));
     }
     let fork = parent.map_or(Ok(None), |parent| Fork::of(client, source, parent))?;
     let (parent, parent_next) = fork.as_ref().map(|fork| (fork.parent, fork.parent_next)).unzip();

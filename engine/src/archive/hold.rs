@@ -7,11 +7,12 @@
 //! on meanwhile sees one of the two. Whoever takes a hold for a dead one deletes it before anything else: so a holder
 //! that stood still for a week finds out that its hold has held nothing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use logwood_base::{Environment, Error, LineageId, Result};
 
-use super::layout::{RUNS_PREFIX, hold_key};
+use super::layout::{LATE_PREFIX, RUNS_PREFIX, hold_key, lineage_prefix};
 use super::object::{Hold, Kind, RetentionRun};
 use super::retention::RUN_AGE_MAX;
 use super::store::{Client, missing};
@@ -93,26 +94,45 @@ fn put(client: &Client, environment: &Environment, hold: &Hold) -> Result<String
         return Ok(key);
     }
     client.delete(&key)?;
-    let cause = "a retention run is about to delete what is needed".to_owned();
+    let cause = "a retention run is deleting what is needed, or asked for it within the last day".to_owned();
     Err(Error::ArchiveUnavailable { operation: "hold", key: RUNS_PREFIX.to_owned(), cause })
 }
 
-/// Whether a run that is at work condemns what a hold needs, which stands at `key`. One that cannot be read may condemn
-/// anything.
+/// Whether a run that is at work condemns what a hold needs, which stands at `key`, or one that has ended may yet have it
+/// deleted.
 fn is_condemned(client: &Client, key: &str, hold: &Hold) -> Result<bool> {
-    for run in client.list(RUNS_PREFIX)? {
-        let condemns = match client.fetch(&run.key, Kind::Retention, RetentionRun::decode) {
-            // It has ended: what it took is missed by whoever looks for it from here on.
-            Ok(None) => false,
-            Ok(Some(run)) => hold.needs_any_of(&run.condemned),
-            Err(Error::ArchiveCorrupt(_)) => true,
-            Err(error) => return Err(error),
-        };
-        if condemns && !is_older(client, &run.key, key, RUN_AGE_MAX)? {
+    for (run, condemned) in condemned(client)? {
+        let condemns = condemned.is_none_or(|condemned| hold.needs_any_of(&condemned));
+        if condemns && !is_older(client, &run, key, RUN_AGE_MAX)? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether anything of a lineage is condemned, or may yet be deleted: then nobody puts its start again.
+pub(super) fn is_lineage_condemned(client: &Client, lineage: LineageId) -> Result<bool> {
+    let of_lineage = |key: &String| key.starts_with(&lineage_prefix(lineage));
+    let names_it = |condemned: &BTreeSet<String>| condemned.iter().any(of_lineage);
+    Ok(condemned(client)?.iter().any(|(_, condemned)| condemned.as_ref().is_none_or(names_it)))
+}
+
+/// What runs condemn that are at work, and what those that have ended may yet have deleted; `None` for what cannot be read,
+/// which may be anything. A run that ends puts the second before it takes back the first, so that one of the two is met.
+fn condemned(client: &Client) -> Result<Vec<(String, Option<BTreeSet<String>>)>> {
+    let mut found = Vec::new();
+    for prefix in [RUNS_PREFIX, LATE_PREFIX] {
+        for run in client.list(prefix)? {
+            match client.fetch(&run.key, Kind::Retention, RetentionRun::decode) {
+                // It has ended: what it took is missed by whoever looks for it from here on.
+                Ok(None) => {}
+                Ok(Some(read)) => found.push((run.key, Some(read.condemned))),
+                Err(Error::ArchiveCorrupt(_)) => found.push((run.key, None)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Whether an object, if it is there, was put so much earlier than another one, by the store's clock.

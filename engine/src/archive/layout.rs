@@ -8,6 +8,7 @@
 //! | `pages/{SHA-256}` | a page segment |
 //! | `hold/{id}` | what an upload or a restore needs |
 //! | `run/{id}` | what the retention run at work condemns |
+//! | `late/{id}` | what a run that has ended may yet have deleted |
 //! | `probe/{id}` | nothing |
 //!
 //! Identities are 32, hashes 64 lowercase hexadecimal digits; LSNs 20 decimal digits, so that keys sort as numbers do.
@@ -20,6 +21,8 @@ pub type Sha256 = [u8; 32];
 
 /// What the keys of all retention runs begin with.
 pub const RUNS_PREFIX: &str = "run/";
+/// What the keys of all deletions begin with that were not answered.
+pub const LATE_PREFIX: &str = "late/";
 /// What all lineages' keys begin with.
 pub const LINEAGES_PREFIX: &str = "lineage/";
 /// What all page objects' keys begin with.
@@ -80,6 +83,18 @@ pub fn hold_key(id: u128) -> String {
 #[must_use]
 pub fn run_key(id: u128) -> String {
     format!("{RUNS_PREFIX}{id:032x}")
+}
+
+/// What a retention run that has ended asked for without an answer.
+#[must_use]
+pub fn late_key(id: u128) -> String {
+    format!("{LATE_PREFIX}{id:032x}")
+}
+
+/// What is put only to see what the store does.
+#[must_use]
+pub fn probe_key(id: u128) -> String {
+    format!("probe/{id:032x}")
 }
 
 /// The LSN at the end of a log object's or a snapshot's key.

@@ -146,7 +146,9 @@ fn what_is_written_is_read() {
         assert_eq!(read.0, snapshot);
     }
     assert_eq!(Hold::decode(&hold_key(1), &hold().encode().bytes).unwrap(), hold());
-    assert_eq!(RetentionRun::decode(&run().key(), &run().encode().bytes).unwrap(), run());
+    for key in [run().key(), run().late_key()] {
+        assert_eq!(RetentionRun::decode(&key, &run().encode().bytes).unwrap(), run());
+    }
 }
 
 #[test]

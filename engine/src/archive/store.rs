@@ -138,7 +138,7 @@ pub(crate) fn check_size(key: &str, bytes: u64, bytes_max: u64) -> Result<()> {
 /// # Errors
 /// `InvalidArgument` when it does not; what the store answers.
 pub fn probe(store: &dyn Store, environment: &Environment) -> Result<()> {
-    let key = format!("probe/{:032x}", logwood_base::LineageId::random(&*environment.random).0);
+    let key = super::layout::probe_key(logwood_base::LineageId::random(&*environment.random).0);
     let unsuitable = |what: &str| Err(Error::InvalidArgument(format!("the object store {what}")));
     let first = store.put_new(&key, b"first")?;
     let second = store.put_new(&key, b"second")?;

@@ -11,14 +11,15 @@
 //! | varint | pages | then for each: |
 //! | 32 | SHA-256 | of a page segment that is needed |
 //!
-//! The manifest of a retention run, at `run/{id}`:
+//! The manifest of a retention run, at `run/{id}`; and when it has ended, of what it asked for without an answer, at
+//! `late/{id}`:
 //!
 //! | bytes | name | meaning |
 //! |---|---|---|
 //! | 16 | run | its id, as in the key: random |
 //! | 8 | begun | milliseconds since 1970, by the run's clock; for people |
 //! | varint | keys | at most [`CONDEMNED_MAX`]; then for each: |
-//! | varint, … | key | of an object that the run wants to delete |
+//! | varint, … | key | of an object that the run wants to delete, or may yet have deleted |
 //!
 //! Neither has a content.
 
@@ -28,7 +29,7 @@ use logwood_base::codec::{CodecError, Reader, Writer};
 use logwood_base::{ArchiveDamage, LineageId, Lsn, Result};
 
 use super::{Encoded, Kind, encode, open_as, take_count, undecodable};
-use crate::archive::layout::{Sha256, log_prefix, page_key, parse_lsn, run_key, snapshot_key};
+use crate::archive::layout::{Sha256, late_key, log_prefix, page_key, parse_lsn, run_key, snapshot_key};
 
 /// Most objects that one retention run condemns; the next run goes on.
 pub const CONDEMNED_MAX: usize = 50_000;
@@ -51,7 +52,7 @@ pub struct Hold {
     pub pages: Vec<Sha256>,
 }
 
-/// What a retention run wants to delete.
+/// What a retention run wants to delete; or, when it has ended, what may be deleted late.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RetentionRun {
     /// Tells runs apart.
@@ -124,10 +125,16 @@ impl Hold {
 }
 
 impl RetentionRun {
-    /// Where the object stands.
+    /// Where the object stands while the run is at work.
     #[must_use]
     pub fn key(&self) -> String {
         run_key(self.id)
+    }
+
+    /// Where what was not answered stands when it has ended.
+    #[must_use]
+    pub fn late_key(&self) -> String {
+        late_key(self.id)
     }
 
     /// The object.
@@ -150,7 +157,7 @@ impl RetentionRun {
     pub fn decode(key: &str, bytes: &[u8]) -> Result<Self> {
         let envelope = open_as(key, bytes, Kind::Retention)?;
         let run = Self::take(envelope.manifest, envelope.content).map_err(|error| undecodable(key, error))?;
-        if run.key() == key {
+        if [run.key(), run.late_key()].iter().any(|own| own == key) {
             return Ok(run);
         }
         Err(ArchiveDamage::new(key, "object key", run.key(), key).into())

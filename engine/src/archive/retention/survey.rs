@@ -7,18 +7,19 @@
 //! - a log object: where it stands before a base, nothing needs it; where a base needs it, nothing of its lineage goes.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use logwood_base::{ArchiveDamage, LineageId, Lsn, Result};
 
-use crate::archive::chain::{self, Chain, Content, Item, readable};
-use crate::archive::layout::{
-    LINEAGES_PREFIX, log_key, log_prefix, page_key, parse_lsn, parse_start, snapshot_key, snapshot_prefix,
-    start_key,
-};
-use crate::archive::object::{Kind, Link, Owner, SnapshotObject, Start};
+use super::facts::{Facts, Numbers};
+use super::plan::{End, Object, Parents, Plan};
+use crate::archive::chain::{self, Chain, Item, readable};
+use crate::archive::layout::{lineage_prefix, log_key, log_prefix, parse_lsn, snapshot_prefix, start_key};
+use crate::archive::object::{Kind, Owner, Start};
 use crate::archive::order::{self, Written};
+use crate::archive::read::history;
 use crate::archive::store::Client;
 
 /// A lineage that another one has superseded stays until another one was put to so long after it, by the store's clock:
@@ -36,12 +37,12 @@ struct SnapshotFacts {
     read: Option<ReadSnapshot>,
 }
 
+#[derive(Clone, Copy)]
 struct ReadSnapshot {
     time_ms: u64,
     replay_from: Lsn,
-    pages: Vec<String>,
     /// Whether all its pages are listed, with their lengths.
-    whole: bool,
+    is_whole: bool,
 }
 
 /// A snapshot to begin with.
@@ -52,9 +53,9 @@ struct Base {
 }
 
 /// One lineage.
-struct LineageFacts {
+pub(super) struct LineageFacts {
     /// `None` when it cannot be read.
-    start: Option<Start>,
+    pub(super) start: Option<Start>,
     start_bytes: u64,
     /// Ascending.
     snapshots: Vec<SnapshotFacts>,
@@ -70,32 +71,6 @@ struct LineageFacts {
     put_ms: Option<u64>,
 }
 
-/// Where a lineage is closed before it is taken away.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct End {
-    pub(super) owner: Owner,
-    /// The entry that would come next.
-    pub(super) next: Lsn,
-    pub(super) previous: Link,
-    /// What closes it stands there already.
-    pub(super) is_closed: bool,
-}
-
-/// What no point needs.
-#[derive(Debug, Default)]
-pub(super) struct Plan {
-    /// Keys with their bytes, in the order in which they go.
-    pub(super) deletions: Vec<(String, u64)>,
-    /// The lineages that go as a whole, which are closed first, and of these the children before their parents.
-    pub(super) ends: Vec<End>,
-    /// The lineages that were looked at, and what they forked from.
-    pub(super) parents: Parents,
-}
-
-/// What each lineage forked from.
-#[derive(Debug, Default)]
-pub(super) struct Parents(BTreeMap<LineageId, Option<LineageId>>);
-
 /// The whole archive.
 pub(super) struct Survey {
     lineages: BTreeMap<LineageId, LineageFacts>,
@@ -106,25 +81,71 @@ pub(super) struct Survey {
     pub(super) damage: Vec<ArchiveDamage>,
 }
 
+/// What a listing has of one lineage: where each object begins, and its bytes.
+#[derive(Default)]
+struct Listed {
+    start: Option<u64>,
+    snapshots: BTreeMap<Lsn, u64>,
+    log: BTreeMap<Lsn, u64>,
+}
+
+impl Listed {
+    fn take(client: &Client, id: LineageId) -> Result<Self> {
+        let (mut listed, start) = (Self::default(), start_key(id));
+        let (snapshots, log) = (snapshot_prefix(id), log_prefix(id));
+        client.list_behind(&lineage_prefix(id), "", |object| {
+            if object.key == start {
+                listed.start = Some(object.bytes);
+            } else if let Some(lsn) = parse_lsn(&object.key) {
+                let is_of = |prefix: &str| object.key.starts_with(prefix);
+                let into = match (is_of(&snapshots), is_of(&log)) {
+                    (true, _) => &mut listed.snapshots,
+                    (_, true) => &mut listed.log,
+                    _ => return ControlFlow::Continue(()),
+                };
+                into.insert(lsn, object.bytes);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(listed)
+    }
+}
+
 impl Survey {
-    pub(super) fn take(
-        client: &Client,
-        wall_ms: u64,
-        keep: Duration,
-        pages: &BTreeMap<String, u64>,
-    ) -> Result<Self> {
-        let listed: BTreeMap<String, u64> =
-            client.list(LINEAGES_PREFIX)?.into_iter().map(|object| (object.key, object.bytes)).collect();
+    pub(super) fn take(client: &Client, wall_ms: u64, keep: Duration, facts: &mut Facts) -> Result<Self> {
         let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
         let (lineages, written) = (BTreeMap::new(), BTreeMap::new());
         let mut survey = Self { lineages, written, wall_ms, keep_ms, damage: Vec::new() };
-        for id in listed.keys().filter_map(|key| parse_start(key)) {
-            let facts = survey.lineage(client, id, &listed, pages)?;
-            let written = facts.start.as_ref().map(|start| Written::new(start, facts.entries_ms, facts.next));
+        for id in history::lineages(client)? {
+            let listed = Listed::take(client, id)?;
+            if listed.start.is_none() {
+                continue;
+            }
+            let found = survey.lineage(client, id, listed, facts)?;
+            let written = found.start.as_ref().map(|start| Written::new(start, found.entries_ms, found.next));
             survey.written.extend(written.map(|written| (id, written)));
-            survey.lineages.insert(id, facts);
+            survey.lineages.insert(id, found);
         }
+        survey.judge_pages(facts);
         Ok(survey)
+    }
+
+    /// Finds out which snapshots have all their pages, now that those of all are known.
+    fn judge_pages(&mut self, facts: &mut Facts) {
+        let whole = facts.whole();
+        for (id, lineage) in &mut self.lineages {
+            for snapshot in &mut lineage.snapshots {
+                let known = facts.snapshot(*id, snapshot.lsn);
+                if let (Some(read), Some(known)) = (&mut snapshot.read, known) {
+                    read.is_whole = known.is_whole(&whole);
+                }
+            }
+        }
+        let is_there = |id: LineageId, lsn: Lsn| {
+            let lineage = self.lineages.get(&id);
+            lineage.is_some_and(|lineage| lineage.snapshots.iter().any(|snapshot| snapshot.lsn == lsn))
+        };
+        facts.forget(is_there);
     }
 
     /// Points of the latest history from here on stay.
@@ -146,7 +167,7 @@ impl Survey {
     }
 
     /// When anything was put to a chain last, by the store's clock.
-    fn newest_put_ms(&self) -> Option<u64> {
+    pub(super) fn newest_put_ms(&self) -> Option<u64> {
         self.lineages.values().filter_map(|lineage| lineage.put_ms).max()
     }
 
@@ -154,13 +175,9 @@ impl Survey {
         &mut self,
         client: &Client,
         id: LineageId,
-        listed: &BTreeMap<String, u64>,
-        pages: &BTreeMap<String, u64>,
+        listed: Listed,
+        facts: &mut Facts,
     ) -> Result<LineageFacts> {
-        let under = |prefix: String| {
-            let found = listed.range(prefix.clone()..).take_while(move |(key, _)| key.starts_with(&prefix));
-            found.filter_map(|(key, bytes)| Some((parse_lsn(key)?, *bytes))).collect::<BTreeMap<_, _>>()
-        };
         let key = start_key(id);
         let start = readable(client.require(&key, Kind::Start, Start::decode), &mut self.damage)?;
         let mut end = start.as_ref().map(|(start, link)| End {
@@ -171,12 +188,17 @@ impl Survey {
         });
         let start = start.map(|(start, _)| start);
         let mut snapshots = Vec::new();
-        for (lsn, bytes) in under(snapshot_prefix(id)) {
-            let found = client.require(&snapshot_key(id, lsn), Kind::Snapshot, SnapshotObject::decode);
-            let read = readable(found, &mut self.damage)?.map(|(found, _)| ReadSnapshot::of(&found, pages));
+        for (lsn, bytes) in listed.snapshots {
+            let is_readable = facts.read(client, (id, lsn, bytes), &mut self.damage)?;
+            let known = facts.snapshot(id, lsn).filter(|_| is_readable);
+            let read = known.map(|known| ReadSnapshot {
+                time_ms: known.time_ms,
+                replay_from: known.replay_from,
+                is_whole: false,
+            });
             snapshots.push(SnapshotFacts { lsn, bytes, read });
         }
-        let log = under(log_prefix(id));
+        let log = listed.log;
         let of_snapshots = snapshots.iter().filter_map(|snapshot| snapshot.read.as_ref());
         let snapshot_ms = of_snapshots.map(|snapshot| snapshot.time_ms).max().unwrap_or(0);
         let tail = chain::tail(client, id, &log, &mut self.damage)?;
@@ -185,17 +207,17 @@ impl Survey {
         if !log.is_empty() {
             end = end.zip(tail.newest.as_ref()).map(|(end, newest)| end.behind(newest));
         }
-        let start_bytes = listed.get(&key).copied().unwrap_or(0);
+        let start_bytes = listed.start.unwrap_or(0);
         let newest = log.keys().next_back().map_or(key, |first| log_key(id, *first));
         let put_ms = client.head(&newest)?.map(|found| found.put_ms);
         Ok(LineageFacts { start, start_bytes, snapshots, log, entries_ms, end, next, put_ms })
     }
 
     /// What is not needed.
-    pub(super) fn plan(&mut self, client: &Client, pages: &BTreeMap<String, u64>) -> Result<Plan> {
+    pub(super) fn plan(&mut self, client: &Client, facts: &Facts) -> Result<Plan> {
         let mut plan = Plan::default();
         let (mut snapshots, mut log, mut starts) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut named, mut released) = (BTreeSet::new(), BTreeSet::new());
+        let (mut named, mut released) = (Numbers::default(), Numbers::default());
         let mut is_certain = true;
         let depth = self.lineages.len();
         let mut damage = std::mem::take(&mut self.damage);
@@ -211,11 +233,12 @@ impl Survey {
             for snapshot in &lineage.snapshots {
                 let goes = ends || base.is_some_and(|base| snapshot.lsn < base.lsn);
                 if goes {
-                    snapshots.push((snapshot_key(*id, snapshot.lsn), snapshot.bytes));
+                    snapshots.push((Object::Snapshot(*id, snapshot.lsn), snapshot.bytes));
                 }
-                match &snapshot.read {
-                    Some(read) if goes => released.extend(&read.pages),
-                    Some(read) => named.extend(&read.pages),
+                let read = snapshot.read.and_then(|_| facts.snapshot(*id, snapshot.lsn));
+                match read.map(|read| &read.pages) {
+                    Some(pages) if goes => released.add(pages),
+                    Some(pages) => named.add(pages),
                     None => is_certain &= goes,
                 }
             }
@@ -228,21 +251,22 @@ impl Survey {
                 }
                 // What closes a lineage goes behind its start.
                 if !end.is_some_and(|end| end.is_closed && end.next == *first) {
-                    log.push((log_key(*id, *first), *bytes));
+                    log.push((Object::Log(*id, *first), *bytes));
                 }
             }
             if let Some(end) = end {
-                starts.push((start_key(*id), lineage.start_bytes));
+                starts.push((Object::Start(*id), lineage.start_bytes));
                 plan.ends.push(end);
             }
         }
         self.damage = damage;
         plan.parents = Parents::of(&self.lineages);
         plan.ends.sort_by_key(|end| Reverse(plan.parents.line(end.owner.lineage).len()));
-        let dead = pages
-            .iter()
-            .filter(|(key, _)| !named.contains(key) && (is_certain || released.contains(key)))
-            .map(|(key, bytes)| (key.clone(), *bytes));
+        let is_in = |numbers: &Numbers, number: Option<u32>| number.is_some_and(|at| numbers.contains(at));
+        let dead = facts
+            .pages()
+            .filter(|(_, _, number)| !is_in(&named, *number) && (is_certain || is_in(&released, *number)))
+            .map(|(hash, bytes, _)| (Object::Page(hash), bytes));
         // A start goes when nothing else is left: it is what a later run finds the rest by.
         plan.deletions = snapshots.into_iter().chain(log).chain(starts).chain(dead).collect();
         Ok(plan)
@@ -299,54 +323,6 @@ impl Survey {
     }
 }
 
-impl Parents {
-    fn of(lineages: &BTreeMap<LineageId, LineageFacts>) -> Self {
-        let parent = |facts: &LineageFacts| Some(facts.start.as_ref()?.parent?.lineage);
-        Self(lineages.iter().map(|(id, facts)| (*id, parent(facts))).collect())
-    }
-
-    /// Whether a lineage was there.
-    pub(super) fn knows(&self, id: LineageId) -> bool {
-        self.0.contains_key(&id)
-    }
-
-    /// A lineage and all that it came from.
-    pub(super) fn line(&self, id: LineageId) -> Vec<LineageId> {
-        let mut line = vec![id];
-        while let Some(parent) = line.last().and_then(|id| self.0.get(id).copied().flatten())
-            && !line.contains(&parent)
-        {
-            line.push(parent);
-        }
-        line
-    }
-}
-
-impl End {
-    /// The end behind the newest object of a chain.
-    fn behind(self, newest: &chain::Place) -> Self {
-        match &newest.content {
-            Content::Gap(gap) if gap.is_end() => {
-                Self { next: newest.next(), previous: gap.previous, is_closed: true, ..self }
-            }
-            _ => Self { next: newest.next(), previous: newest.link, ..self },
-        }
-    }
-}
-
-impl ReadSnapshot {
-    fn of(found: &SnapshotObject, listed: &BTreeMap<String, u64>) -> Self {
-        let named = found.pages().iter().map(|page| (page_key(&page.hash), u64::from(page.bytes)));
-        let named: Vec<(String, u64)> = named.collect();
-        Self {
-            time_ms: found.time_ms,
-            replay_from: found.trees.replay_from,
-            whole: named.iter().all(|(key, bytes)| listed.get(key) == Some(bytes)),
-            pages: named.into_iter().map(|(key, _)| key).collect(),
-        }
-    }
-}
-
 impl LineageFacts {
     fn owner(&self) -> Option<Owner> {
         self.start.as_ref().map(|start| start.owner)
@@ -360,7 +336,7 @@ impl LineageFacts {
     /// The newest whole snapshot that suits.
     fn newest(&self, suits: impl Fn(Lsn, u64) -> bool) -> Option<Base> {
         self.snapshots.iter().rev().find_map(|snapshot| {
-            let read = snapshot.read.as_ref().filter(|read| read.whole)?;
+            let read = snapshot.read.as_ref().filter(|read| read.is_whole)?;
             let (lsn, replay_from) = (snapshot.lsn, read.replay_from);
             suits(lsn, read.time_ms).then_some(Base { lsn, replay_from })
         })

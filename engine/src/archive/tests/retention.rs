@@ -7,7 +7,7 @@ use std::time::Duration;
 use logwood_base::{Error, Lsn};
 
 use super::rig::{Rig, fill, snapshots};
-use crate::archive::layout::{HOLDS_PREFIX, PAGES_PREFIX, RUNS_PREFIX, page_key, start_key};
+use crate::archive::layout::{PAGES_PREFIX, RUNS_PREFIX, page_key, start_key};
 use crate::archive::object::{Hold, RetentionRun};
 use crate::archive::store::Store as _;
 use crate::archive::{
@@ -649,46 +649,9 @@ fn a_gap_is_not_put_at_a_place_that_retention_has_passed() {
     assert_eq!(stale.status().gaps, 0);
 }
 
-#[test]
-fn a_deletion_that_was_not_answered_leaves_the_flag_standing_until_it_is_dead() {
-    let (mut unanswered, mut answered) = (0, 0);
-    for k in 1..200 {
-        let rig = Rig::new(33);
-        let (db, archiver) = hours(&rig, 4);
-        let client = rig.archive().retry(crate::archive::store::Retry { attempts: 3, ..Default::default() });
-        let client = client.client(&rig.environment).unwrap();
-        rig.store.set(k, super::rig::Fault::FailAfter);
-        let before = rig.store.requests();
-        let ran = retention(&client, &rig.environment, &keep(HOUR));
-        if rig.store.requests() - before < k {
-            break;
-        }
-        rig.store.heal();
-        let failed = rig.store.unanswered.lock().clone();
-        let is_late =
-            failed.iter().any(|key| !key.starts_with(RUNS_PREFIX) && !key.starts_with(HOLDS_PREFIX));
-        let flags = rig.store.inner.list(RUNS_PREFIX).unwrap().len();
-        if ran.is_ok() {
-            assert_eq!(flags, usize::from(is_late), "request {k}: {failed:?}");
-        }
-        unanswered += u32::from(is_late);
-        answered += u32::from(!is_late);
-        if is_late {
-            let next = || retention(&rig.client(), &rig.environment, &keep(HOUR));
-            rig.store.inner.tamper("pages/x", Some(b"x"));
-            assert!(matches!(next(), Err(Error::AlreadyOpen { .. })), "request {k}");
-            rig.clock.advance(25 * HOUR);
-            next().unwrap();
-            assert!(rig.store.inner.list(RUNS_PREFIX).unwrap().is_empty());
-            check_whole(&rig, &archiver, db.durable_lsn());
-        }
-    }
-    assert!(unanswered > 5 && answered > 5, "{unanswered} {answered}");
-}
-
 /// A database that was archived for hours, and restored as it was at its second snapshot, by which the archive of the restored
 /// one begins.
-fn restored_early(rig: &Rig, to: &str) -> (Archiver, Database, Lsn) {
+pub(super) fn restored_early(rig: &Rig, to: &str) -> (Archiver, Database, Lsn) {
     let (_db, archiver) = hours(rig, 6);
     let fork = *snapshots(rig, archiver.lineage()).keys().nth(1).unwrap();
     let archive = Archive::with_client(rig.client(), &rig.environment);
@@ -696,7 +659,7 @@ fn restored_early(rig: &Rig, to: &str) -> (Archiver, Database, Lsn) {
     (archiver, Database::open(to, rig.options()).unwrap(), fork)
 }
 
-fn restores(rig: &Rig, archiver: &Archiver, db: &Database) {
+pub(super) fn restores(rig: &Rig, archiver: &Archiver, db: &Database) {
     let archive = Archive::with_client(rig.client(), &rig.environment);
     let options = RestoreOptions::new().lineage(archiver.lineage()).database(rig.options());
     assert_eq!(archive.restore("proof", &options).unwrap().lsn, db.durable_lsn());

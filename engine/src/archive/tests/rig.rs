@@ -60,6 +60,8 @@ pub(super) struct Faulty {
     refuses_snapshots: Arc<AtomicBool>,
     /// Puts of log objects that failed, and have not taken effect yet; `None` when they do not fail.
     late: Arc<Mutex<Option<Objects>>>,
+    /// Where each deletion fails once before it is done.
+    deletions_fail: Arc<Mutex<Option<String>>>,
 }
 
 impl std::fmt::Debug for Faulty {
@@ -107,12 +109,27 @@ impl Faulty {
         late.len()
     }
 
+    /// Lets the first deletion of every object below a prefix fail.
+    pub(super) fn fail_deletions_once(&self, prefix: &str) {
+        *self.deletions_fail.lock() = Some(prefix.to_owned());
+    }
+
     pub(super) fn heal(&self) {
         *self.plan.lock() = None;
     }
 
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    fn is_first_deletion(&self, key: &str) -> bool {
+        let fails = self.deletions_fail.lock().as_ref().is_some_and(|prefix| key.starts_with(prefix));
+        let mut unanswered = self.unanswered.lock();
+        let is_first = fails && !unanswered.iter().any(|known| known == key);
+        if is_first {
+            unanswered.push(key.to_owned());
+        }
+        is_first
     }
 
     fn next(&self, key: &str) -> (Option<Fault>, Error) {
@@ -209,6 +226,7 @@ impl Store for Faulty {
                 self.inner.delete(key)?;
                 Err(error)
             }
+            (None, error) if self.is_first_deletion(key) => Err(error),
             _ => self.inner.delete(key),
         }
     }

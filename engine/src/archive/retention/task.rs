@@ -1,0 +1,108 @@
+//! An archiver's own retention: a task beside its uploads, which wait for nothing of it.
+//!
+//! A run begins every hour, by the monotonic clock, however much or little is archived; the first one when the archiver is
+//! attached. While there is more to delete than one run condemns, and it deleted something, the next one follows at once: what
+//! comes to an archive in a day is a small part of what a day of runs takes. Where a run fails, or another one is at work, it is
+//! tried again after an hour. What is known of snapshots is kept from run to run (`facts`).
+
+use std::time::Duration;
+
+use logwood_base::sync::Arc;
+use logwood_base::{Environment, Error, Result, Step, Task};
+
+use super::facts::Facts;
+use super::{RetentionOptions, RetentionReport, run};
+use crate::archive::object::hold::CONDEMNED_MAX;
+use crate::archive::status::Shared;
+use crate::archive::store::Client;
+
+/// Between the end of a run and the next one.
+const INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Runs retention now and then.
+#[derive(Debug)]
+pub(in crate::archive) struct Retainer {
+    client: Client,
+    environment: Environment,
+    keep: Duration,
+    shared: Arc<Shared>,
+    facts: Facts,
+    /// When the next run begins, by the monotonic clock.
+    due: Duration,
+}
+
+impl Retainer {
+    pub(in crate::archive) fn new(
+        client: Client,
+        environment: Environment,
+        keep: Duration,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let due = environment.clock.monotonic();
+        shared.update(|figures| figures.retained_at = Some(due));
+        Self { client, environment, keep, shared, facts: Facts::default(), due }
+    }
+
+    /// Runs as often as it is due. Answers how long it is until the next run; `None` when the archiver has stopped.
+    pub(in crate::archive) fn run_when_due(&mut self) -> Option<Duration> {
+        loop {
+            let now = self.environment.clock.monotonic();
+            if now < self.due {
+                return Some(self.due - now);
+            }
+            self.run_once()?;
+        }
+    }
+
+    fn run_once(&mut self) -> Option<()> {
+        let options =
+            RetentionOptions { keep: self.keep, dry_run: false, deletions_max: CONDEMNED_MAX };
+        let ran = run(&self.client, &self.environment, &options, &mut self.facts);
+        if self.client.is_stopped() {
+            return None;
+        }
+        let is_behind =
+            ran.as_ref().is_ok_and(|report| report.left > 0 && !report.condemned.is_empty());
+        let now = self.environment.clock.monotonic();
+        self.due = if is_behind { now } else { now + INTERVAL };
+        self.tell(ran, now);
+        Some(())
+    }
+
+    fn tell(&self, ran: Result<RetentionReport>, now: Duration) {
+        match &ran {
+            Ok(report) => tracing::debug!(deleted = report.condemned.len(), left = report.left, "retention"),
+            Err(Error::AlreadyOpen { path }) => {
+                tracing::info!(run = %path.display(), "another retention run is at work, or has crashed");
+            }
+            Err(error) => tracing::warn!(%error, "retention failed and is tried again in an hour"),
+        }
+        self.shared.update(|figures| {
+            let status = &mut figures.status;
+            match ran {
+                Ok(report) => {
+                    figures.retained_at = Some(now);
+                    status.retention_deleted += report.condemned.len() as u64;
+                    status.retention_left = report.left as u64;
+                    status.retention_failing = report.damage.first().map(ToString::to_string);
+                }
+                Err(error) => status.retention_failing = Some(error.to_string()),
+            }
+            status.retention_failures += u64::from(status.retention_failing.is_some());
+        });
+    }
+}
+
+impl Task for Retainer {
+    fn step(&mut self) -> Step {
+        // One run at most in a step; what follows at once is asked for.
+        if self.environment.clock.monotonic() >= self.due && self.run_once().is_none() {
+            return Step::Done;
+        }
+        let now = self.environment.clock.monotonic();
+        match self.due.saturating_sub(now) {
+            Duration::ZERO => Step::Again,
+            left => Step::Wait(Some(left)),
+        }
+    }
+}
