@@ -7,6 +7,7 @@ use logwood_base::{Error, LineageId, Lsn, Result, Step, Task, TaskHandle};
 
 use super::attach::attach;
 use super::options::ArchiveOptions;
+use super::retention::Retainer;
 use super::source::{Source, Trees};
 use super::status::{ArchiveStatus, Shared};
 use super::store::Client;
@@ -44,6 +45,15 @@ pub struct Archiver {
     client: Client,
     decided: Watch,
     task: Option<TaskHandle>,
+    /// Retention, when it is wanted: by itself, or within a flush.
+    retention: Option<Retention>,
+}
+
+/// What runs retention.
+#[derive(Debug)]
+enum Retention {
+    Task { _handle: TaskHandle },
+    Flush(Box<Mutex<Retainer>>),
 }
 
 /// What a status needs of the log without waiting for a step.
@@ -111,8 +121,12 @@ impl Archiver {
                 Some(gate.attach(&shared, committed, options.backlog_bytes_max, stops))
             })
             .unwrap_or(Err(Error::Closed))?;
-        let mut archiver =
-            Self { uploader: Arc::new(Mutex::new(uploader)), shared, client, decided: watch, task: None };
+        let retainer = options.keep.map(|keep| {
+            let environment = watch.source.environment.clone();
+            Retainer::new(client.clone(), environment, keep, Arc::clone(&shared))
+        });
+        let uploader = Arc::new(Mutex::new(uploader));
+        let mut archiver = Self { uploader, shared, client, decided: watch, task: None, retention: None };
         if options.background {
             let interval = options.interval / 10;
             let worker = Worker {
@@ -123,6 +137,12 @@ impl Archiver {
             let spawner = &archiver.decided.source.environment.spawner;
             // Commits go first.
             archiver.task = Some(spawner.spawn_patient("logwood-archiver", Box::new(worker))?);
+            if let Some(retainer) = retainer {
+                let handle = spawner.spawn_patient("logwood-retention", Box::new(retainer))?;
+                archiver.retention = Some(Retention::Task { _handle: handle });
+            }
+        } else {
+            archiver.retention = retainer.map(|retainer| Retention::Flush(Box::new(Mutex::new(retainer))));
         }
         Ok(archiver)
     }
@@ -134,13 +154,19 @@ impl Archiver {
     }
 
     /// Archives everything that was committed before this call, without waiting for the interval, and answers up to
-    /// where the archive reaches. Where the chain needs a snapshot to begin with, that is uploaded, too.
+    /// where the archive reaches. Where the chain needs a snapshot to begin with, that is uploaded, too. An archiver that does
+    /// not work by itself takes its snapshots here, and runs retention, when they are due; a run that fails is told by
+    /// [`Archiver::status`].
     ///
     /// # Errors
     /// `ArchiveUnavailable` after all attempts, and a later call may succeed; `Fenced`, `ArchiveCorrupt`; what the log
     /// answers.
     pub fn flush(&self) -> Result<Lsn> {
-        self.uploader.lock().flush()
+        let reached = self.uploader.lock().flush()?;
+        if let Some(Retention::Flush(retainer)) = &self.retention {
+            while retainer.lock().step() == Step::Again {}
+        }
+        Ok(reached)
     }
 
     /// How it is doing. Also hands the numbers to the `metrics` facade.
@@ -164,6 +190,7 @@ impl Archiver {
     fn end(&mut self) {
         self.client.stop();
         self.task = None;
+        self.retention = None;
         self.uploader.lock().note(true);
         self.decided.source.with_gate(|gate, _| gate.detach());
     }

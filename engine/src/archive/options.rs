@@ -140,8 +140,9 @@ impl ArchiveOptions {
         self
     }
 
-    /// How far back points stay restorable; what none of them needs is deleted after each snapshot. Default: everything
-    /// is kept.
+    /// How far back points stay restorable; what none of them needs is deleted, by runs that begin every hour, beside the
+    /// uploads. What a run knows of snapshots is kept for the next one: about 150 bytes of memory for each page segment in the
+    /// archive, and a bit for each in each snapshot. Default: everything is kept.
     #[must_use]
     pub fn keep(mut self, keep: Duration) -> Self {
         self.keep = Some(keep);

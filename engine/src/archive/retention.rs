@@ -15,6 +15,14 @@
 //!
 //! What is damaged is named and does not stop the rest (`survey`), but for a hold: nobody knows what it holds.
 //!
+//! | module | what it does |
+//! |---|---|
+//! | `survey`, `plan` | what the archive holds, and what of it goes |
+//! | `facts` | what is known of snapshots, from run to run |
+//! | `needs` | what of that is spared, because it is held or lives after all |
+//! | `flag` | what keeps other runs, and holders, away |
+//! | `task` | an archiver's own runs |
+//!
 //! The order, and why nothing is deleted that an upload or a restore needs, stand in `docs/format/archive.md`,
 //! "Retention".
 
@@ -32,12 +40,14 @@ use flag::Flag;
 use needs::{Look, needed};
 use plan::{End, Object, Plan};
 use survey::Survey;
+pub(super) use task::Retainer;
 
 mod facts;
 mod flag;
 mod needs;
 mod plan;
 mod survey;
+mod task;
 
 /// A hold that is older than this, by the store's clock, was left behind by a crash.
 pub const HOLD_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -199,7 +209,8 @@ impl AtWork<'_> {
         for (at, (object, bytes)) in plan.deletions.iter().enumerate() {
             let wall = environment.clock.wall_ms().abs_diff(begun_ms);
             let elapsed = environment.clock.monotonic().saturating_sub(started);
-            if elapsed > RUN_TIME_MAX || wall > RUN_TIME_MAX.as_millis() as u64 {
+            let is_over = elapsed > RUN_TIME_MAX || wall > RUN_TIME_MAX.as_millis() as u64;
+            if is_over || client.is_stopped() {
                 break;
             }
             if at % DELETIONS_BETWEEN_LOOKS == 0 && !flag.stands(client)? {

@@ -332,7 +332,6 @@ impl Uploader {
                 self.proof_due = false;
                 self.put_off = (0, Duration::ZERO);
                 self.shared.update(|figures| figures.status.snapshot_failing = None);
-                self.retain();
                 Ok(true)
             }
             Err(error) => {
@@ -369,17 +368,5 @@ impl Uploader {
         let job = SnapshotJob::new(self.chain.owner(), &self.source, store, manifest)?;
         self.snapshot = Some(SnapshotJob { counted: self.since_snapshot, ..job });
         Ok(true)
-    }
-
-    /// Deletes what nobody is promised any more, when the options say how long that is.
-    fn retain(&self) {
-        let Some(keep) = self.options.keep else { return };
-        let options = super::RetentionOptions { keep, dry_run: false, deletions_max: 1000 };
-        match super::retention(&self.client, &self.source.environment, &options) {
-            Ok(report) => tracing::debug!(deleted = report.condemned.len(), "retention"),
-            Err(error) => {
-                tracing::warn!(%error, "retention failed and is tried again after the next snapshot");
-            }
-        }
     }
 }

@@ -46,6 +46,17 @@ pub struct ArchiveStatus {
     pub failing: Option<String>,
     /// Why the last snapshot failed, until one is finished: entries are archived meanwhile, and restoring them takes longer.
     pub snapshot_failing: Option<String>,
+    /// How long ago a retention run of this archiver ended well; since it was attached, when none has. `None` without
+    /// [`ArchiveOptions::keep`](super::ArchiveOptions::keep).
+    pub retention_age: Option<Duration>,
+    /// Objects that its retention runs have deleted.
+    pub retention_deleted: u64,
+    /// Objects that are not needed, and were more than the last run could delete: the next ones go on with them.
+    pub retention_left: u64,
+    /// Retention runs that failed, or met something that cannot be read.
+    pub retention_failures: u64,
+    /// Why the last run failed, or what it could not read, when that is so.
+    pub retention_failing: Option<String>,
     /// Why the archiver has stopped for good, when it has.
     pub stopped: Option<String>,
 }
@@ -68,6 +79,8 @@ pub(super) struct Figures {
     pub(super) caught_up: Option<Duration>,
     /// When the last archived entry was made, in milliseconds since 1970, as far as that is known.
     pub(super) archived_ms: Option<u64>,
+    /// Monotonic time at which a retention run ended well, or its task began.
+    pub(super) retained_at: Option<Duration>,
 }
 
 impl Shared {
@@ -90,10 +103,21 @@ impl Shared {
             failures: 0,
             failing: None,
             snapshot_failing: None,
+            retention_age: None,
+            retention_deleted: 0,
+            retention_left: 0,
+            retention_failures: 0,
+            retention_failing: None,
             stopped: None,
         };
-        let figures =
-            Figures { status, confirmed: None, behind_since: None, caught_up: None, archived_ms: None };
+        let figures = Figures {
+            status,
+            confirmed: None,
+            behind_since: None,
+            caught_up: None,
+            archived_ms: None,
+            retained_at: None,
+        };
         Self { lineage, figures: Mutex::new(figures) }
     }
 
@@ -116,6 +140,7 @@ impl Shared {
     ) -> ArchiveStatus {
         let figures = self.figures();
         let mut status = figures.status.clone();
+        status.retention_age = figures.retained_at.map(|then| clock.monotonic().saturating_sub(then));
         status.lag_entries = decided.entries_since(status.archived);
         if status.lag_entries > 0 {
             status.lag_bytes = backlog;
@@ -159,6 +184,10 @@ impl ArchiveStatus {
         ] {
             metrics::gauge!(name).set(value);
         }
+        if let Some(age) = self.retention_age {
+            metrics::gauge!("logwood_archive_retention_age_seconds").set(age.as_secs_f64());
+            metrics::gauge!("logwood_archive_retention_left").set(self.retention_left as f64);
+        }
         for (name, value) in [
             ("logwood_archive_objects_total", self.objects),
             ("logwood_archive_object_bytes_total", self.object_bytes),
@@ -167,6 +196,8 @@ impl ArchiveStatus {
             ("logwood_archive_mended_total", self.mended),
             ("logwood_archive_gaps_total", self.gaps),
             ("logwood_archive_failures_total", self.failures),
+            ("logwood_archive_retention_deleted_total", self.retention_deleted),
+            ("logwood_archive_retention_failures_total", self.retention_failures),
         ] {
             metrics::counter!(name).absolute(value);
         }

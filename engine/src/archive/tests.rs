@@ -9,6 +9,7 @@ mod crashes;
 mod failing;
 mod gaps;
 mod histories;
+mod keeping;
 mod late;
 pub(in crate::archive) mod model;
 pub(in crate::archive) mod mutants;

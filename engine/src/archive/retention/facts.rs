@@ -10,6 +10,7 @@
 //! bytes: what is remembered counts for that head alone.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use logwood_base::{ArchiveDamage, LineageId, Lsn, Result};
 
@@ -80,8 +81,9 @@ impl Facts {
         let listed = &mut self.listed;
         client.list_behind(PAGES_PREFIX, "", |page| {
             listed.extend(parse_page(&page.key).map(|hash| (hash, page.bytes)));
-            std::ops::ControlFlow::Continue(())
+            if client.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
+        client.goes_on()?;
         if self.lengths.len() > (2 * self.listed.len()).max(NUMBERS_KEPT_MIN) {
             let listed = std::mem::take(&mut self.listed);
             *self = Self { listed, ..Self::default() };
@@ -127,6 +129,7 @@ impl Facts {
         (lineage, lsn, bytes): (LineageId, Lsn, u64),
         damage: &mut Vec<ArchiveDamage>,
     ) -> Result<bool> {
+        client.goes_on()?;
         let key = snapshot_key(lineage, lsn);
         if let Some(known) = self.snapshots.get(&(lineage, lsn)) {
             let first = client.fetch_first(&key, bytes.min(HEAD_BYTES as u64), |key, first| {

@@ -105,8 +105,9 @@ impl Listed {
                 };
                 into.insert(lsn, object.bytes);
             }
-            ControlFlow::Continue(())
+            if client.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
+        client.goes_on()?;
         Ok(listed)
     }
 }

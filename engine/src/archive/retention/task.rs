@@ -43,30 +43,17 @@ impl Retainer {
         Self { client, environment, keep, shared, facts: Facts::default(), due }
     }
 
-    /// Runs as often as it is due. Answers how long it is until the next run; `None` when the archiver has stopped.
-    pub(in crate::archive) fn run_when_due(&mut self) -> Option<Duration> {
-        loop {
-            let now = self.environment.clock.monotonic();
-            if now < self.due {
-                return Some(self.due - now);
-            }
-            self.run_once()?;
-        }
-    }
-
-    fn run_once(&mut self) -> Option<()> {
-        let options =
-            RetentionOptions { keep: self.keep, dry_run: false, deletions_max: CONDEMNED_MAX };
+    /// Answers whether the archiver goes on.
+    fn run_once(&mut self) -> bool {
+        let options = RetentionOptions { keep: self.keep, dry_run: false, deletions_max: CONDEMNED_MAX };
         let ran = run(&self.client, &self.environment, &options, &mut self.facts);
-        if self.client.is_stopped() {
-            return None;
-        }
-        let is_behind =
-            ran.as_ref().is_ok_and(|report| report.left > 0 && !report.condemned.is_empty());
+        let is_behind = ran.as_ref().is_ok_and(|report| report.left > 0 && !report.condemned.is_empty());
         let now = self.environment.clock.monotonic();
         self.due = if is_behind { now } else { now + INTERVAL };
-        self.tell(ran, now);
-        Some(())
+        if !self.client.is_stopped() {
+            self.tell(ran, now);
+        }
+        !self.client.is_stopped()
     }
 
     fn tell(&self, ran: Result<RetentionReport>, now: Duration) {
@@ -95,8 +82,10 @@ impl Retainer {
 
 impl Task for Retainer {
     fn step(&mut self) -> Step {
-        // One run at most in a step; what follows at once is asked for.
-        if self.environment.clock.monotonic() >= self.due && self.run_once().is_none() {
+        // A lineage that is another one's by now is not this archiver's to keep.
+        let has_stopped = self.shared.figures().status.stopped.is_some();
+        let is_due = self.environment.clock.monotonic() >= self.due;
+        if has_stopped || is_due && !self.run_once() {
             return Step::Done;
         }
         let now = self.environment.clock.monotonic();

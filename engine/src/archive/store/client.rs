@@ -79,6 +79,18 @@ impl Client {
         self.pause.stop();
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Ends work of many requests when it was told to stop.
+    ///
+    /// # Errors
+    /// `Closed` then.
+    pub(crate) fn goes_on(&self) -> Result<()> {
+        if self.is_stopped() { Err(Error::Closed) } else { Ok(()) }
+    }
+
     /// As [`Store::put_new`]. After an attempt that failed and took effect, the next one answers [`Put::Exists`]: what
     /// is there is to be fetched and compared.
     ///

@@ -55,6 +55,8 @@ pub(super) struct Faulty {
     pub(super) puts: Arc<Mutex<Vec<String>>>,
     /// How many objects listings have told of.
     pub(super) listed: Arc<AtomicU64>,
+    /// Keys of objects that were read whole.
+    pub(super) gets: Arc<Mutex<Vec<String>>>,
     /// Keys of deletions that were not answered.
     pub(super) unanswered: Arc<Mutex<Vec<String>>>,
     refuses_snapshots: Arc<AtomicBool>,
@@ -184,6 +186,7 @@ impl Store for Faulty {
 
     fn get(&self, key: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
         self.read(key, |fault| {
+            self.gets.lock().push(key.to_owned());
             let mut body = self.inner.get(key, bytes_max)?;
             if let Some(body) = &mut body {
                 match fault {
