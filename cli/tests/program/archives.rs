@@ -167,6 +167,26 @@ fn retention_prints_what_would_go_then_deletes_it_and_names_what_it_cannot_read(
 }
 
 #[test]
+fn a_history_that_has_lost_its_start_is_named_and_no_older_one_restored_in_its_place() {
+    let (place, url, _) = archived(1000);
+    fs::remove_dir_all(&place.db).unwrap();
+    run(["restore", "--from", &url, &place.db]).done();
+    run(["put", &place.db, "one", "more"]).done();
+    // With a snapshot of its own.
+    run(["archive", &place.db, "--to", &url, "--verify"]).done();
+    let starts = walk(&place.path("archive")).into_iter().filter(|path| path.ends_with("start"));
+    let start = starts.max_by_key(|path| fs::metadata(path).unwrap().modified().unwrap()).unwrap();
+    fs::remove_file(&start).unwrap();
+    let id = start.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    let named = format!("lineage/{id}/start");
+    let status = run(["archive-status", &url]);
+    assert_eq!(status.code, 2, "{status:?}");
+    assert!(status.stdout.lines().any(|line| line.starts_with("damage\t") && line.contains(&named)));
+    let to = place.path("to").display().to_string();
+    run(["restore", "--from", &url, &to]).fails(2, &named);
+}
+
+#[test]
 fn no_output_holds_a_secret() {
     let (place, url, _) = archived(100);
     let secret = "planted-secret-that-nobody-may-print";

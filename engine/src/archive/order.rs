@@ -4,7 +4,9 @@
 //! that look older than those of the machine that was lost. What can is the chain. A lineage states where its parent's
 //! chain ended when it began; as long as the parent's chain still ends there, the child is the later one, and at least as
 //! late as the parent. Only where the parent was written to *after* its child began, and between lineages that do not
-//! descend from each other, the times of the newest entries decide.
+//! descend from each other, the times of the newest entries decide; but no entry was made after the store says that it was
+//! put, so that a clock that is ahead wins nothing that lasts. When objects were put decides nothing by itself: in a copy of an
+//! archive all of them were put when it was copied, and a machine that comes back puts old entries now.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +17,8 @@ use super::object::Start;
 /// What tells how late a lineage is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Written {
-    /// When it was written to last, by the clock of whoever wrote: its newest entry, or its beginning.
+    /// When it was written to last, by the clock of whoever wrote: its newest entry, or its beginning; no later than its newest
+    /// object was put.
     pub(crate) newest_ms: u64,
     /// The entry that would come next; `None` when that is not known.
     pub(crate) next: Option<Lsn>,
@@ -26,10 +29,26 @@ pub(crate) struct Written {
 /// Ranks lineages: the latest is the greatest.
 pub(crate) type Rank = (u64, usize, LineageId);
 
+/// Stores tell in whole seconds when an object was put.
+const PUT_TIME_ROUNDING_MS: u64 = 1000;
+
+/// No entry of an object is later, by a right clock, which the store says was put then.
+pub(crate) fn put_by(put_ms: u64) -> u64 {
+    put_ms.saturating_add(PUT_TIME_ROUNDING_MS)
+}
+
 impl Written {
-    pub(crate) fn new(start: &Start, entries_ms: u64, next: Option<Lsn>) -> Self {
+    /// `entries_ms`: the time of the newest entry; `put_ms`: when the newest object was put, by the store's clock, where that
+    /// is known.
+    pub(crate) fn new(start: &Start, entries_ms: u64, put_ms: Option<u64>, next: Option<Lsn>) -> Self {
         let parent = start.parent.map(|parent| (parent.lineage, start.parent_next));
-        Self { newest_ms: entries_ms.max(start.created_ms), next, parent }
+        let put_ms = put_ms.map_or(u64::MAX, put_by);
+        Self { newest_ms: entries_ms.max(start.created_ms).min(put_ms), next, parent }
+    }
+
+    /// As late as it can be, where the newest entry's time cannot be read.
+    pub(crate) fn at_the_latest(self, put_ms: Option<u64>) -> Self {
+        Self { newest_ms: put_ms.map_or(u64::MAX, put_by), ..self }
     }
 
     /// Whether it was written to after a child had found its end at `found`.

@@ -124,10 +124,11 @@ fn run(
     options: &RetentionOptions,
     facts: &mut Facts,
 ) -> Result<RetentionReport> {
-    let wall_ms = environment.clock.wall_ms();
+    // Told to stop, it lowers its flag.
+    let client = &client.finishing();
     // Pages are listed before snapshots are read: one that comes later is not in the list.
     facts.list_pages(client)?;
-    let mut survey = Survey::take(client, wall_ms, options.keep, facts)?;
+    let mut survey = Survey::take(client, &*environment.clock, options.keep, facts)?;
     let mut report = RetentionReport { from_ms: survey.window_ms(), ..RetentionReport::default() };
     let mut plan = survey.plan(client, facts)?;
     report.damage = std::mem::take(&mut survey.damage);

@@ -30,8 +30,8 @@ mod pause;
 mod remote;
 mod url;
 
-pub(crate) use client::missing;
 pub use client::{Client, Retry};
+pub(crate) use client::{missing, missing_object};
 pub use directory::Directory;
 pub use memory::Memory;
 pub use pause::{ManualPause, Pause, ThreadPause};

@@ -11,6 +11,7 @@ mod gaps;
 mod histories;
 mod keeping;
 mod late;
+mod latest;
 pub(in crate::archive) mod model;
 pub(in crate::archive) mod mutants;
 mod pages;

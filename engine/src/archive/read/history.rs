@@ -10,10 +10,13 @@ use logwood_base::{ArchiveDamage, Error, LineageId, Lsn, Result};
 
 use super::Archive;
 use crate::archive::chain;
-use crate::archive::layout::{LINEAGES_PREFIX, behind_lineage, log_key, parse_lineage, start_key};
+use crate::archive::layout::{
+    LINEAGES_PREFIX, behind_lineage, lineage_prefix, log_key, log_prefix, parse_lineage, snapshot_prefix,
+    start_key,
+};
 use crate::archive::object::{Link, Owner, Start};
 use crate::archive::order::{self, Written};
-use crate::archive::store::Client;
+use crate::archive::store::{Client, missing_object};
 
 /// One lineage, as far as it belongs to a history.
 #[derive(Clone, Debug)]
@@ -101,15 +104,36 @@ pub(crate) fn lineages(client: &Client) -> Result<Vec<LineageId>> {
     }
 }
 
-/// The starts of all lineages that a listing has.
+/// The starts of all lineages that a listing has. Of one that has none it is damage, unless what stands there is what retention
+/// leaves of a lineage.
 pub(crate) fn starts(client: &Client) -> Result<Starts> {
     let mut starts = Starts::default();
     for lineage in lineages(client)? {
-        // What retention takes last of a lineage stands behind its start for a moment, or after a crash.
-        let start = chain::readable(chain::start_of(client, lineage), &mut starts.damage)?;
-        starts.found.extend(start.flatten());
+        match chain::readable(chain::start_of(client, lineage), &mut starts.damage)? {
+            Some(Some(start)) => starts.found.push(start),
+            Some(None) => starts.damage.extend(lost_start(client, lineage)?),
+            None => {}
+        }
     }
     Ok(starts)
+}
+
+/// The damage that it is that a lineage has no start, when that is some.
+fn lost_start(client: &Client, lineage: LineageId) -> Result<Option<ArchiveDamage>> {
+    let (mut snapshots, mut log) = (0, 0);
+    let (of_snapshots, of_log) = (snapshot_prefix(lineage), log_prefix(lineage));
+    client.list_behind(&lineage_prefix(lineage), "", |object| {
+        snapshots += usize::from(object.key.starts_with(&of_snapshots));
+        log += usize::from(object.key.starts_with(&of_log));
+        if is_lineage(snapshots, log) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(is_lineage(snapshots, log).then(|| missing_object(&start_key(lineage))))
+}
+
+/// Whether so much is a lineage whose start was lost. Without one, retention leaves what closed a lineage, for a moment or after
+/// a crash, and an archiver that stood still one object more, which it does not count.
+pub(crate) fn is_lineage(snapshots: usize, log: usize) -> bool {
+    snapshots > 0 || log > 2
 }
 
 /// The lineage that is the latest: see [`order`]. None is chosen where one may be later that cannot be read: its start, or its
@@ -137,11 +161,12 @@ pub(crate) fn newest(archive: &Archive) -> Result<Owner> {
         let mut damage = Vec::new();
         let tail = chain::tail(client, lineage, &listed, &mut damage)?;
         let next = tail.next.or(Some(start.first_lsn));
-        let known = Written::new(start, tail.time_ms, next);
-        if let Some((first, _)) = listed.last_key_value().filter(|_| tail.newest.is_none()) {
-            let missing = || ArchiveDamage::new(&log_key(lineage, *first), "object", "to be there", "none");
-            let damage = damage.into_iter().next().unwrap_or_else(missing);
-            unread.push((lineage, Written { newest_ms: u64::MAX, ..known }, damage));
+        let newest = listed.keys().next_back().map_or(start_key(lineage), |first| log_key(lineage, *first));
+        let put_ms = client.head(&newest)?.map(|found| found.put_ms);
+        let known = Written::new(start, tail.time_ms, put_ms, next);
+        if !listed.is_empty() && tail.newest.is_none() {
+            let damage = damage.into_iter().next().unwrap_or_else(|| missing_object(&newest));
+            unread.push((lineage, known.at_the_latest(put_ms), damage));
         }
         written.insert(lineage, known);
     }

@@ -137,7 +137,7 @@ struct Pages {
 pub(super) fn list(archive: &Archive, reading: Reading) -> Result<Listing> {
     let Starts { found: mut starts, damage } = starts(&archive.client)?;
     let began: BTreeMap<_, _> =
-        starts.iter().map(|(start, _)| (start.owner.lineage, Written::new(start, 0, None))).collect();
+        starts.iter().map(|(start, _)| (start.owner.lineage, Written::new(start, 0, None, None))).collect();
     starts.sort_by_key(|(start, _)| order::rank(&began, start.owner.lineage));
     let mut pages = Pages::default();
     if !starts.is_empty() {

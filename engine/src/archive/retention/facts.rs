@@ -11,12 +11,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use logwood_base::{ArchiveDamage, LineageId, Lsn, Result};
 
 use crate::archive::chain::readable;
 use crate::archive::layout::{PAGES_PREFIX, Sha256, parse_page, snapshot_key};
 use crate::archive::object::{self, HEAD_BYTES, Kind, Link, SnapshotObject};
+use crate::archive::order;
 use crate::archive::store::Client;
 
 /// Numbers that are kept however few page segments are listed.
@@ -72,6 +74,8 @@ pub(in crate::archive) struct Facts {
     snapshots: BTreeMap<(LineageId, Lsn), Snapshot>,
     /// The page segments that were listed when the run began, with their lengths.
     listed: Vec<(Sha256, u64)>,
+    /// When an object was put last, by the store's clock, as the first run saw it, and the monotonic time then.
+    first_seen: Option<(u64, Duration)>,
 }
 
 impl Facts {
@@ -86,9 +90,19 @@ impl Facts {
         client.goes_on()?;
         if self.lengths.len() > (2 * self.listed.len()).max(NUMBERS_KEPT_MIN) {
             let listed = std::mem::take(&mut self.listed);
-            *self = Self { listed, ..Self::default() };
+            *self = Self { listed, first_seen: self.first_seen, ..Self::default() };
         }
         Ok(())
+    }
+
+    /// The latest that it can be by the store's clock, when an object was put last at `newest_put_ms`: as long after the first
+    /// run saw such a time as the monotonic clock says. Where the store is a directory its clock is the machine's, and this is
+    /// the only one that does not jump with it. The first run knows nothing better than the time that it sees, and what was
+    /// idle until then is kept for as much longer.
+    pub(super) fn latest_ms(&mut self, newest_put_ms: u64, now: Duration) -> u64 {
+        let (seen_ms, then) = *self.first_seen.get_or_insert((newest_put_ms, now));
+        let elapsed_ms = u64::try_from(now.saturating_sub(then).as_millis()).unwrap_or(u64::MAX);
+        order::put_by(seen_ms).saturating_add(elapsed_ms)
     }
 
     /// The page segments that were there when the run began, each with its number when a snapshot names it.

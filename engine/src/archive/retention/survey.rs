@@ -3,7 +3,7 @@
 //! What cannot be read is named and does not stop the rest:
 //! - a snapshot: it is no base. While it stays, only pages go that a snapshot names which goes with them, for nobody knows
 //!   what an unreadable one names. It goes itself once a base is newer.
-//! - a start: while it stands, no snapshot and no log goes of any lineage, for its own could need any of them.
+//! - a start, or one that is missing where a lineage stands: while that is so, no snapshot and no log goes of any lineage, for its own could need any of them.
 //! - a log object: where it stands before a base, nothing needs it; where a base needs it, nothing of its lineage goes.
 
 use std::cmp::Reverse;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use logwood_base::{ArchiveDamage, LineageId, Lsn, Result};
+use logwood_base::{ArchiveDamage, Clock, LineageId, Lsn, Result};
 
 use super::facts::{Facts, Numbers};
 use super::plan::{End, Object, Parents, Plan};
@@ -25,9 +25,6 @@ use crate::archive::store::Client;
 /// A lineage that another one has superseded stays until another one was put to so long after it, by the store's clock:
 /// longer than an archiver goes on without looking for its place.
 const SUPERSEDED_TIME_MIN: Duration = Duration::from_secs(2 * 3600);
-
-/// Stores tell in whole seconds when an object was put.
-const PUT_TIME_ROUNDING_MS: u64 = 1000;
 
 /// One snapshot.
 struct SnapshotFacts {
@@ -76,7 +73,8 @@ pub(super) struct Survey {
     lineages: BTreeMap<LineageId, LineageFacts>,
     /// What tells which of them is later than which.
     written: BTreeMap<LineageId, Written>,
-    wall_ms: u64,
+    /// The run's time, no later than can be since its first look at the archive.
+    now_ms: u64,
     keep_ms: u64,
     pub(super) damage: Vec<ArchiveDamage>,
 }
@@ -113,21 +111,32 @@ impl Listed {
 }
 
 impl Survey {
-    pub(super) fn take(client: &Client, wall_ms: u64, keep: Duration, facts: &mut Facts) -> Result<Self> {
+    pub(super) fn take(
+        client: &Client,
+        clock: &dyn Clock,
+        keep: Duration,
+        facts: &mut Facts,
+    ) -> Result<Self> {
         let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
         let (lineages, written) = (BTreeMap::new(), BTreeMap::new());
-        let mut survey = Self { lineages, written, wall_ms, keep_ms, damage: Vec::new() };
+        let now_ms = clock.wall_ms();
+        let mut survey = Self { lineages, written, now_ms, keep_ms, damage: Vec::new() };
         for id in history::lineages(client)? {
             let listed = Listed::take(client, id)?;
-            if listed.start.is_none() {
+            if listed.start.is_none() && !history::is_lineage(listed.snapshots.len(), listed.log.len()) {
                 continue;
             }
             let found = survey.lineage(client, id, listed, facts)?;
-            let written = found.start.as_ref().map(|start| Written::new(start, found.entries_ms, found.next));
+            let written = found
+                .start
+                .as_ref()
+                .map(|start| Written::new(start, found.entries_ms, found.put_ms, found.next));
             survey.written.extend(written.map(|written| (id, written)));
             survey.lineages.insert(id, found);
         }
         survey.judge_pages(facts);
+        let latest_ms = survey.newest_put_ms().map(|put_ms| facts.latest_ms(put_ms, clock.monotonic()));
+        survey.now_ms = survey.now_ms.min(latest_ms.unwrap_or(u64::MAX));
         Ok(survey)
     }
 
@@ -163,8 +172,8 @@ impl Survey {
     /// What is kept before a time. It is no later than the newest object was put, by the store's clock: where the run is at
     /// work on the machine that wrote the entries, one clock that jumped ahead would end all windows otherwise.
     fn window_before(&self, newest_ms: u64) -> u64 {
-        let put_ms = self.newest_put_ms().map_or(0, |put_ms| put_ms.saturating_add(PUT_TIME_ROUNDING_MS));
-        self.wall_ms.min(newest_ms).min(put_ms).saturating_sub(self.keep_ms)
+        let put_ms = self.newest_put_ms().map_or(0, order::put_by);
+        self.now_ms.min(newest_ms).min(put_ms).saturating_sub(self.keep_ms)
     }
 
     /// When anything was put to a chain last, by the store's clock.

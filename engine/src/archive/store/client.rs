@@ -44,8 +44,9 @@ pub struct Client {
     random: Arc<dyn Random>,
     pause: Arc<dyn Pause>,
     retry: Retry,
-    /// Nothing more is begun, by clones neither.
+    /// Nothing more is begun, by clones neither, unless they finish what they are at.
     stopped: Arc<AtomicBool>,
+    finishes: bool,
 }
 
 impl Client {
@@ -64,7 +65,7 @@ impl Client {
         pause: Arc<dyn Pause>,
     ) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
-        Self { store, random: Arc::clone(&environment.random), pause, retry, stopped }
+        Self { store, random: Arc::clone(&environment.random), pause, retry, stopped, finishes: false }
     }
 
     /// The store itself.
@@ -79,8 +80,15 @@ impl Client {
         self.pause.stop();
     }
 
+    /// A clone for work of many requests that has something to put in order when it is told to stop: it goes on to try once,
+    /// and looks by itself whether it was ([`Client::goes_on`]).
+    pub(crate) fn finishing(&self) -> Self {
+        Self { finishes: true, ..self.clone() }
+    }
+
+    /// Whether it was told to stop.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
+        self.stopped.load(Ordering::SeqCst)
     }
 
     /// Ends work of many requests when it was told to stop.
@@ -259,7 +267,7 @@ impl Client {
         let mut longest = self.retry.first_pause;
         let mut left = self.retry.attempts.max(1);
         loop {
-            if self.stopped.load(Ordering::SeqCst) {
+            if self.is_stopped() && !self.finishes {
                 return Err(Error::Closed);
             }
             left -= 1;
@@ -285,8 +293,13 @@ impl Client {
 }
 
 /// The damage of an object that should be there.
+pub(crate) fn missing_object(key: &str) -> ArchiveDamage {
+    ArchiveDamage::new(key, "object", "to be there", "none")
+}
+
+/// The error that it is.
 pub(crate) fn missing(key: &str) -> Error {
-    ArchiveDamage::new(key, "object", "to be there", "none").into()
+    missing_object(key).into()
 }
 
 /// Whether it is worth trying again.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
-use logwood_base::{LineageId, Term};
+use logwood_base::{Clock, LineageId, Term};
 
 use crate::archive::layout::{page_key, start_key};
 use crate::archive::object::{Gap, KeyspaceDigest, Link, LogWriter, Owner, Parent, SnapshotObject, Start};
@@ -53,7 +53,7 @@ impl World {
         let clock = Arc::new(ManualClock::new(1_000_000));
         let environment = environment(&disk, &clock, seed);
         let db = Database::open("db", options(&environment)).unwrap();
-        let store = Memory::new();
+        let store = Memory::with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         let chain = ChainWriter::begin(&store, &db, Lsn::FIRST, None, seed);
         Self {
             disk,
