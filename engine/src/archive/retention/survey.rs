@@ -16,10 +16,13 @@ use logwood_base::{ArchiveDamage, Clock, LineageId, Lsn, Result};
 use super::facts::{Facts, Numbers};
 use super::plan::{End, Object, Parents, Plan};
 use crate::archive::chain::{self, Chain, Item, readable};
-use crate::archive::layout::{lineage_prefix, log_key, log_prefix, parse_lsn, snapshot_prefix, start_key};
-use crate::archive::object::{Kind, Owner, Start};
+use crate::archive::layout::{
+    lineage_prefix, log_key, log_prefix, parse_lsn, snapshot_key, snapshot_prefix, start_key,
+};
+use crate::archive::object::{Kind, Owner, SnapshotObject, Start};
 use crate::archive::order::{self, Written};
 use crate::archive::read::history;
+use crate::archive::read::plan::differs;
 use crate::archive::store::Client;
 
 /// A lineage that another one has superseded stays until another one was put to so long after it, by the store's clock:
@@ -237,7 +240,12 @@ impl Survey {
             let end = lineage.end.filter(|_| all_known && self.is_superseded(*id, depth));
             let ends = end.is_some();
             let base = match self.base(*id, depth).filter(|_| all_known) {
-                Some(base) if lineage.reaches_from(client, base, &mut damage)? => Some(base),
+                Some(base)
+                    if lineage.reaches_from(client, base, &mut damage)?
+                        && is_of_chain(client, *id, base, &mut damage)? =>
+                {
+                    Some(base)
+                }
                 _ => None,
             };
             for snapshot in &lineage.snapshots {
@@ -331,6 +339,16 @@ impl Survey {
         }
         Some(oldest)
     }
+}
+
+/// Whether a base is a state of this history, as far as the log shows, and not of a copy that went on by itself.
+fn is_of_chain(client: &Client, id: LineageId, base: Base, damage: &mut Vec<ArchiveDamage>) -> Result<bool> {
+    let found = client.require(&snapshot_key(id, base.lsn), Kind::Snapshot, SnapshotObject::decode);
+    let Some((snapshot, _)) = readable(found, damage)? else { return Ok(false) };
+    let differs = differs(client, &snapshot)?;
+    let is_of_chain = differs.is_none();
+    damage.extend(differs);
+    Ok(is_of_chain)
 }
 
 impl LineageFacts {

@@ -263,6 +263,24 @@ fn a_snapshot_without_its_pages_is_no_base() {
 }
 
 #[test]
+fn a_snapshot_that_the_chain_contradicts_is_named_and_is_no_base() {
+    let rig = Rig::new(39);
+    let (_db, archiver) = hours(&rig, 6);
+    let client = rig.client();
+    let plan = RetentionOptions { dry_run: true, ..keep(2 * HOUR) };
+    let planned = retention(&client, &rig.environment, &plan).unwrap();
+    assert!(planned.condemned.len() > 5 && planned.damage.is_empty());
+    let all = snapshots(&rig, archiver.lineage());
+    let mut base = all.into_values().rfind(|snapshot| snapshot.time_ms <= planned.from_ms).unwrap();
+    // As a copy of the directory would have put it, which had another entry there.
+    base.entry = Some([5; 32]);
+    rig.store.inner.tamper(&base.key(), Some(&base.encode().bytes));
+    let report = retention(&client, &rig.environment, &keep(2 * HOUR)).unwrap();
+    assert_eq!(report.damage.iter().map(|damage| &damage.key).collect::<Vec<_>>(), [&base.key()]);
+    assert!(report.condemned.iter().all(|key| !key.starts_with("lineage/")), "{report:?}");
+}
+
+#[test]
 fn a_snapshot_that_needs_entries_of_a_gap_is_no_base() {
     let rig = Rig::new(38);
     let (_db, archiver) = hours(&rig, 8);
