@@ -135,10 +135,12 @@ impl Archive {
     }
 
     /// The lineage that is restored when none is named: the latest. A child is later than its parent unless the parent was
-    /// written to after the child began; otherwise the times of the newest entries decide.
+    /// written to after the child began; otherwise the times of the newest entries decide, none of which counts as later than the
+    /// store says that it was put.
     ///
     /// # Errors
-    /// `NotFound` for an empty archive; `InvalidArgument` when it holds several databases; `ArchiveUnavailable`.
+    /// `NotFound` for an empty archive; `InvalidArgument` when it holds several databases; `ArchiveCorrupt` where damage leaves
+    /// open which one is the latest: of a start, also one that is lost, or of a newest object; `ArchiveUnavailable`.
     pub fn newest_lineage(&self) -> Result<LineageId> {
         history::newest(self).map(|found| found.lineage)
     }
