@@ -186,21 +186,21 @@ impl Shared {
         wanted <= current.saturating_sub(lost) + prepared.sum::<u64>()
     }
 
-    /// Bytes that a new segment's header, state copies and closing seal take.
+    /// Bytes that a new segment's header, state copies and the seals at its end take.
     fn header_room(&self, state: &State) -> u64 {
         let table = table_bytes(state.groups.values().map(|group| &group.log.record));
         let states = state.groups.values().filter(|group| group.log.record.has_state()).count();
         let membership: usize =
             state.groups.values().map(|group| group.log.record.membership.1.len() + 128).sum();
         let bytes = header::FIXED_BYTES + table + membership;
-        u64::from(room_for(bytes)) + u64::from(BLOCK) * 3 + states as u64
+        u64::from(room_for(bytes)) + u64::from(BLOCK) * 4 + states as u64
     }
 
     /// Refuses a group table that would crowd out the entries of a segment.
     pub(crate) fn check_table(&self, state: &State, more: usize) -> Result<()> {
         let limit = self.options.segment_bytes as usize / 8;
         let room = self.header_room(state) as usize;
-        limits::check("bytes of the group table", room + more, limit.max(6 * BLOCK as usize))
+        limits::check("bytes of the group table", room + more, limit.max(7 * BLOCK as usize))
     }
 
     /// Writes vote and membership twice, in two blocks, and reads both back past the cache.

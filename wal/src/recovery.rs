@@ -24,7 +24,7 @@
 
 use std::path::Path;
 
-use logwood_base::disk::{DirLock, Disk, ReadSource};
+use logwood_base::disk::{DirLock, ReadSource};
 use logwood_base::sync::Arc;
 use logwood_base::{
     Access, AlignedBuffer, DatabaseId, Environment, Error, GroupId, LogId, LogPosition, Result, SegmentNo,
@@ -34,11 +34,10 @@ use crate::format::batch::{self, Kind, Placement};
 use crate::format::header::{GroupRecord, HEADER_BYTES_MAX};
 use crate::format::{BLOCK, block_up, parse_file_name, segment_seed};
 use crate::group_state::GroupState;
-use crate::image::Image;
 use crate::log::{FIRST_SEGMENT_BYTES_MAX, Log, Start};
 use crate::mutants::planted;
 use crate::options::{Expect, LogOptions, Progress, Recovered};
-use crate::roll::{Opening, opening};
+use crate::roll::{Opening, opening, point_at};
 use crate::scan::{Link, Scan, ScanRequest, scan};
 use crate::segment::{Segment, create_written, path_of};
 use crate::walk::SegmentBytes;
@@ -188,7 +187,9 @@ fn begin(
         opening(identity, &segment, predecessor, predecessor_crc, false, &records);
     segment.file.write_durable(0, &bytes)?;
     if let Some(last) = kept.last() {
-        point_at(disk, found.log, last, LogPosition::new(number, end))?;
+        let file = disk.open(last.file.path(), Access::ReadWrite)?;
+        let before = Segment::new(found.log, last.header.segment, last.header.segment_bytes, file);
+        point_at(&before, (last.end, last.end_crc), LogPosition::new(number, end))?;
     }
     let mut segments = Vec::with_capacity(kept.len() + 1);
     for link in kept {
@@ -205,27 +206,6 @@ fn begin(
         next_segment: number.next(),
         groups: groups.into_iter().map(|(id, replay)| (id, GroupState::recovered(replay.log))).collect(),
     }))
-}
-
-/// Step 7: writes a seal behind the end of `last` that says how far the next segment is durable. Where no block is left
-/// for it, the segment was closed by a seal that names a file, too.
-fn point_at(disk: &dyn Disk, log: LogId, last: &Link, durable_end: LogPosition) -> Result<()> {
-    let at = block_up(last.end);
-    if at + BLOCK > last.header.segment_bytes {
-        return Ok(());
-    }
-    let number = last.header.segment;
-    let mut seal = Image::new(0, AlignedBuffer::default());
-    seal.put_seal(Some(durable_end.segment));
-    let placement = Placement { durable_end, previous_crc: last.end_crc };
-    let file = disk.open(last.file.path(), Access::ReadWrite)?;
-    let segment = Segment::new(log, number, last.header.segment_bytes, file);
-    for frame in &seal.frames {
-        let bytes = &mut seal.bytes[frame.start..frame.end];
-        batch::finish(bytes, &frame.fields, &placement, segment.seed_at(at));
-    }
-    seal.bytes.pad_to(BLOCK as usize);
-    segment.file.write_durable(u64::from(at), &seal.bytes)
 }
 
 /// Step 8. Answers what was deleted.

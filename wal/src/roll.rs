@@ -7,10 +7,12 @@
 //! 3. The closing seal, which names k + 1, is written durably as one more batch of k.
 //! 4. The last writes in flight come home. Now k, its seal included, is wholly synced.
 //! 5. The header of k + 1 with the group table, and behind it a second copy of every vote, are written durably.
-//! 6. Batches go to k + 1.
+//! 6. Behind the closing seal one more is written durably, which says that the header of k + 1 is durable.
+//! 7. Batches go to k + 1.
 //!
 //! A crash before 3 leaves k open at its end. After 3 the log ends in k; that k + 1 exists without a header says that
-//! nothing in it was acknowledged. After 5 the header bounds k. Commits wait for two writes: steps 3 and 5.
+//! nothing in it was acknowledged. After 5 the header bounds k. After 6 a k + 1 without a header has lost it. Commits wait
+//! for three writes: steps 3, 5 and 6.
 
 use std::time::Duration;
 
@@ -23,8 +25,8 @@ use crate::calls::Calls;
 use crate::disk_call::DiskCall;
 use crate::format::batch::Kind;
 use crate::format::batch::{self, Placement, SEAL_BYTES};
-use crate::format::block_up;
 use crate::format::header::{GroupRecord, SegmentHeader};
+use crate::format::{BLOCK, block_up};
 use crate::image::{Body, Image};
 use crate::mutants::planted;
 use crate::recovery::{Identity, Records};
@@ -98,21 +100,24 @@ impl Shared {
         self.state.lock()
     }
 
-    /// Steps 5 and 6.
+    /// Steps 5 to 7.
     fn begin_segment<'a>(&'a self, state: MutexGuard<'a, State>, next: Prepared) -> MutexGuard<'a, State> {
         let Prepared { number, bytes, file } = next;
         let segment = Arc::new(Segment::new(self.log, number, bytes, file));
         let records = placed_records(&state);
+        let before = (Arc::clone(state.current()), (state.end.offset, state.previous_crc));
         let opening =
             opening((self.log, self.database), &segment, state.end, state.previous_crc, false, &records);
         drop(state);
         let call = DiskCall::begin(self, None, true);
+        let end = LogPosition::new(number, opening.end);
         let written = segment.file.write_durable(0, &opening.bytes);
+        let written = written.and_then(|()| point_at(&before.0, before.1, end));
         let mut state = call.end();
         match written {
             Ok(()) => {
                 state.tail = block_up(opening.end);
-                state.end = LogPosition::new(number, opening.end);
+                state.end = end;
                 state.durable_end = state.end;
                 state.previous_crc = opening.crc;
                 state.segments.push(segment);
@@ -226,6 +231,25 @@ pub(crate) fn base_image(state: &mut State, id: GroupId) -> Option<u64> {
     let image = new_image(state);
     image.put_other(epoch, fields, Body::Base { membership, keeps_entries: false }, false);
     Some(image.sequence)
+}
+
+/// Writes a seal behind the end of a segment, of which the offset and the checksum are given, that says how far the next
+/// segment is durable. It stands in a block of its own, outside of the log: only where nothing else tells of the next
+/// segment is it read. A log of before has no block for it where a closing seal stands at the very end.
+pub(crate) fn point_at(segment: &Segment, (end, crc): (u32, u32), durable_end: LogPosition) -> Result<()> {
+    let at = block_up(end);
+    if at + BLOCK > segment.bytes {
+        return Ok(());
+    }
+    let mut seal = Image::new(0, logwood_base::AlignedBuffer::default());
+    seal.put_seal(Some(durable_end.segment));
+    let placement = Placement { durable_end, previous_crc: crc };
+    for frame in &seal.frames {
+        let part = &mut seal.bytes[frame.start..frame.end];
+        batch::finish(part, &frame.fields, &placement, segment.seed_at(at));
+    }
+    seal.bytes.pad_to(BLOCK as usize);
+    segment.file.write_durable(u64::from(at), &seal.bytes)
 }
 
 /// A segment's header, and behind it, in blocks of their own, one more copy of each group's vote and membership:

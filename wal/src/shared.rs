@@ -25,7 +25,7 @@ use logwood_base::{
 
 use crate::calls::Calls;
 use crate::crowd::Crowd;
-use crate::format::block_up;
+use crate::format::{BLOCK, block_up};
 use crate::group_state::GroupState;
 use crate::image::{Image, Round, room_for};
 use crate::index::Run;
@@ -210,9 +210,9 @@ impl State {
         &self.segments[self.segments.len() - 1]
     }
 
-    /// Bytes left in the current segment in front of its closing seal.
+    /// Bytes left in the current segment in front of its closing seal and the one behind it.
     pub(crate) fn room(&self) -> u32 {
-        (self.current().bytes.saturating_sub(block_up(self.tail))).saturating_sub(room_for(0))
+        (self.current().bytes.saturating_sub(block_up(self.tail))).saturating_sub(room_for(0) + BLOCK)
     }
 
     /// Queues an image without batches.
