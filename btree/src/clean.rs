@@ -7,6 +7,11 @@
 //! In the background this goes in steps, each a few pages. What is marked is dirty and stays in memory until the next
 //! checkpoint, so that no more than a part of the cache is marked between two of them.
 //!
+//! It comes to its end where nobody writes. A checkpoint is asked for only when that much is marked, and what it moves fills
+//! segments, all but the last one of each stream: each round leaves fewer bytes in segments that are worth cleaning. Inner
+//! pages may make segments worth cleaning again and again, because moving one writes those above it anew; they do not count
+//! as marked, and move with the checkpoints that others ask for.
+//!
 //! What never happens: a page is moved by itself, or judged by anything but its address in the tree. So cleaning is
 //! as safe as checkpoints are, and stopping in the middle loses nothing.
 
@@ -270,9 +275,12 @@ fn mark(writer: &mut Writer, way: &Way<'_>, label: &PageLabel) -> bool {
     let place = Place { keyspace: label.keyspace, key: &label.low_key };
     match &*way.node {
         Node::Leaf(leaf) if leaf.pages().iter().any(is_it) => {
+            // One that had changed, or was marked for another of its pages, takes no more memory now than before.
+            if leaf.is_clean() {
+                writer.marked_bytes += leaf.header().share.bytes();
+            }
             leaf.make_dirty();
             writer.discard(leaf.take_image(), Lsn::ZERO, place);
-            writer.marked_bytes += leaf.header().share.bytes();
             if label.kind == PageKind::Overflow {
                 leaf.overflow_values().for_each(|value| value.ask_to_move(label.page.addr));
                 // No memory, but the next checkpoint's work.

@@ -7,7 +7,7 @@ use super::world::{
     KEYSPACE, Model, at, change, checkpoint, commit, create, dir, environment, everything, open, require,
     scan, small,
 };
-use crate::{At, Change, ChangeKind, Forest, Tree, verify_directory};
+use crate::{At, Change, ChangeKind, Cleaned, Forest, Tree, verify_directory};
 
 fn key(n: u64) -> Vec<u8> {
     format!("key{:04}", n * 37 % 1009).into_bytes()
@@ -244,6 +244,51 @@ fn cleaning_and_compacting_give_space_back_while_in_use() {
     let report = verify_directory(&disk_arc, dir(), &mut |damage| panic!("{damage:?}"), &mut |_| {}).unwrap();
     assert!(report.space_errors.is_empty(), "{:?}", report.space_errors);
     assert_eq!(report.trees.len(), 1);
+}
+
+#[test]
+fn cleaning_in_steps_waits_for_a_checkpoint_when_a_quarter_of_the_cache_is_marked_and_comes_to_its_end() {
+    for (cache_bytes, page_segment_bytes) in
+        [(24 << 10, 16 << 10), (64 << 10, 16 << 10), (64 << 10, 64 << 10)]
+    {
+        let disk = SimulatedDisk::new(1);
+        let options = crate::ForestOptions { cache_bytes, page_segment_bytes, ..small() };
+        let forest = create(&disk, options.clone());
+        forest.create_tree(Lsn(1), KEYSPACE).unwrap();
+        let mut model = Model::new();
+        for lsn in 2..60 {
+            write(&forest, &mut model, lsn, lsn * 17 % 900..lsn * 17 % 900 + 100);
+            checkpoint(&forest).unwrap();
+        }
+        drop(forest);
+        let (forest, _) = open(&disk, options).unwrap();
+        let before = forest.statistics().store;
+        let (mut waits, mut steps) = (0, 0);
+        loop {
+            steps += 1;
+            assert!(steps < 2_000, "cleaning never ends");
+            match forest.clean_step().unwrap() {
+                Cleaned::More => {}
+                Cleaned::Enough => {
+                    // What one step has brought in beyond it: pages of leaves of 400 bytes, some with a long value.
+                    let most = cache_bytes / 4 + (64 << 10);
+                    assert!(forest.dirty_bytes() <= most, "{} bytes marked", forest.dirty_bytes());
+                    assert_eq!(forest.clean_step().unwrap(), Cleaned::Enough);
+                    checkpoint(&forest).unwrap();
+                    waits += 1;
+                }
+                Cleaned::Nothing => break,
+            }
+        }
+        assert!(waits > 1, "{waits} waits in {steps} steps");
+        checkpoint(&forest).unwrap();
+        checkpoint(&forest).unwrap();
+        let after = forest.statistics().store;
+        assert!(after.total_bytes < before.total_bytes, "{before:?} {after:?}");
+        require(&forest.tree(KEYSPACE).unwrap(), &forest.snapshot(), &model);
+        let report = forest.verify(&mut |damage| panic!("{damage:?}"), &mut |_| {}).unwrap();
+        assert!(report.space_errors.is_empty(), "{:?}", report.space_errors);
+    }
 }
 
 #[test]
