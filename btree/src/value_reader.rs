@@ -29,7 +29,7 @@ pub struct ValueReader {
 }
 
 enum Source {
-    /// A short value.
+    /// A short value, or one that is its reader's own.
     Copied(Box<[u8]>),
     /// A long one that stands in a leaf, at this record.
     Leaf(Leaf, usize),
@@ -93,6 +93,13 @@ impl ValueReader {
             Source::Leaf(leaf, record) => Ok(&leaf.record(*record).1[at..]),
             Source::Pages(pages) => Ok(&pages.piece(self.bytes, at / PIECE_BYTES)?[at % PIECE_BYTES..]),
         }
+    }
+}
+
+/// A reader of what its maker holds: of a value that is not written yet.
+impl From<Box<[u8]>> for ValueReader {
+    fn from(value: Box<[u8]>) -> Self {
+        Self { bytes: value.len(), source: Source::Copied(value), position: 0 }
     }
 }
 

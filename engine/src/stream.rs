@@ -13,6 +13,7 @@ use crate::entry;
 use crate::entry::HEADER_BYTES;
 use crate::entry::operation::{begin_put, put_bytes};
 use crate::keyspace::Keyspace;
+use crate::transaction::Transaction;
 
 /// How much is asked of a source at once.
 const READ_BYTES: usize = 256 << 10;
@@ -33,11 +34,16 @@ fn put_from(
     payload.reserve_exact(put_bytes(keyspace, key.len(), bytes));
     begin_put(payload, keyspace, key, bytes);
     let value = payload.len();
-    fill(payload, value + bytes, source).map_err(|source| {
-        let read = (payload.len() - value) as u64;
+    fill(payload, value + bytes, source).map_err(|error| {
+        let read = payload.len() - value;
         payload.truncate(before);
-        Error::Source { read, expected: bytes as u64, source: Arc::new(source) }
+        failed(error, read, bytes)
     })
+}
+
+/// What is answered for a source that failed, or ended, behind `read` bytes.
+fn failed(error: std::io::Error, read: usize, expected: usize) -> Error {
+    Error::Source { read: read as u64, expected: expected as u64, source: Arc::new(error) }
 }
 
 /// Reads until there are `end` bytes.
@@ -94,6 +100,45 @@ impl Batch {
         let length = self.bytes() - HEADER_BYTES + put_bytes(keyspace.id(), key.len(), bytes);
         limits::check("batch bytes", length, self.batch_bytes_max)?;
         self.append(keyspace, |payload, keyspace| put_from(payload, keyspace, key, bytes, &mut source))
+    }
+}
+
+impl Transaction {
+    /// Sets the value of a key to the next `bytes` bytes of `source`, of which no more is read: as [`Transaction::put`] does.
+    /// It takes memory for the value in the transaction, and once more in its entry while it commits.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let films = db.ensure_keyspace("films")?;
+    /// let mut transaction = db.transaction();
+    /// if !transaction.contains(&films, b"trailer")? {
+    ///     transaction.put_stream(&films, b"trailer", 500_000, std::io::repeat(7))?;
+    /// }
+    /// transaction.commit(Durability::Durable)?;
+    /// assert_eq!(films.value_reader(b"trailer")?.expect("it was put").len(), 500_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Transaction::put`], before anything is read; `Source` when `source` fails, or ends before. The transaction is as
+    /// before then.
+    pub fn put_stream(
+        &mut self,
+        keyspace: &Keyspace,
+        key: &[u8],
+        bytes: u64,
+        mut source: impl Read,
+    ) -> Result<()> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.put_made(keyspace, key, bytes, || {
+            let mut value = Vec::with_capacity(bytes);
+            match fill(&mut value, bytes, &mut source) {
+                Ok(()) => Ok(value),
+                Err(error) => Err(failed(error, value.len(), bytes)),
+            }
+        })
     }
 }
 

@@ -53,7 +53,7 @@ use std::ops::RangeBounds;
 
 use logwood_base::sync::{Arc, Mutex};
 use logwood_base::{Error, Lsn, Result, limits};
-use logwood_btree::Value;
+use logwood_btree::{Value, ValueReader};
 use logwood_wal::Durability;
 
 use crate::core::Handle;
@@ -183,6 +183,36 @@ impl Transaction {
             Own::Untouched => {
                 self.reads.lock().key(keyspace.shared(), key)?;
                 self.snapshot.get_with(keyspace, key, read)
+            }
+        }
+    }
+
+    /// The value of a key, to be read piece by piece; see [`Keyspace::value_reader`]. The reader outlives the transaction.
+    ///
+    /// ```
+    /// # use std::io::Read;
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let films = db.ensure_keyspace("films")?;
+    /// films.put(b"trailer", &vec![7; 500_000])?;
+    /// let transaction = db.transaction();
+    /// let mut film = transaction.value_reader(&films, b"trailer")?.expect("it was put");
+    /// let mut beginning = [0; 4];
+    /// film.read_exact(&mut beginning)?;
+    /// assert_eq!((beginning, film.len()), ([7; 4], 500_000));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Transaction::get`], and as [`Keyspace::value_reader`] while it is read.
+    pub fn value_reader(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<ValueReader>> {
+        self.snapshot.check(keyspace)?;
+        match self.writes.get(keyspace.shared(), key) {
+            Own::Written(value) => Ok(value.map(|value| ValueReader::from(Box::from(value)))),
+            Own::Untouched => {
+                self.reads.lock().key(keyspace.shared(), key)?;
+                self.snapshot.value_reader(keyspace, key)
             }
         }
     }
@@ -405,10 +435,27 @@ impl Transaction {
     /// [`Options::batch_bytes_max`](crate::Options::batch_bytes_max) allows; `InvalidArgument` for a keyspace of
     /// another database; `NotFound` when the keyspace was dropped. The transaction is as before then.
     pub fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
+        self.check_put(keyspace, key, value.len())?;
+        self.writes.write(keyspace.shared(), key, Some(value))
+    }
+
+    /// As [`Transaction::put`] of a value of that length, which is asked for when there may be so much.
+    pub(crate) fn put_made(
+        &mut self,
+        keyspace: &Keyspace,
+        key: &[u8],
+        bytes: usize,
+        value: impl FnOnce() -> Result<Vec<u8>>,
+    ) -> Result<()> {
+        self.check_put(keyspace, key, bytes)?;
+        self.writes.check(keyspace.shared(), key, Some(bytes))?;
+        self.writes.write_owned(keyspace.shared(), key, Some(value()?.into_boxed_slice()))
+    }
+
+    fn check_put(&self, keyspace: &Keyspace, key: &[u8], value_bytes: usize) -> Result<()> {
         self.snapshot.check(keyspace)?;
         limits::check("key bytes", key.len(), self.core.options.key_bytes_max)?;
-        limits::check("value bytes", value.len(), self.core.options.value_bytes_max)?;
-        self.writes.write(keyspace.shared(), key, Some(value))
+        limits::check("value bytes", value_bytes, self.core.options.value_bytes_max)
     }
 
     /// Takes the value of a key away; no matter if it has none.

@@ -24,6 +24,7 @@
 //! | read and write | [`TypedKeyspace`] |
 //! | read in a snapshot or a transaction | [`View`], which both are |
 //! | write in a batch, a transaction or a bulk write | [`Writes`], which they are |
+//! | read or write a long value piece by piece | [`TypedKeyspace::bytes`], with [`KeyCodec::to_bytes`]: a piece has no type |
 //!
 //! A keyspace does not know its types: open it with the same ones each time. What does not decode is `InvalidArgument`,
 //! not damage: the bytes are what was written, by whoever wrote them.

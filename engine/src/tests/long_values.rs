@@ -191,6 +191,13 @@ fn a_value_is_taken_from_a_source_and_of_a_source_that_fails_nothing_is_written(
     batch.put_stream(&ks, b"long", 700_000, Source::new(value.clone(), None)).unwrap();
     batch.put(&ks, b"behind", b"2").unwrap();
     let bytes = batch.bytes();
+    let mut transaction = world.db().transaction();
+    transaction.put_stream(&ks, b"of a transaction", 700_000, Source::new(value.clone(), None)).unwrap();
+    let own_bytes = transaction.bytes();
+    let mut own = Vec::new();
+    let mut reader = transaction.value_reader(&ks, b"of a transaction").unwrap().unwrap();
+    reader.read_to_end(&mut own).unwrap();
+    assert!(own == value, "it reads what it has written");
     for (given, fails, kind) in [
         (699_999, None, ErrorKind::UnexpectedEof),
         (0, None, ErrorKind::UnexpectedEof),
@@ -200,6 +207,7 @@ fn a_value_is_taken_from_a_source_and_of_a_source_that_fails_nothing_is_written(
         let lsn = world.db().visible_lsn();
         for failed in [
             batch.put_stream(&ks, b"never", 700_000, source()),
+            transaction.put_stream(&ks, b"never", 700_000, source()),
             ks.put_stream(b"never", 700_000, source()).map(drop),
         ] {
             match failed {
@@ -210,7 +218,10 @@ fn a_value_is_taken_from_a_source_and_of_a_source_that_fails_nothing_is_written(
             }
         }
         assert_eq!((batch.bytes(), batch.len(), world.db().visible_lsn()), (bytes, 3, lsn));
+        assert_eq!(transaction.bytes(), own_bytes);
+        assert!(transaction.value_reader(&ks, b"never").unwrap().is_none());
     }
+    transaction.commit(crate::Durability::Durable).unwrap();
     world.db().commit(batch, crate::Durability::Durable).unwrap();
     // What comes behind the value stays in the source.
     let mut source = Source::new([&value[..], b"rest"].concat(), None);
@@ -220,8 +231,8 @@ fn a_value_is_taken_from_a_source_and_of_a_source_that_fails_nothing_is_written(
     drop(ks);
     reopen(&mut world);
     let ks = keyspace(&world);
-    assert_eq!(ks.count_all().unwrap(), 5);
-    for key in [&b"long"[..], b"alone"] {
+    assert_eq!(ks.count_all().unwrap(), 6);
+    for key in [&b"long"[..], b"alone", b"of a transaction"] {
         assert!(ks.get(key).unwrap().as_deref() == Some(&value));
     }
     assert_eq!(ks.get(b"empty").unwrap().as_deref(), Some(&b""[..]));

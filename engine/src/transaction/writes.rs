@@ -73,18 +73,42 @@ impl WriteSet {
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<()> {
+        self.check(keyspace, key, value.map(<[u8]>::len))?;
+        self.write_owned(keyspace, key, value.map(Box::from))
+    }
+
+    /// As [`WriteSet::write`], of a value that is given away.
+    pub(crate) fn write_owned(
+        &mut self,
+        keyspace: &Arc<KeyspaceShared>,
+        key: &[u8],
+        value: Option<Box<[u8]>>,
+    ) -> Result<()> {
+        let bytes = self.check(keyspace, key, value.as_deref().map(<[u8]>::len))?;
         let at = self.at(keyspace);
         let writes = &mut self.keyspaces[at];
-        let before = writes.records.get(key).map_or(0, |value| writes.operation_bytes(key, value.as_deref()));
-        let bytes = self.bytes - before + writes.operation_bytes(key, value);
-        limits::check("batch bytes", bytes, self.bytes_max)?;
-        let value = value.map(Box::from);
         match writes.records.get_mut(key) {
             Some(written) => *written = value,
             None => drop(writes.records.insert(key.into(), value)),
         }
         self.bytes = bytes;
         Ok(())
+    }
+
+    /// Refuses a value of this length, or that there is none, where it would be too much. Answers what [`WriteSet::bytes`]
+    /// would be with it.
+    pub(crate) fn check(
+        &self,
+        keyspace: &Arc<KeyspaceShared>,
+        key: &[u8],
+        value_bytes: Option<usize>,
+    ) -> Result<usize> {
+        let written = self.of(keyspace).and_then(|writes| writes.records.get(key));
+        let bytes_of = |value_bytes| operation_bytes(keyspace, key, value_bytes);
+        let before = written.map_or(0, |value| bytes_of(value.as_deref().map(<[u8]>::len)));
+        let bytes = self.bytes - before + bytes_of(value_bytes);
+        limits::check("batch bytes", bytes, self.bytes_max)?;
+        Ok(bytes)
     }
 
     /// Takes the values of a range away.
@@ -104,7 +128,7 @@ impl WriteSet {
         let inside: Vec<_> = writes.range(from, to).map(|(key, _)| key.clone()).collect();
         for key in inside {
             if let Some(value) = writes.records.remove(&key) {
-                self.bytes -= writes.operation_bytes(&key, value.as_deref());
+                self.bytes -= operation_bytes(keyspace, &key, value.as_deref().map(<[u8]>::len));
             }
         }
         self.bytes -= writes.deleted_bytes();
@@ -183,9 +207,10 @@ impl KeyspaceWrites {
     fn deleted_bytes(&self) -> usize {
         self.deleted.len() * RANGE_OVERHEAD + self.deleted.key_bytes()
     }
+}
 
-    fn operation_bytes(&self, key: &[u8], second: Option<&[u8]>) -> usize {
-        let string = |bytes: &[u8]| varint_bytes(bytes.len() as u64) + bytes.len();
-        1 + varint_bytes(self.keyspace.id.get()) + string(key) + second.map_or(0, string)
-    }
+/// What a put of a value of this length, or a delete, takes in an entry.
+fn operation_bytes(keyspace: &KeyspaceShared, key: &[u8], value_bytes: Option<usize>) -> usize {
+    let string = |bytes: usize| varint_bytes(bytes as u64) + bytes;
+    1 + varint_bytes(keyspace.id.get()) + string(key.len()) + value_bytes.map_or(0, string)
 }
