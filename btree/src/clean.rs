@@ -39,8 +39,10 @@ const WORTH_COMPACTING: LivePercent = LivePercent { images: 90, deltas: 100 };
 const COMPACT_ROUNDS: usize = 8;
 /// Pages that one step looks at.
 const STEP_PAGES: usize = 64;
-/// Between two checkpoints no more than this part of the cache is marked.
+/// Between two checkpoints no more than this part of the cache is marked, or so many bytes: what a checkpoint moves must fill a
+/// segment far enough. One takes up to 8 KiB beside its pages, and one that is half empty is worth cleaning again.
 const MARKED_SHARE: usize = 4;
+const MARKED_BYTES_MIN: usize = 64 << 10;
 
 /// What a step of cleaning came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +63,7 @@ impl Forest {
     /// `Corruption`, `Io` of a page that had to be read. Nothing is lost: the page stays where it is.
     pub fn clean_step(&self) -> Result<Cleaned> {
         let mut writer = self.shared.writer.lock();
-        if writer.marked_bytes > self.shared.options.cache_bytes / MARKED_SHARE {
+        if writer.marked_bytes > (self.shared.options.cache_bytes / MARKED_SHARE).max(MARKED_BYTES_MIN) {
             return Ok(Cleaned::Enough);
         }
         let marking = writer.marking.take();

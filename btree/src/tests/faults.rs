@@ -247,17 +247,26 @@ fn cleaning_and_compacting_give_space_back_while_in_use() {
 }
 
 #[test]
-fn cleaning_in_steps_waits_for_a_checkpoint_when_a_quarter_of_the_cache_is_marked_and_comes_to_its_end() {
+fn cleaning_in_steps_waits_for_a_checkpoint_when_enough_is_marked_and_comes_to_its_end() {
+    // Of a cache of 64 KiB, a quarter would fill no segment, and be worth moving again at once.
     for (cache_bytes, page_segment_bytes) in
-        [(24 << 10, 16 << 10), (64 << 10, 16 << 10), (64 << 10, 64 << 10)]
+        [(64 << 10, 16 << 10), (64 << 10, 64 << 10), (512 << 10, 16 << 10)]
     {
         let disk = SimulatedDisk::new(1);
         let options = crate::ForestOptions { cache_bytes, page_segment_bytes, ..small() };
         let forest = create(&disk, options.clone());
         forest.create_tree(Lsn(1), KEYSPACE).unwrap();
         let mut model = Model::new();
-        for lsn in 2..60 {
-            write(&forest, &mut model, lsn, lsn * 17 % 900..lsn * 17 % 900 + 100);
+        let mut rng = fastrand::Rng::with_seed(1);
+        for lsn in 2..30 {
+            let keys: Vec<u32> =
+                if lsn == 2 { (0..8_000).collect() } else { (0..600).map(|_| rng.u32(0..8_000)).collect() };
+            let records: Vec<([u8; 4], [u8; 100])> =
+                keys.iter().map(|key| (key.to_be_bytes(), std::array::from_fn(|_| rng.u8(..)))).collect();
+            let changes: Vec<(&[u8], Option<&[u8]>)> =
+                records.iter().map(|(key, value)| (&key[..], Some(&value[..]))).collect();
+            commit(&forest, lsn, &changes);
+            model.extend(records.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
             checkpoint(&forest).unwrap();
         }
         drop(forest);
@@ -270,8 +279,8 @@ fn cleaning_in_steps_waits_for_a_checkpoint_when_a_quarter_of_the_cache_is_marke
             match forest.clean_step().unwrap() {
                 Cleaned::More => {}
                 Cleaned::Enough => {
-                    // What one step has brought in beyond it: pages of leaves of 400 bytes, some with a long value.
-                    let most = cache_bytes / 4 + (64 << 10);
+                    // What one step has brought in beyond it: 64 pages of small leaves.
+                    let most = (cache_bytes / 4).max(64 << 10) + (64 << 10);
                     assert!(forest.dirty_bytes() <= most, "{} bytes marked", forest.dirty_bytes());
                     assert_eq!(forest.clean_step().unwrap(), Cleaned::Enough);
                     checkpoint(&forest).unwrap();
