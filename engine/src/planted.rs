@@ -81,6 +81,8 @@ pub enum Bug {
     ChangesBeforeVisible,
     /// A reader of changes holds its next entry alone, whatever transactions are open there.
     ChangesForgetFragments,
+    /// A reader of changes forgets the fragments of what it has passed, whether it was released or not.
+    ChangesForgetWhatEnded,
     /// Nothing is held for followers that are expected.
     ForgetFollowers,
     /// What a backup copies is not held against cleaning.

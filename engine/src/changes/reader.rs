@@ -2,14 +2,16 @@
 //!
 //! # Invariants
 //! 1. Nothing beyond the bound that the caller names is read: what is not visible may still be replaced.
-//! 2. The hold covers the entry that comes next, the commit that was handed out last, and the first fragment of every
-//!    transaction that is open between them and the reader's position.
+//! 2. The hold covers the entry that comes next, the commit that was handed out last, with `hold_until_released` all that was
+//!    not released, and the first fragments: of every transaction that is open at the reader's position, and of every one
+//!    that ended where the hold reaches. Whoever begins anew at what was not released meets that end, and reads its
+//!    fragments, which may stand far before it.
 //! 3. Until the reader has passed what was applied when it began, it may meet the end of a transaction that began before
 //!    its first entry: so far it holds all that the log has.
 //! 4. A commit of which a part could not be read is the one that comes next, as long as it takes: it is handed out again
 //!    from its beginning, or nothing is any more.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use logwood_base::{Error, Lsn, Result};
@@ -48,6 +50,8 @@ pub(crate) struct Reader {
     torn: Option<Error>,
     /// The first fragments of transactions that are open here.
     open: BTreeSet<Lsn>,
+    /// The ends of transactions that were passed and are needed still, with their first fragments.
+    ended: BTreeMap<Lsn, Lsn>,
     known_to: Lsn,
     hold: Option<Hold>,
     /// With `hold_until_released`: the first entry that is needed.
@@ -77,7 +81,7 @@ impl Reader {
             return Err(Error::TooOld { what: "change", asked: from, oldest });
         }
         let needed = (options.hold && options.until_released).then_some(from);
-        let reader = Self {
+        let mut reader = Self {
             group,
             log: log.to_owned(),
             next: from,
@@ -85,12 +89,13 @@ impl Reader {
             current: None,
             torn: None,
             open,
+            ended: BTreeMap::new(),
             known_to,
             hold,
             needed,
             failed: None,
         };
-        reader.move_hold(from);
+        reader.move_hold();
         Ok(reader)
     }
 
@@ -121,7 +126,7 @@ impl Reader {
     pub(crate) fn release(&mut self, lsn: Lsn) {
         if let Some(needed) = &mut self.needed {
             *needed = (*needed).max(lsn.next());
-            self.move_hold(self.current.as_ref().map_or(self.next, |entry| entry.lsn));
+            self.move_hold();
         }
     }
 
@@ -162,6 +167,7 @@ impl Reader {
                 Body::Commit(_) | Body::CreateKeyspace { .. } | Body::DropKeyspace { .. } => true,
                 Body::CommitFragments { transaction, .. } => {
                     self.open.remove(&transaction);
+                    self.ended.insert(entry.lsn, transaction);
                     true
                 }
                 Body::Fragment { transaction, .. } => {
@@ -174,18 +180,14 @@ impl Reader {
                 }
                 Body::Membership(_) | Body::OpenMark { .. } | Body::Mark { .. } | Body::NoOp => false,
             };
-            let first = match decoded.body {
-                Body::CommitFragments { transaction, .. } => transaction.min(entry.lsn),
-                _ => entry.lsn,
-            };
             self.next = entry.lsn.next();
             if changes {
-                self.move_hold(first);
                 self.current = Some(entry);
+                self.move_hold();
                 return Ok(true);
             }
         }
-        self.move_hold(self.next);
+        self.move_hold();
         Ok(false)
     }
 
@@ -206,17 +208,14 @@ impl Reader {
     }
 
     /// Moves the hold to the least of what is needed: see invariants 2 and 3.
-    fn move_hold(&self, from: Lsn) {
-        let Some(hold) = &self.hold else { return };
-        if self.next <= self.known_to {
-            return;
-        }
-        let open = match planted(Bug::ChangesForgetFragments) {
-            true => None,
-            false => self.open.first().copied(),
-        };
-        let needed = self.needed.unwrap_or(Lsn::MAX);
-        hold.advance(open.unwrap_or(Lsn::MAX).min(from).min(needed));
+    fn move_hold(&mut self) {
+        let at = self.current.as_ref().map_or(self.next, |entry| entry.lsn);
+        let needed = self.needed.map_or(at, |needed| needed.min(at));
+        self.ended = self.ended.split_off(&needed);
+        let Some(hold) = self.hold.as_ref().filter(|_| self.next > self.known_to) else { return };
+        let open = self.open.first().filter(|_| !planted(Bug::ChangesForgetFragments));
+        let ended = self.ended.values().filter(|_| !planted(Bug::ChangesForgetWhatEnded)).min();
+        hold.advance(open.into_iter().chain(ended).fold(needed, |needed, first| needed.min(*first)));
     }
 
     /// Says of entries that were let go which change is missing.

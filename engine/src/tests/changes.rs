@@ -15,7 +15,8 @@ use proptest::prelude::*;
 use super::model;
 use super::world::{State, Step, World, scale};
 use crate::{
-    Change, ChangeSet, Changes, ChangesOptions, Database, Durability, Error, KeyspaceId, Lsn, Options, Result,
+    BulkOptions, Change, ChangeSet, Changes, ChangesOptions, Database, Durability, Error, KeyspaceId, Lsn,
+    Options, Result,
 };
 
 pub(super) mod crashes;
@@ -313,6 +314,53 @@ pub(super) fn what_was_not_released_is_there_after_a_crash() {
     let_go(&mut world);
     assert!(world.db().oldest_change_lsn().unwrap() > Lsn(10));
     drop(changes);
+}
+
+#[test]
+pub(super) fn what_began_before_the_release_and_ended_behind_it_is_there_after_a_crash() {
+    let mut world = opened(12);
+    let options = ChangesOptions::new().name("mirror").hold_until_released(true);
+    world.options = world.options.clone().follower("mirror", 0);
+    let mut changes = world.db().changes_with(Lsn(1), &options).unwrap();
+    let mut view = View::default();
+    let ks = world.db().keyspace("ks0").unwrap();
+    let mut bulk = world.db().bulk_write(BulkOptions::new().memory_bytes(64 << 10)).unwrap();
+    for key in 0..600u32 {
+        bulk.put(&ks, &key.to_be_bytes(), &[7; 300]).unwrap();
+    }
+    // Between its fragments and its end, whatever the log lets go otherwise.
+    let_go(&mut world);
+    view.catch_up(&mut changes).unwrap();
+    let stored = view.clone();
+    changes.release(stored.lsn);
+    let lsn = bulk.commit(Durability::Durable).unwrap();
+    for round in 0..3 {
+        ks.put(b"behind", &[round]).unwrap();
+        view.catch_up(&mut changes).unwrap();
+        world.db().checkpoint().unwrap();
+        world.db().core().log.maintain().unwrap();
+    }
+    drop((ks, changes));
+    world.disk.crash(&mut fastrand::Rng::with_seed(12));
+    world.drop_all();
+    world.db = Some(Database::open(super::world::DIR, world.options.clone()).unwrap());
+    let mut changes = world.db().changes_with(stored.lsn.next(), &options).unwrap();
+    let mut again = stored;
+    again.catch_up(&mut changes).unwrap();
+    assert!(again.lsn > lsn && again.state == view.state);
+    // Released, it may go.
+    changes.release(again.lsn);
+    let ks = world.db().keyspace("ks0").unwrap();
+    drop(ks);
+    for round in 0..3 {
+        let ks = world.db().keyspace("ks0").unwrap();
+        for _ in 0..100 {
+            ks.put(b"behind", &[round; 900]).unwrap();
+        }
+        world.db().checkpoint().unwrap();
+        world.db().core().log.maintain().unwrap();
+    }
+    assert!(world.db().oldest_change_lsn().unwrap() > lsn);
 }
 
 #[test]

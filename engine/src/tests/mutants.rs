@@ -43,6 +43,10 @@ fn every_planted_bug_is_killed_by_its_test() {
             changes::the_fragments_of_a_transaction_stay_until_its_commit_was_handed_out,
         ),
         (
+            Bug::ChangesForgetWhatEnded,
+            changes::what_began_before_the_release_and_ended_behind_it_is_there_after_a_crash,
+        ),
+        (
             Bug::ForgetFollowers,
             changes::crashes::what_an_expected_follower_needs_survives_the_first_checkpoints_after_opening,
         ),
