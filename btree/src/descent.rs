@@ -58,6 +58,11 @@ impl Way<'_> {
         step.is_none_or(|(inner, child)| inner.compare_separator(*child, key) == Ordering::Greater)
     }
 
+    /// Whether a key is in the node's range.
+    pub(crate) fn covers(&self, key: &[u8]) -> bool {
+        self.low().is_none_or(|low| &low[..] <= key) && self.reaches(key)
+    }
+
     /// The first key of the node's range; `None`: from the beginning.
     pub(crate) fn low(&self) -> Option<Vec<u8>> {
         Self::low_of(&self.steps)

@@ -277,11 +277,12 @@ impl Forest {
     }
 
     /// Finds out whether every page can be read that [`Forest::apply_sorted`] of these changes would read. They do not stay
-    /// in memory for it.
+    /// in memory for it, and a [`Preparation`] of somebody else is left alone. Changes out of order cost more reading, and are no
+    /// error. Answers about how many bytes of pages the leaves take that they change; they may all be written anew.
     ///
     /// # Errors
     /// As [`Forest::prepare`].
-    pub fn prepare_sorted(&self, changes: &mut dyn SortedChanges) -> Result<()> {
+    pub fn prepare_sorted(&self, changes: &mut dyn SortedChanges) -> Result<u64> {
         apply::prepare_sorted(&self.shared, changes)
     }
 

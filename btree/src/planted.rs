@@ -37,6 +37,10 @@ pub(crate) enum Bug {
     MovedValueIsNotTold,
     /// The cleaner, which has found a tree before it was dropped, marks its pages afterwards.
     CleanerMarksWhatWasDropped,
+    /// A small leaf that joins the one before it, as a large entry is applied, forgets what it was.
+    JoinedLeafForgetsThePast,
+    /// The leaf that a large entry leaves open never gets its page.
+    OpenLeavesStayInMemory,
     /// Not a mistake of ours: pages whose checksums are right say that each leaf but the first and the last one holds 2^63
     /// records more than it does.
     HugeCounts,

@@ -11,6 +11,7 @@ use crate::node::overflow::{OverflowPlace, RecordValue};
 use crate::overflow::{of_value, require_count};
 use crate::shared::Shared;
 use crate::store::Page;
+use crate::value::Value;
 
 /// Reads a value of any length in pieces: [`Read`], [`Seek`] and [`BufRead`] over it. See
 /// [`Tree::value_reader`](crate::Tree::value_reader).
@@ -81,6 +82,61 @@ impl ValueReader {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.bytes == 0
+    }
+
+    /// Whether two readers stand on the same stored value: then it has the same bytes. Nothing is read, and values that stand in
+    /// different places may be equal too.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.source, &other.source) {
+            (Source::Copied(a), Source::Copied(b)) => a == b,
+            (Source::Leaf(a, at), Source::Leaf(b, other)) => a.is(b) && at == other,
+            (Source::Pages(a), Source::Pages(b)) => Arc::ptr_eq(&a.place, &b.place),
+            _ => false,
+        }
+    }
+
+    /// Whether the value has these bytes. Reads no more of it than that takes, from its beginning on, and none of a value of
+    /// another length.
+    ///
+    /// # Errors
+    /// `Corruption` naming the key of a piece that cannot be trusted; `Io`.
+    pub fn equals(&mut self, bytes: &[u8]) -> Result<bool> {
+        if self.bytes != bytes.len() {
+            return Ok(false);
+        }
+        self.position = 0;
+        let mut left = bytes;
+        while !left.is_empty() {
+            let rest = self.rest()?;
+            let count = rest.len().min(left.len());
+            if rest[..count] != left[..count] {
+                return Ok(false);
+            }
+            left = &left[count..];
+            self.position += count as u64;
+        }
+        Ok(true)
+    }
+
+    /// The whole value.
+    ///
+    /// # Errors
+    /// As [`ValueReader::equals`].
+    pub fn into_value(mut self) -> Result<Value> {
+        if let Source::Copied(value) = self.source {
+            return Ok(Vec::from(value).into());
+        }
+        let mut bytes = Vec::new();
+        self.position = 0;
+        loop {
+            let rest = self.rest()?;
+            if rest.is_empty() {
+                return Ok(bytes.into());
+            }
+            bytes.extend_from_slice(rest);
+            self.position = bytes.len() as u64;
+        }
     }
 
     /// The bytes from the position on that are in memory, or come there by one read: none at the end.

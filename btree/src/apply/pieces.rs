@@ -93,13 +93,7 @@ fn bytes_of(change: &Change<'_>) -> usize {
 
 fn apply_pieces(shared: &Shared, changes: &[Change<'_>], way: Way) -> Result<()> {
     let trees = look_up(shared, changes)?;
-    let mut pass = Pass {
-        oldest: Lsn::ZERO,
-        more: true,
-        has_room: true,
-        dirty_max: way.bound / 8 * DIRTY_EIGHTHS,
-        dirty_max_without_room: usize::MAX,
-    };
+    let mut pass = Pass::new(shared, way.bound / 8 * DIRTY_EIGHTHS, usize::MAX);
     for part in parts(changes) {
         let points = sorted(part.points, &trees)?;
         let mut pieces = points.chunks(PIECE_POINTS).peekable();

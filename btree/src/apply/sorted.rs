@@ -2,8 +2,9 @@
 //!
 //! The changes are taken up a mebibyte at a time and merged into the leaves that they fall into. While few leaves wait for
 //! the next checkpoint, a changed leaf stays in memory, as ever. Beyond that, what it becomes is written to page segments at
-//! once, and its parent gets addresses in its place: one leaf becomes many, when input in order fills an empty range. Only
-//! the last one stays open, while more is to come for it.
+//! once, and its parent gets addresses in its place: one leaf becomes many, when input in order fills an empty range. One
+//! leaf stays *open*, in memory: the last one, while more is to come for it, or a small one, which those behind it join until
+//! it is large enough. When another one is opened, it gets its page too. So deletes, too, leave little behind in memory.
 //!
 //! # Why that is safe
 //! 1. *A crash.* The pages are nobody's until a manifest names them. One below this LSN never does, so that opening throws
@@ -35,6 +36,8 @@ use crate::node::overflow::RecordValue;
 use crate::node::search;
 use crate::node::slot::Node;
 use crate::node::{Cold, Image};
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::shared::{Ahead, Place, Shared};
 use crate::store::{Label, PageKind, PageRef, Stream};
 use crate::version::{Older, Part, Seek};
@@ -107,10 +110,28 @@ pub(super) struct Pass {
     pub(super) more: bool,
     /// Whether the disk took every page so far.
     pub(super) has_room: bool,
-    /// Bytes of changed leaves beyond which they go to pages.
+    /// Bytes of changed leaves, and of what was kept of them, beyond which they go to pages.
     pub(super) dirty_max: usize,
-    /// The same on a full disk: it is tried again when nothing else is left.
+    /// The same of changed leaves on a full disk: it is tried again when nothing else is left.
     pub(super) dirty_max_without_room: usize,
+    /// Bytes that older readers have kept from before.
+    kept_before: usize,
+    /// Whose the open leaf is, and where it begins.
+    open: Option<(KeyspaceId, Vec<u8>)>,
+}
+
+impl Pass {
+    pub(super) fn new(shared: &Shared, dirty_max: usize, dirty_max_without_room: usize) -> Self {
+        Self {
+            oldest: Lsn::ZERO,
+            more: true,
+            has_room: true,
+            dirty_max,
+            dirty_max_without_room,
+            kept_before: shared.account.bytes(Class::Kept),
+            open: None,
+        }
+    }
 }
 
 /// Applies sorted changes as those of the entry at `lsn`.
@@ -118,13 +139,7 @@ pub(crate) fn apply_sorted(shared: &Shared, lsn: Lsn, changes: &mut dyn SortedCh
     check_order(&shared.writer.lock(), lsn)?;
     let mut chunk = Chunk::default();
     let cache = shared.options.cache_bytes;
-    let mut pass = Pass {
-        oldest: Lsn::ZERO,
-        more: true,
-        has_room: true,
-        dirty_max: cache / 4,
-        dirty_max_without_room: cache,
-    };
+    let mut pass = Pass::new(shared, cache / 4, cache);
     while pass.more {
         pass.more = chunk.fill(changes)?;
         // The locks are let go between two chunks: a checkpoint of before goes on, and readers evict.
@@ -165,11 +180,12 @@ pub(crate) fn apply_sorted(shared: &Shared, lsn: Lsn, changes: &mut dyn SortedCh
     Ok(())
 }
 
-/// Reads what sorted changes would have to read.
-pub(crate) fn prepare_sorted(shared: &Shared, changes: &mut dyn SortedChanges) -> Result<()> {
+/// Reads what sorted changes would have to read. Answers about how many bytes of pages the leaves take that they change.
+pub(crate) fn prepare_sorted(shared: &Shared, changes: &mut dyn SortedChanges) -> Result<u64> {
     if !shared.has_cold() {
-        return Ok(());
+        return Ok(shared.account.bytes(Class::Dirty) as u64);
     }
+    let mut bytes = 0;
     // The leaf that was looked at last ends here.
     let mut seen: Option<(KeyspaceId, Option<Vec<u8>>)> = None;
     while let Some(change) = changes.next()? {
@@ -182,10 +198,14 @@ pub(crate) fn prepare_sorted(shared: &Shared, changes: &mut dyn SortedChanges) -
             let core = shared.tree(change.keyspace);
             let core = core.ok_or_else(|| Error::NotFound { what: "keyspace", name: name() })?;
             let guard = crossbeam_epoch::pin();
-            seen = Some((core.id, core.way(shared, Seek::From(key), &guard)?.high()));
+            let way = core.way(shared, Seek::From(key), &guard)?;
+            // Long values count whole in what a leaf costs, and stay where they are.
+            let whole = way.node.leaf().map_or(0, |leaf| leaf.cost(0, leaf.len()));
+            bytes += whole.min(2 * shared.options.leaf_bytes) as u64;
+            seen = Some((core.id, way.high()));
         }
     }
-    Ok(())
+    Ok(bytes)
 }
 
 impl Applier<'_> {
@@ -206,17 +226,22 @@ impl Applier<'_> {
             let (here, behind) = rest.split_at(count);
             let bytes = |point: &Point<'_>| point.key.len() + point.value.map_or(0, <[u8]>::len);
             let dirty = self.shared.account.bytes(Class::Dirty) + here.iter().map(bytes).sum::<usize>();
-            let to_disk = dirty > if pass.has_room { pass.dirty_max } else { pass.dirty_max_without_room };
+            let kept = self.shared.account.bytes(Class::Kept).saturating_sub(pass.kept_before);
+            let may_wait = dirty <= pass.dirty_max_without_room;
+            let to_disk = if pass.has_room { dirty + kept > pass.dirty_max } else { !may_wait };
             let older = (to_disk && self.keeps_past).then(|| self.older_of(core, &way, leaf, pass.oldest));
             self.make_dirty(&way, leaf, Place { keyspace: core.id, key: first.key });
             if to_disk {
+                pass.open.take_if(|(keyspace, low)| *keyspace == core.id && way.covers(low));
                 let open = pass.more && behind.is_empty();
                 match self.rebuild_on_disk(core, &way, leaf, older, here, open) {
-                    Err(Error::DiskFull { .. }) if dirty <= pass.dirty_max_without_room => {
+                    Ok(None) => {}
+                    Ok(Some(low)) => self.open(pass, (core.id, low), may_wait)?,
+                    Err(Error::DiskFull { .. }) if may_wait => {
                         pass.has_room = false;
                         self.rebuild(core, &way, leaf, here);
                     }
-                    rebuilt => rebuilt?,
+                    Err(error) => return Err(error),
                 }
             } else if self.fits(leaf, here) {
                 here.iter().for_each(|point| leaf.push(self.lsn, point.key, point.value));
@@ -224,6 +249,36 @@ impl Applier<'_> {
                 self.rebuild(core, &way, leaf, here);
             }
             rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Notes which leaf is open now, and writes the page of the one that was. `may_wait`: on a full disk it stays in memory.
+    fn open(&mut self, pass: &mut Pass, open: (KeyspaceId, Vec<u8>), may_wait: bool) -> Result<()> {
+        let Some((keyspace, low)) =
+            pass.open.replace(open).filter(|before| pass.open.as_ref() != Some(before))
+        else {
+            return Ok(());
+        };
+        #[cfg(test)]
+        if planted(Bug::OpenLeavesStayInMemory) {
+            return Ok(());
+        }
+        let Some(core) = self.shared.tree(keyspace) else { return Ok(()) };
+        let way = core.way(self.shared, Seek::From(&low), self.guard)?;
+        // One that holds nothing has no page; it joins a neighbour some day.
+        let Some(leaf) = way.node.leaf().filter(|leaf| leaf.base_lsn() == self.lsn && !leaf.is_clean())
+        else {
+            return Ok(());
+        };
+        let content = Content::of(leaf, &[]);
+        if content.first().is_none() {
+            return Ok(());
+        }
+        self.make_dirty(&way, leaf, Place { keyspace, key: &low });
+        match self.write_pages(&core, &way, leaf, None, content, false) {
+            Err(Error::DiskFull { .. }) if may_wait => pass.has_room = false,
+            written => drop(written?),
         }
         Ok(())
     }
@@ -243,7 +298,8 @@ impl Applier<'_> {
     }
 
     /// Puts pages in the place of a leaf, its changes and `points` folded in. `older` serves readers of before, if there may
-    /// be any. `open`: the last one stays in memory.
+    /// be any. `open`: the last one stays in memory. So does a small one, or it joins the one in front of it. Answers where what
+    /// stays begins.
     fn rebuild_on_disk(
         &mut self,
         core: &TreeCore,
@@ -252,19 +308,97 @@ impl Applier<'_> {
         older: Option<Older>,
         points: &[Point<'_>],
         open: bool,
-    ) -> Result<()> {
+    ) -> Result<Option<Vec<u8>>> {
         let edits: Vec<Edit<'_>> =
             points.iter().map(|point| Edit { key: point.key, value: point.value }).collect();
         let content = Content::of(leaf, &edits);
-        let budget = self.shared.options.leaf_bytes;
-        if content.cost < budget / 4 {
-            // It may join a neighbour in memory.
-            self.rebuild(core, way, leaf, points);
-            return Ok(());
+        let is_small = content.cost < self.shared.options.leaf_bytes / 4;
+        let older = older.as_ref();
+        if is_small && let Some(low) = self.join_before(core, way, leaf, older, &content) {
+            return Ok(Some(low));
         }
-        let contents = content.cut(budget);
+        self.write_pages(core, way, leaf, older, content, open || is_small)
+    }
+
+    /// Has what a leaf becomes join the leaf in front of it, if that is one of this entry, in memory, and has room. Answers
+    /// where that begins.
+    fn join_before(
+        &mut self,
+        core: &TreeCore,
+        way: &Way<'_>,
+        leaf: &Leaf,
+        older: Option<&Older>,
+        content: &Content<'_>,
+    ) -> Option<Vec<u8>> {
+        let ((parent, child), above) = way.steps.split_last()?;
+        let number = child.checked_sub(1)?;
+        let seen = parent.slots()[number].load(self.guard);
+        let before = seen.leaf().filter(|before| before.base_lsn() == self.lsn && !before.is_clean())?;
+        let theirs = Content::of(before, &[]);
+        if theirs.cost + content.cost > self.shared.options.leaf_bytes * 3 / 4 {
+            return None;
+        }
+        let border = parent.separator(number);
+        let low = match number {
+            0 => Way::low_of(above).unwrap_or_default(),
+            _ => parent.separator(number - 1),
+        };
+        let mut past = self.past_of(before, &low, Some(&border));
+        past.extend(self.past_on_disk(leaf, older, &border, None));
+        #[cfg(test)]
+        if planted(Bug::JoinedLeafForgetsThePast) {
+            past.pop();
+        }
+        let joined = self.new_leaf(&theirs.with(content.clone()), past);
+        let carried = joined.pages();
+        self.supersede_on_disk(leaf, older, &carried, Place { keyspace: core.id, key: &border });
+        self.supersede(before, &carried, Place { keyspace: core.id, key: &low });
+        let mut steps = way.steps.clone();
+        if let Some(last) = steps.last_mut() {
+            last.1 = number;
+        }
+        self.replace_child(core, &steps, 2, vec![Node::Leaf(joined)], &Keys::default());
+        Some(low)
+    }
+
+    /// What a part of what `leaf` becomes names as its past.
+    fn past_on_disk(&self, leaf: &Leaf, older: Option<&Older>, low: &[u8], high: Option<&[u8]>) -> Vec<Part> {
+        match older {
+            Some(older) if leaf.base_lsn() < self.lsn => {
+                vec![Part { low: low.into(), older: older.clone(), valid_below: self.lsn }]
+            }
+            _ => self.past_of(leaf, low, high),
+        }
+    }
+
+    /// As [`Applier::supersede`], of a leaf whose page stands for it if that is what is `older`.
+    fn supersede_on_disk(
+        &mut self,
+        leaf: &Leaf,
+        older: Option<&Older>,
+        carried: &[PageRef],
+        place: Place<'_>,
+    ) {
+        self.supersede(leaf, carried, place);
+        if matches!(older, Some(Older::Tree(_))) {
+            leaf.header().share.move_to(Class::Retired);
+        }
+    }
+
+    /// Puts pages in the place of a leaf. `open`: the last one stays in memory. Answers where that begins.
+    fn write_pages(
+        &mut self,
+        core: &TreeCore,
+        way: &Way<'_>,
+        leaf: &Leaf,
+        older: Option<&Older>,
+        content: Content<'_>,
+        open: bool,
+    ) -> Result<Option<Vec<u8>>> {
+        let contents = content.cut(self.shared.options.leaf_bytes);
         let high = way.high();
-        let mut low = way.low().unwrap_or_default();
+        let start = way.low().unwrap_or_default();
+        let mut low = start.clone();
         let mut nodes = Vec::with_capacity(contents.len());
         let mut separators = Keys::default();
         let mut ahead = Ahead { since: self.lsn, pages: Vec::new() };
@@ -272,12 +406,7 @@ impl Applier<'_> {
         for (at, content) in contents.iter().enumerate() {
             let border = contents.get(at + 1).and_then(|next| Some((content.last()?, next.first()?)));
             let next_low = border.map(|(left, right)| search::separator(&left.key(), &right.key()));
-            let past = match &older {
-                Some(older) if leaf.base_lsn() < self.lsn => {
-                    vec![Part { low: (*low).into(), older: older.clone(), valid_below: self.lsn }]
-                }
-                _ => self.past_of(leaf, &low, next_low.as_deref().or(high.as_deref())),
-            };
+            let past = self.past_on_disk(leaf, older, &low, next_low.as_deref().or(high.as_deref()));
             nodes.push(if open && next_low.is_none() {
                 let new = self.new_leaf(content, past);
                 carried.append(&mut new.pages());
@@ -308,15 +437,11 @@ impl Applier<'_> {
         }
         self.writer.ahead.push(ahead);
         self.shared.note_cold();
-        let place = Place { keyspace: core.id, key: points.first().map_or(&[], |point| point.key) };
-        self.supersede(leaf, &carried, place);
-        if matches!(older, Some(Older::Tree(_))) {
-            // Its page stands for it.
-            leaf.header().share.move_to(Class::Retired);
-        }
+        self.supersede_on_disk(leaf, older, &carried, Place { keyspace: core.id, key: &start });
         self.replace_child(core, &way.steps, 1, nodes, &separators);
-        Ok(())
+        Ok(open.then_some(low))
     }
+
     /// Writes the page of a leaf that begins at `low`, and those of long values that have none yet. What was written is put
     /// behind `written`, also when not all could be.
     fn write_page(

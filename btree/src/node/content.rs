@@ -26,7 +26,7 @@ pub(crate) struct Edit<'v> {
 }
 
 /// The records of a leaf to be, in key order.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Content<'v> {
     pub(crate) pieces: Vec<Piece<'v>>,
     /// What they will take in memory, about; long values count whole, wherever they are: so where leaves are cut does not

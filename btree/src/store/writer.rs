@@ -108,6 +108,28 @@ impl Store {
         Ok(page)
     }
 
+    /// Finds out whether the disk has room for so many bytes of pages: it is taken, and given back. Somebody else may have it
+    /// when they are written. Where the file system cannot reserve room, taking it writes so many zeros.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Io`. The store is as it was.
+    pub fn require_room(&self, bytes: u64) -> Result<()> {
+        self.check_writable()?;
+        let number = {
+            let mut state = self.inner.state.lock();
+            let number = state.next_segment;
+            state.next_segment = number.next();
+            number
+        };
+        // Cut off by a crash, it is a segment that no manifest names: opening throws it away.
+        let path = self.segment_path(number);
+        let file = self.inner.disk.create(&path)?;
+        let room = file.allocate(bytes);
+        drop(file);
+        self.inner.disk.remove(&path)?;
+        room
+    }
+
     /// Seals every open segment: index, trailer, sync, and one sync of the directory. Pages appended before are on
     /// disk when this returns; those appended meanwhile may or may not be.
     ///

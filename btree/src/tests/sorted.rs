@@ -1,11 +1,14 @@
 //! Entries that are applied in order, straight to pages: beside checkpoints, under snapshots, and with a disk that fails.
 
+use std::panic::catch_unwind;
+
 use logwood_base::disk::simulated::{Fault, Operation, Outcome, SimulatedDisk};
 use logwood_base::{Error, Lsn, Result};
 
 use super::world::{
     KEYSPACE, Model, at, change, checkpoint, commit, create, everything, open, require, scale, small,
 };
+use crate::planted::{self, Bug};
 use crate::{At, Change, ChangeKind, Forest, ForestOptions, Progress, SortedChanges, Tree};
 
 /// Sorted changes out of memory.
@@ -44,13 +47,32 @@ fn tiny() -> ForestOptions {
 
 /// Random changes of keys out of `keys`, long values among them.
 fn random(rng: &mut fastrand::Rng, count: usize, keys: u32) -> Changes {
+    random_with(rng, count, keys, 1)
+}
+
+/// As [`random`], with deletes among every five of them.
+fn random_with(rng: &mut fastrand::Rng, count: usize, keys: u32, deletes: u8) -> Changes {
     (0..count)
         .map(|_| {
             let key = format!("key{:06}", rng.u32(0..keys)).into_bytes();
             let length = if rng.u8(0..60) == 0 { 900 } else { rng.usize(0..40) };
-            (key, (rng.u8(0..5) > 0).then(|| vec![rng.u8(..); length]))
+            (key, (rng.u8(0..5) >= deletes).then(|| vec![rng.u8(..); length]))
         })
         .collect()
+}
+
+/// The changes of a large entry: many puts, or nearly all keys are deleted.
+fn large(rng: &mut fastrand::Rng, round: u64) -> Changes {
+    match round % 3 {
+        0 => {
+            let mut changes = random_with(rng, 200, 4000, 3);
+            let deletes = (0..4000).filter(|n| n % (2 + round) != 0);
+            changes.extend(deletes.map(|n| (format!("key{n:06}").into_bytes(), None)));
+            changes
+        }
+        1 => random(rng, 1500, 4000),
+        _ => random(rng, 1500, 100_000),
+    }
 }
 
 pub(super) fn require_sound(forest: &Forest) {
@@ -101,7 +123,7 @@ fn a_large_entry_is_the_model_for_readers_checkpoints_and_crashes_wherever_it_fa
             if steps == 0 && !applied {
                 applied = true;
                 lsn = 6;
-                let changes = random(&mut rng, 1500, [4000, 100_000][round as usize / 4 % 2]);
+                let changes = large(&mut rng, round / 4);
                 try_apply_sorted(&forest, lsn, &changes).unwrap();
                 // Applied, and not published: readers of before go on.
                 require(&tree, &forest.snapshot(), &before.1);
@@ -168,6 +190,61 @@ fn input_in_order_fills_an_empty_tree_with_full_leaves_in_little_memory() {
     let bytes = forest.statistics().store.live_bytes;
     assert!(bytes < 30_000 * 70, "{bytes} bytes of pages: compressed, but for what half-empty leaves take");
     require(&tree, &forest.snapshot(), &model);
+}
+
+#[test]
+fn planted_bugs_in_what_becomes_of_small_leaves_are_found() {
+    for bug in [Bug::JoinedLeafForgetsThePast, Bug::OpenLeavesStayInMemory] {
+        let found =
+            catch_unwind(|| planted::with(Some(bug), deletes_leave_little_behind_in_memory_and_on_disk));
+        assert!(found.is_err(), "{bug:?} was not found");
+    }
+}
+
+#[test]
+fn deletes_leave_little_behind_in_memory_and_on_disk() {
+    let disk = SimulatedDisk::new(1);
+    let options = ForestOptions {
+        cache_bytes: 256 << 10,
+        leaf_bytes: 4 << 10,
+        page_segment_bytes: 256 << 10,
+        ..ForestOptions::default()
+    };
+    for keep in [5, u32::MAX] {
+        let forest = create(&disk.snapshot(), options.clone());
+        let tree = forest.create_tree(Lsn(1), KEYSPACE).unwrap();
+        let key = |n: u32| format!("{n:010}").into_bytes();
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut value = || Some((0..120).map(|_| rng.u8(..)).collect());
+        let all: Changes = (0..20_000).map(|n| (key(n), value())).collect();
+        try_apply_sorted(&forest, 2, &all).unwrap();
+        forest.publish(Lsn(2));
+        checkpoint(&forest).unwrap();
+        forest.shared.evict_everything();
+        let live_bytes = forest.statistics().store.live_bytes;
+        assert!(live_bytes > 8 * options.cache_bytes as u64, "{live_bytes}");
+
+        let before = forest.snapshot();
+        let deletes: Changes = (0..20_000).filter(|n| n % keep != 0).map(|n| (key(n), None)).collect();
+        try_apply_sorted(&forest, 3, &deletes).unwrap();
+        let now = forest.statistics();
+        let changed = now.dirty_bytes + now.version_bytes;
+        assert!(changed < options.cache_bytes, "{changed} bytes wait for a checkpoint, or for older readers");
+        forest.publish(Lsn(3));
+        let mut model = Model::new();
+        note(&mut model, &all);
+        require(&tree, &before, &model);
+        note(&mut model, &deletes);
+        require(&tree, &forest.snapshot(), &model);
+        drop(before);
+        checkpoint(&forest).unwrap();
+        require_sound(&forest);
+        forest.shared.evict_everything();
+        require(&tree, &forest.snapshot(), &model);
+        let left = forest.statistics().store.live_bytes;
+        let share = if keep == 5 { 3 } else { 40 };
+        assert!(left < live_bytes / share, "{left} of {live_bytes} bytes are left");
+    }
 }
 
 #[test]
@@ -279,7 +356,7 @@ fn checkpoints_beside_large_entries_know_which_pages_are_theirs() {
             }
         });
         for lsn in 4..30 * u64::from(scale()) {
-            let changes = random(&mut rng, 600, 4000);
+            let changes = if lsn % 4 == 0 { large(&mut rng, lsn / 4) } else { random(&mut rng, 600, 4000) };
             try_apply_sorted(&forest, lsn, &changes).unwrap();
             forest.publish(Lsn(lsn));
             note(&mut model, &changes);
