@@ -6,7 +6,7 @@
 //! 3. With `--acks`, a line says so as soon as a batch is acknowledged, before the next one begins. What was
 //!    acknowledged is there after any crash. When nobody reads the acknowledgements any more the load goes on
 //!    without them: ending early with 0 would say that everything is loaded.
-//! 4. With `--transaction` there is one bulk write of any size, which takes effect at the end of the input. A bad line ends
+//! 4. With `--transaction` there is one bulk write, which takes effect at the end of the input. A bad line ends
 //!    the load with nothing written.
 //!    With `--sorted` and no `--batch` there is one for each 64 MiB: input in order goes straight to leaves.
 //! 5. A bad line otherwise commits what came before it, is named by its number and ends the load; `--skip-bad` counts it.
@@ -169,7 +169,7 @@ impl Gathered {
     fn commit(self, database: &Database, durability: Durability) -> logwood::Result<Lsn> {
         match self {
             Self::Batch { batch, .. } => database.commit(batch, durability),
-            Self::Bulk { bulk, .. } => bulk.commit(durability),
+            Self::Bulk { mut bulk, .. } => bulk.commit(durability),
         }
     }
 }

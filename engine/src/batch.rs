@@ -12,7 +12,7 @@ use logwood_base::{Error, KeyspaceId, Result};
 use crate::catalog::KeyspaceShared;
 use crate::entry::{self, HEADER_BYTES, Operation};
 use crate::keyspace::Keyspace;
-use crate::range::half_open;
+use crate::range::{half_open, longest_key};
 
 /// Puts and deletes over any keyspaces of one database, committed at once by
 /// [`Database::commit`](crate::Database::commit). A later operation on a key wins.
@@ -131,9 +131,8 @@ impl Batch {
         keyspace: &Keyspace,
         range: impl RangeBounds<K>,
     ) -> Result<()> {
+        limits::check("key bytes", longest_key(&range), self.key_bytes_max)?;
         let (from, to) = half_open(&range);
-        let longest = from.len().max(to.as_ref().map_or(0, |to| to.len()));
-        limits::check("key bytes", longest, self.key_bytes_max)?;
         self.add(keyspace, |keyspace| Operation::DeleteRange { keyspace, from: &from, to: to.as_deref() })
     }
 

@@ -28,6 +28,7 @@ use crate::entry::{self, Body, HEADER_BYTES, Operation, fragments_hasher};
 use crate::fragments::FRAGMENT_OVERHEAD;
 use crate::keyspace::Keyspace;
 use crate::runs::RUNS_MAX;
+use crate::ticket::LogWrite;
 pub(crate) use log::Underway;
 
 /// Most bytes of one fragment's piece: the merge has two of them in memory for each run.
@@ -69,11 +70,12 @@ impl Default for BulkOptions {
 /// Puts and deletes of any number over any keyspaces, which take effect at once or not at all. Begun by
 /// [`Database::bulk_write`](crate::Database::bulk_write); dropped without [`BulkWrite::commit`], it has never been.
 ///
-/// A later operation on a key wins. Memory is bounded by [`BulkOptions::memory_bytes`], about 2 MiB for each time that it was
-/// filled by input out of order, and a quarter of the cache. Input in the order of its keys is neither sorted nor merged.
+/// A later operation on a key wins. Memory is bounded by [`BulkOptions::memory_bytes`], half a MiB for each time that it was
+/// filled by input out of order, a few times the longest value, and a quarter of the cache. Input in the order of its keys is neither sorted nor merged.
 ///
 /// Other commits go on beside it, but wait while it takes effect. Where one has changed the same key meanwhile, the one that
-/// commits later wins; transactions that were begun before it takes effect are refused as `TooOld` when they commit later.
+/// commits later wins. It counts as a change of every key of the keyspaces that it names: a transaction that was begun before it
+/// takes effect, has read there, and commits later meets a `Conflict`.
 ///
 /// ```
 /// use logwood::{BulkOptions, Database, Durability, Options};
@@ -99,7 +101,9 @@ pub struct BulkWrite {
     gathered: Vec<Gathered>,
     /// Whether the arena's operations ascend as they are.
     ascends: bool,
-    /// Bytes of operations that are too few for a fragment.
+    /// How many of them have left the arena, and how many bytes of the next one.
+    left: (usize, usize),
+    /// Bytes that have left it and are too few for a fragment, or found no room.
     piece: Vec<u8>,
     /// The last operation that left the arena.
     last: Option<(KeyspaceId, Vec<u8>)>,
@@ -107,8 +111,8 @@ pub struct BulkWrite {
     written: Written,
     keyspaces: Vec<Arc<KeyspaceShared>>,
     operations: u64,
-    /// What has kept it from going on.
-    failed: Option<Error>,
+    /// Where it takes effect, and the write that it waits for.
+    ended: Option<(Lsn, LogWrite)>,
 }
 
 /// What stands in the log.
@@ -148,22 +152,24 @@ impl BulkWrite {
             arena: Vec::new(),
             gathered: Vec::new(),
             ascends: true,
+            left: (0, 0),
             piece: Vec::new(),
             last: None,
             runs: 0,
             written: Written { transaction: None, fragments: 0, bytes: 0, hasher: fragments_hasher() },
             keyspaces: Vec::new(),
             operations: 0,
-            failed: None,
+            ended: None,
         })
     }
 
     /// Sets the value of a key.
     ///
     /// # Errors
-    /// `LimitExceeded` for a key or value that is too long, or for more input out of order than its memory can sort;
-    /// `InvalidArgument` for a keyspace of another database; `DiskFull`, `Io`, `Poisoned`, `Closed` from the log. After an
-    /// error of writing it answers the same to everything; it has never been when it is dropped.
+    /// `LimitExceeded` for a key or value that is too long, for more input out of order than its memory can sort, or when the
+    /// log has grown beyond [`Options::log_bytes_max`](crate::Options::log_bytes_max) and this is the oldest bulk write;
+    /// `InvalidArgument` for a keyspace of another database, or after it was committed; `DiskFull`, `Io`, `Poisoned`, `Closed`
+    /// from the log. The operation was not taken then, and those before it were: after `DiskFull` it can be tried again.
     pub fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
         limits::check("key bytes", key.len(), self.core.options.key_bytes_max)?;
         limits::check("value bytes", value.len(), self.core.options.value_bytes_max)?;
@@ -191,23 +197,33 @@ impl BulkWrite {
         self.operations == 0
     }
 
-    /// Has everything take effect, and waits for the durability that is asked for. Answers the commit's LSN.
+    /// Has everything take effect, and waits for the durability that is asked for. Answers the commit's LSN; called once more,
+    /// it answers the same.
     ///
     /// # Errors
     /// As [`BulkWrite::put`]; `NotFound` for a keyspace that was dropped meanwhile; `Corruption` for a page that it changes
-    /// and that cannot be trusted. Nothing of it was committed then. A failure while it takes effect stops the database:
-    /// `Poisoned`, and nothing of it is there when it is opened again.
-    pub fn commit(mut self, durability: Durability) -> Result<Lsn> {
-        self.check()?;
+    /// and that cannot be trusted; `DiskFull` also when there is no room for what it changes. Nothing of it has taken effect
+    /// then, nothing of the input is lost, and after `DiskFull` it can be committed again. A failure while it takes effect
+    /// stops the database: `Poisoned`, and nothing of it is there when it is opened again.
+    pub fn commit(&mut self, durability: Durability) -> Result<Lsn> {
+        let (lsn, write) = match &self.ended {
+            Some(ended) => ended.clone(),
+            None => self.begin_commit(durability)?,
+        };
+        self.ended = Some((lsn, write.clone()));
+        self.core.finish_commit(lsn, &write)
+    }
+
+    fn begin_commit(&mut self, durability: Durability) -> Result<(Lsn, LogWrite)> {
         // Nothing has left the arena: not even for a fragment that is not full yet.
         if self.runs == 0 && self.arena.len() <= self.core.options.payload_bytes_max() - HEADER_BYTES {
-            return self.commit_entry(durability);
+            // What fits into one entry is a commit like any other.
+            let mut payload = Vec::with_capacity(HEADER_BYTES + self.arena.len());
+            entry::begin_commit(&mut payload);
+            payload.extend_from_slice(&self.arena);
+            return self.core.begin_commit(&mut payload, &self.keyspaces, durability);
         }
-        self.spill()?;
-        let piece = std::mem::take(&mut self.piece);
-        if !piece.is_empty() {
-            self.append(&piece)?;
-        }
+        self.write_out()?;
         let Some(transaction) = self.written.transaction else {
             return Err(Error::Internal("a bulk write without fragments".to_owned()));
         };
@@ -217,21 +233,7 @@ impl BulkWrite {
             bytes: self.written.bytes,
             hash: self.written.hasher.clone().finish(),
         };
-        let (lsn, write) = self.core.begin_commit_fragments(transaction, end, &self.keyspaces, durability)?;
-        self.core.finish_commit(lsn, &write)
-    }
-
-    /// What fits into one entry is a commit like any other.
-    fn commit_entry(&mut self, durability: Durability) -> Result<Lsn> {
-        let mut payload = Vec::with_capacity(HEADER_BYTES + self.arena.len());
-        entry::begin_commit(&mut payload);
-        payload.extend_from_slice(&self.arena);
-        let (lsn, write) = self.core.begin_commit(&mut payload, &self.keyspaces, durability)?;
-        self.core.finish_commit(lsn, &write)
-    }
-
-    fn check(&self) -> Result<()> {
-        self.failed.clone().map_or(Ok(()), Err)
+        self.core.begin_commit_fragments(transaction, end, &self.keyspaces, durability)
     }
 
     fn add<'a>(
@@ -239,7 +241,9 @@ impl BulkWrite {
         keyspace: &Keyspace,
         operation: impl FnOnce(KeyspaceId) -> Operation<'a>,
     ) -> Result<()> {
-        self.check()?;
+        if self.ended.is_some() {
+            return Err(Error::InvalidArgument("the bulk write was committed already".to_owned()));
+        }
         if keyspace.instance() != self.core.instance {
             let name = keyspace.name();
             return Err(Error::InvalidArgument(format!("keyspace {name} belongs to another database")));
@@ -250,6 +254,9 @@ impl BulkWrite {
         let (Operation::Put { key, .. } | Operation::Delete { key, .. }) = operation else {
             return Err(Error::Internal("a range delete in a bulk write".to_owned()));
         };
+        if self.arena.len() + self.gathered.len() * size_of::<Gathered>() >= self.memory_bytes {
+            self.spill()?;
+        }
         let start = self.arena.len();
         operation.encode(&mut self.arena);
         let end = self.arena.len();
@@ -272,74 +279,85 @@ impl BulkWrite {
         if !self.keyspaces.iter().rev().any(|named| Arc::ptr_eq(named, shared)) {
             self.keyspaces.push(Arc::clone(shared));
         }
-        if self.arena.len() + self.gathered.len() * size_of::<Gathered>() >= self.memory_bytes {
-            self.spill()?;
-        }
         Ok(())
+    }
+
+    fn place_of(&self, gathered: &Gathered) -> (KeyspaceId, &[u8]) {
+        (gathered.keyspace, self.key_of(gathered))
     }
 
     fn key_of(&self, gathered: &Gathered) -> &[u8] {
         &self.arena[gathered.key.start as usize..gathered.key.end as usize]
     }
 
-    /// Writes what the arena holds, in order, and empties it.
-    fn spill(&mut self) -> Result<()> {
-        let spilled = self.try_spill();
-        if let Err(error) = &spilled {
-            self.failed = Some(error.clone());
-        }
-        spilled
+    /// Writes all that was gathered to the log.
+    pub(crate) fn write_out(&mut self) -> Result<()> {
+        self.spill()?;
+        if self.piece.is_empty() { Ok(()) } else { self.append() }
     }
 
-    fn try_spill(&mut self) -> Result<()> {
-        let mut gathered = std::mem::take(&mut self.gathered);
-        let arena = std::mem::take(&mut self.arena);
-        let key = |at: &Gathered| &arena[at.key.start as usize..at.key.end as usize];
+    /// Writes what the arena holds, in order, and empties it. After an error it goes on where it was.
+    fn spill(&mut self) -> Result<()> {
+        if self.left == (0, 0) {
+            self.sort()?;
+        }
+        let piece_bytes = PIECE_BYTES_MAX.min(self.core.options.payload_bytes_max() - FRAGMENT_OVERHEAD);
+        while let Some(operation) = self.gathered.get(self.left.0) {
+            let next = self.gathered.get(self.left.0 + 1);
+            if next.is_some_and(|next| self.place_of(next) == self.place_of(operation)) {
+                self.left.0 += 1;
+                continue;
+            }
+            let from = operation.bytes.start as usize + self.left.1;
+            let to = (operation.bytes.end as usize).min(from + piece_bytes - self.piece.len());
+            self.piece.extend_from_slice(&self.arena[from..to]);
+            self.left = if to == operation.bytes.end as usize {
+                (self.left.0 + 1, 0)
+            } else {
+                (self.left.0, self.left.1 + to - from)
+            };
+            if self.piece.len() == piece_bytes {
+                self.append()?;
+            }
+        }
+        if let Some(last) = self.gathered.last() {
+            self.last = Some((last.keyspace, self.key_of(last).to_vec()));
+        }
+        self.gathered.clear();
+        self.arena.clear();
+        (self.ascends, self.left) = (true, (0, 0));
+        Ok(())
+    }
+
+    /// Sorts what the arena holds, and counts it as a run unless it goes on with the one before.
+    fn sort(&mut self) -> Result<()> {
+        let arena = &self.arena;
+        let place = |at: &Gathered| (at.keyspace, &arena[at.key.start as usize..at.key.end as usize]);
         if !std::mem::replace(&mut self.ascends, true) {
             // Of equal keys the later one stands behind.
-            gathered.sort_unstable_by(|a, b| {
-                (a.keyspace, key(a), a.bytes.start).cmp(&(b.keyspace, key(b), b.bytes.start))
+            self.gathered.sort_unstable_by(|a, b| {
+                place(a).cmp(&place(b)).then_with(|| a.bytes.start.cmp(&b.bytes.start))
             });
         }
-        let Some(first) = gathered.first() else { return Ok(()) };
-        if self.last.as_ref().is_none_or(|last| (last.0, &last.1[..]) >= (first.keyspace, key(first))) {
+        let Some(first) = self.gathered.first() else { return Ok(()) };
+        if self.last.as_ref().is_none_or(|last| (last.0, &last.1[..]) >= place(first)) {
             limits::check("sorted runs of a bulk write", self.runs + 1, RUNS_MAX)?;
             self.runs += 1;
         }
-        let piece_bytes = PIECE_BYTES_MAX.min(self.core.options.payload_bytes_max() - FRAGMENT_OVERHEAD);
-        for (at, operation) in gathered.iter().enumerate() {
-            let same = |next: &Gathered| (next.keyspace, key(next)) == (operation.keyspace, key(operation));
-            if gathered.get(at + 1).is_some_and(same) {
-                continue;
-            }
-            self.piece
-                .extend_from_slice(&arena[operation.bytes.start as usize..operation.bytes.end as usize]);
-            if self.piece.len() >= piece_bytes {
-                let mut piece = std::mem::take(&mut self.piece);
-                let whole = piece.len() / piece_bytes * piece_bytes;
-                piece[..whole].chunks(piece_bytes).try_for_each(|piece| self.append(piece))?;
-                piece.drain(..whole);
-                self.piece = piece;
-            }
-        }
-        self.last = gathered.last().map(|last| (last.keyspace, key(last).to_vec()));
-        gathered.clear();
-        let mut arena = arena;
-        arena.clear();
-        (self.gathered, self.arena) = (gathered, arena);
         Ok(())
     }
 
-    /// Appends one fragment.
-    fn append(&mut self, piece: &[u8]) -> Result<()> {
-        let written = &mut self.written;
-        let (transaction, sequence) = (written.transaction, written.fragments);
-        let first = self.core.append_fragment(transaction, sequence, piece, &self.keyspaces)?;
-        written.transaction = Some(first);
+    /// Appends the piece as a fragment. It stays the piece if nothing was appended.
+    fn append(&mut self) -> Result<()> {
+        let (piece, written) = (&self.piece, &mut self.written);
+        let sequence = written.fragments;
+        let write = self.core.append_fragment(&mut written.transaction, sequence, piece, &self.keyspaces)?;
+        // From here on it is in the log's order, whatever comes of the wait: its write is tried again with the next one.
         written.fragments += 1;
         written.bytes += piece.len() as u64;
         written.hasher.update(piece);
-        Ok(())
+        self.piece.clear();
+        self.core.finish_commit(write.0, &write.1).map(drop)
     }
 }
 
@@ -347,7 +365,7 @@ impl Drop for BulkWrite {
     fn drop(&mut self) {
         if let Some(transaction) = self.written.transaction {
             // Unless it was committed, it is an orphan from here on, which the next write aborts.
-            self.core.sequencer.lock().bulk.remove(&transaction);
+            self.core.bulk.lock().remove(&transaction);
         }
     }
 }

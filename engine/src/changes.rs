@@ -75,7 +75,7 @@ impl Default for ChangesOptions {
             hold: true,
             until_released: false,
             durable_only: false,
-            log_bytes_max: 0,
+            log_bytes_max: 32 << 30,
         }
     }
 }
@@ -121,8 +121,9 @@ impl ChangesOptions {
         self
     }
 
-    /// Most bytes of log, counted in whole segments, that are kept for the reader. Beyond, it loses its hold. Default: 0,
-    /// no bound but [`Options::log_bytes_max`](crate::Options::log_bytes_max).
+    /// Most bytes of log, counted in whole segments, that are kept for the reader. Beyond, it loses its hold. 0 is no
+    /// bound but [`Options::log_bytes_max`](crate::Options::log_bytes_max). Default: 32 GiB, twice what a bulk write out of
+    /// order takes at most by default: all of it is kept for the reader until it ends.
     #[must_use]
     pub fn log_bytes_max(mut self, bytes: u64) -> Self {
         self.log_bytes_max = bytes;
@@ -264,7 +265,8 @@ impl Changes {
     }
 
     /// The next commit that changed something; `None` when there is none within `timeout`. With a timeout of zero it
-    /// never waits, but for the disk when it reads entries that are not in memory any more. What was not read of the commit
+    /// never waits, but for the disk: when it reads entries that are not in memory any more, and with
+    /// [`ChangesOptions::durable_only`] when it syncs what was committed as buffered. What was not read of the commit
     /// before is passed over.
     ///
     /// ```

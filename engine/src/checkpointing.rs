@@ -313,6 +313,8 @@ impl Core {
             if at == self.checkpointer.newest() && !always {
                 return Ok(Outcome::Finished);
             }
+            // By now the log has let go of what the checkpoint before has made useless.
+            self.bound_bulk_writes(self.forest.store().replay_from());
             let pinned = self.forest.snapshot_at(at)?;
             let state = sequencer.applier.state().encode();
             (at, sequencer.applier.replay_from(), state, pinned, self.checkpointer.replay_bytes())

@@ -4,10 +4,16 @@
 //! write. That it does not hold is a statement about the database, so it is answered only when the newest commit that
 //! changed the key is visible: before that a crash could take back what the answer tells of. Where that commit's
 //! write fails, the answer is `Poisoned`.
+//!
+//! A long value is read without the lock: what the key has is compared before it is taken, and under it only looked at whether
+//! that is still the same stored value. A value that is refused is held by a reader, and read behind the lock. Only when somebody
+//! has changed the key in between to a long value of the same length, it is read once more, under the lock.
+
+use std::borrow::Cow;
 
 use logwood_base::{Changed, Conflict, Result};
 use logwood_base::{Lsn, limits};
-use logwood_btree::{At, Value};
+use logwood_btree::{At, Value, ValueReader};
 use logwood_wal::Durability;
 
 use crate::core::{Core, Sequencer};
@@ -156,20 +162,20 @@ impl Keyspace {
         durability: Durability,
     ) -> Result<Conditional> {
         limits::check("key bytes", key.len(), self.core().options.key_bytes_max)?;
-        // Also brings the leaf into memory, before anybody has to wait for it.
+        let tree = &self.shared().tree;
         let wanted = match condition {
-            Condition::Unchanged(snapshot) => snapshot.get(self, key)?,
-            Condition::Absent | Condition::Present | Condition::Equals(_) => {
-                self.contains(key)?;
-                None
-            }
+            Condition::Absent => Wanted::Nothing,
+            Condition::Present => Wanted::Anything,
+            Condition::Equals(value) => Wanted::Value(value.into()),
+            Condition::Unchanged(snapshot) => match snapshot.get(self, key)? {
+                Some(value) => Wanted::Value(value.into_vec().into()),
+                None => Wanted::Nothing,
+            },
         };
-        let holds = |found: Option<&[u8]>| match condition {
-            Condition::Absent => found.is_none(),
-            Condition::Present => found.is_some(),
-            Condition::Equals(value) => found == Some(value),
-            Condition::Unchanged(_) => found == wanted.as_deref(),
-        };
+        self.shared().check_exists()?;
+        // Also brings the leaf into memory, before anybody has to wait for it.
+        let mut seen = tree.value_reader(key, At::Latest)?;
+        let seen_holds = wanted.is(seen.as_mut())?;
         let mut payload = Vec::with_capacity(256);
         entry::begin_commit(&mut payload);
         operation.encode(&mut payload);
@@ -180,16 +186,14 @@ impl Keyspace {
             std::slice::from_ref(self.shared()),
             durability,
             |sequencer| {
-                let applied =
-                    |found: Option<&[u8]>| if holds(found) { Ok(()) } else { Err(found.map(Value::from)) };
-                let tree = &self.shared().tree;
-                // Whether there is a value is known without reading it.
-                if matches!(condition, Condition::Present) && tree.contains(key, At::Applied)? {
+                let mut found = tree.value_reader(key, At::Applied)?;
+                let holds = match (&seen, &found) {
+                    (Some(seen), Some(found)) if seen.is_same(found) => seen_holds,
+                    _ => wanted.is(found.as_mut())?,
+                };
+                if holds {
                     return Ok(());
                 }
-                let Err(found) = tree.get_with(key, At::Applied, applied)? else {
-                    return Ok(());
-                };
                 refused = Some(found);
                 let lsn = core.newest_change(sequencer, self, key);
                 Err(Conflict { keyspace: self.name().to_owned(), changed: Changed::Key(key.to_vec()), lsn }
@@ -202,9 +206,28 @@ impl Keyspace {
                 if !planted(Bug::AnswerBeforeVisible) {
                     core.wait_visible(refusal.at)?;
                 }
-                Ok(Conditional::Refused(found))
+                Ok(Conditional::Refused(found.map(ValueReader::into_value).transpose()?))
             }
             (Err(refusal), None) => Err(refusal.error),
+        }
+    }
+}
+
+/// What a condition asks for.
+enum Wanted<'a> {
+    Nothing,
+    Anything,
+    Value(Cow<'a, [u8]>),
+}
+
+impl Wanted<'_> {
+    /// Whether it is what a key has. Reads a value only if it has the length that is asked for.
+    fn is(&self, found: Option<&mut ValueReader>) -> Result<bool> {
+        match (self, found) {
+            (Self::Nothing, found) => Ok(found.is_none()),
+            (Self::Anything, found) => Ok(found.is_some()),
+            (Self::Value(value), Some(found)) => found.equals(value),
+            (Self::Value(_), None) => Ok(false),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! 1. the running checkpoint ([`crate::checkpointing`]);
 //! 2. the sequencer: validating, numbering, appending, applying;
 //! 3. what a transaction has read; the recent commits; the live transactions;
-//! 4. the publisher's queue; the catalog; the locks inside the log and the trees.
+//! 4. the publisher's queue; the catalog; the bulk writes under way; the locks inside the log and the trees.
 //!
 //! What a transaction has read is locked before the sequencer when it commits: nobody else has it then.
 
@@ -45,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) forest: Forest,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) sequencer: Mutex<Sequencer>,
+    /// The sequencer's, for those who ask while it is busy.
+    pub(crate) bulk: Arc<Mutex<Underway>>,
     pub(crate) publisher: Publisher<LogWrite>,
     /// Told of everything that is published, for those who follow changes.
     pub(crate) news: Arc<News>,
@@ -91,7 +93,7 @@ pub(crate) struct Sequencer {
     pub(crate) unparted: bool,
     pub(crate) closed: bool,
     /// Transactions that are open because somebody goes on writing them.
-    pub(crate) bulk: Underway,
+    pub(crate) bulk: Arc<Mutex<Underway>>,
     /// Of a view of an archive: nothing that was written would be kept.
     pub(crate) read_only: bool,
 }
@@ -127,7 +129,7 @@ impl Core {
 
 impl Sequencer {
     pub(crate) fn new(applier: Applier, term: Term, is_copy: bool) -> Self {
-        Self { applier, term, unparted: is_copy, closed: false, bulk: Underway::new(), read_only: false }
+        Self { applier, term, unparted: is_copy, closed: false, bulk: Arc::default(), read_only: false }
     }
 
     /// Whether something must come before the next write: see [`Core::settle_beginning`].
@@ -137,8 +139,13 @@ impl Sequencer {
 
     /// The oldest transaction that was left open by a full disk or a crash.
     pub(crate) fn orphan(&self) -> Option<Lsn> {
-        let mut open = self.applier.fragments.open();
-        if planted(Bug::KeepOrphans) { None } else { open.find(|open| !self.bulk.contains(open)) }
+        if planted(Bug::KeepOrphans) {
+            return None;
+        }
+        let mut open = self.applier.fragments.open().peekable();
+        open.peek()?;
+        let bulk = self.bulk.lock();
+        open.find(|open| !bulk.contains_key(open))
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {

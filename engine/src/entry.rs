@@ -46,7 +46,7 @@ pub mod operation;
 #[cfg(test)]
 mod tests;
 
-pub use operation::{Operation, Operations};
+pub use operation::{Operation, OperationIter, Operations};
 
 /// The version of the table above. A payload that needs a newer one is refused as such.
 pub const ENTRY_FORMAT: FormatVersion = FormatVersion(1);

@@ -95,7 +95,7 @@ pub use options::{Options, ProgressCallback, RecoveryProgress, RecoveryStep};
 pub use range::Range;
 pub use seed::{Origin, OriginKind};
 pub use snapshot::Snapshot;
-pub use statistics::{RecoveryReport, Statistics, TransactionStatistics, Watermarks};
+pub use statistics::{BulkStatistics, RecoveryReport, Statistics, TransactionStatistics, Watermarks};
 pub use ticket::Ticket;
 pub use transaction::{TransactOptions, Transaction, TransactionRange};
 pub use verification::{VerifyProgress, VerifyReport};

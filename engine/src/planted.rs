@@ -83,6 +83,10 @@ pub enum Bug {
     ChangesForgetFragments,
     /// A reader of changes forgets the fragments of what it has passed, whether it was released or not.
     ChangesForgetWhatEnded,
+    /// Of operations on one key in several sorted runs the one of the earliest run wins.
+    EarliestRunWins,
+    /// What looks whether a bulk write can be applied takes the place of another writer's preparation.
+    PreparationTakesThePlace,
     /// Nothing is held for followers that are expected.
     ForgetFollowers,
     /// What a backup copies is not held against cleaning.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::{Bound, RangeBounds};
 
 use logwood_base::Result;
+use logwood_base::limits::KEY_BYTES_MAX;
 use logwood_btree::{Cursor, Value};
 
 /// The records of a range at one moment, in the order of their keys; `.rev()` goes from the end.
@@ -135,6 +136,16 @@ pub(crate) fn bounds<'a, K: AsRef<[u8]> + 'a>(range: &'a impl RangeBounds<K>) ->
     (range.start_bound().map(AsRef::as_ref), range.end_bound().map(AsRef::as_ref))
 }
 
+/// Length of the longest key that a range names.
+pub(crate) fn longest_key<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> usize {
+    let length = |bound: Bound<&[u8]>| match bound {
+        Bound::Included(key) | Bound::Excluded(key) => key.len(),
+        Bound::Unbounded => 0,
+    };
+    let (from, to) = bounds(range);
+    length(from).max(length(to))
+}
+
 /// A range as entries hold it: from a key up to, and without, another one.
 pub(crate) fn half_open<'a, K: AsRef<[u8]> + 'a>(
     range: &'a impl RangeBounds<K>,
@@ -142,23 +153,30 @@ pub(crate) fn half_open<'a, K: AsRef<[u8]> + 'a>(
     let (from, to) = bounds(range);
     let from = match from {
         Bound::Included(key) => Cow::Borrowed(key),
-        Bound::Excluded(key) => Cow::Owned(successor(key)),
+        // Of a key behind which there is none, the range that begins behind it is empty.
+        Bound::Excluded(key) => match successor(key) {
+            Some(behind) => Cow::Owned(behind),
+            None => return (Cow::Borrowed(key), Some(Cow::Borrowed(key))),
+        },
         Bound::Unbounded => Cow::Borrowed(&[][..]),
     };
     let to = match to {
-        Bound::Included(key) => Some(Cow::Owned(successor(key))),
+        Bound::Included(key) => successor(key).map(Cow::Owned),
         Bound::Excluded(key) => Some(Cow::Borrowed(key)),
         Bound::Unbounded => None,
     };
     (from, to)
 }
 
-/// The key right behind `key`.
-fn successor(key: &[u8]) -> Vec<u8> {
+/// The least key that may be behind `key`; `None` when there is none. What begins with one of the greatest length is longer.
+fn successor(key: &[u8]) -> Option<Vec<u8>> {
+    if key.len() >= KEY_BYTES_MAX {
+        return behind_prefix(key);
+    }
     let mut behind = Vec::with_capacity(key.len() + 1);
     behind.extend_from_slice(key);
     behind.push(0);
-    behind
+    Some(behind)
 }
 
 /// The first key behind all that begin with `prefix`; `None` when there is none.

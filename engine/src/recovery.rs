@@ -140,11 +140,13 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
     );
     let last_term = group.last().1.max(Term::FIRST);
     let term = if is_copy && !planted(Bug::CopyKeepsTerm) { last_term.next() } else { last_term };
+    let sequencer = Sequencer::new(applier, term, is_copy);
     let core = Arc::new(Core {
         instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
         path: root.to_owned(),
         database: identity.database,
-        sequencer: Mutex::new(Sequencer::new(applier, term, is_copy)),
+        bulk: Arc::clone(&sequencer.bulk),
+        sequencer: Mutex::new(sequencer),
         publisher: Publisher::new(
             visible,
             Box::new(move |lsn| publishing.publish(lsn)),

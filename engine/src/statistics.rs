@@ -73,6 +73,8 @@ pub struct Statistics {
     pub recovery: RecoveryReport,
     /// Transactions, and what is kept for them.
     pub transactions: TransactionStatistics,
+    /// Bulk writes that are under way, and the log that is kept for them.
+    pub bulk_writes: BulkStatistics,
     /// The log's own.
     pub log: logwood_wal::Statistics,
     /// The trees' own.
@@ -98,6 +100,19 @@ pub struct TransactionStatistics {
     pub refused: u64,
     /// Memory for the keys of recent commits.
     pub history_bytes: usize,
+}
+
+/// Bulk writes that are under way. The log is kept from the first fragment of the oldest one on, with all that others commit,
+/// until it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct BulkStatistics {
+    /// How many have something in the log and have not ended.
+    pub under_way: usize,
+    /// The first fragment of the oldest of them.
+    pub oldest: Option<Lsn>,
+    /// Bytes of their fragments in the log.
+    pub log_bytes: u64,
 }
 
 /// What opening did.
@@ -170,6 +185,7 @@ impl Core {
     pub(crate) fn statistics(&self) -> Statistics {
         let (log, trees) = (self.log.statistics(), self.forest.statistics());
         let transactions = self.transactions.statistics();
+        let bulk_writes = self.bulk_statistics();
         let memory_bytes = trees.held_bytes
             + trees.inner_bytes
             + trees.store.open_bytes as usize
@@ -188,6 +204,7 @@ impl Core {
             recovery: self.counters.recovery,
             memory_bytes,
             transactions,
+            bulk_writes,
             log,
             trees,
             disk: self.environment.disk.describe(),
@@ -213,6 +230,8 @@ fn publish_gauges(statistics: &Statistics) {
     }
     metrics::gauge!("logwood_replay_bytes").set(statistics.replay_bytes as f64);
     metrics::gauge!("logwood_memory_bytes").set(statistics.memory_bytes as f64);
+    metrics::gauge!("logwood_bulk_writes").set(statistics.bulk_writes.under_way as f64);
+    metrics::gauge!("logwood_bulk_write_log_bytes").set(statistics.bulk_writes.log_bytes as f64);
     metrics::counter!("logwood_transactions_refused_total").absolute(statistics.transactions.refused);
     metrics::counter!("logwood_commits_total").absolute(statistics.commits);
     metrics::counter!("logwood_commit_bytes_total").absolute(statistics.commit_bytes);

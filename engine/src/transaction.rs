@@ -58,7 +58,7 @@ use logwood_wal::Durability;
 
 use crate::core::Handle;
 use crate::keyspace::Keyspace;
-use crate::range::{behind_prefix, bounds, half_open, prefix_bounds};
+use crate::range::{behind_prefix, bounds, half_open, longest_key, prefix_bounds};
 use crate::snapshot::Snapshot;
 use crate::ticket::Ticket;
 
@@ -505,9 +505,8 @@ impl Transaction {
         range: impl RangeBounds<K>,
     ) -> Result<()> {
         self.snapshot.check(keyspace)?;
+        limits::check("key bytes", longest_key(&range), self.core.options.key_bytes_max)?;
         let (from, to) = half_open(&range);
-        let longest = from.len().max(to.as_ref().map_or(0, |to| to.len()));
-        limits::check("key bytes", longest, self.core.options.key_bytes_max)?;
         self.writes.delete_range(keyspace.shared(), &from, to.as_deref())
     }
 
@@ -543,7 +542,7 @@ impl Transaction {
     ///
     /// # Errors
     /// - `Conflict`, naming what was read and has changed: run the transaction again. Nothing was written.
-    /// - `TooOld` when so much was committed since it began that conflicts cannot be ruled out any more
+    /// - `TooOld` when it has read, and so much was committed since it began that conflicts cannot be ruled out any more
     ///   ([`Options::transaction_history_bytes_max`](crate::Options::transaction_history_bytes_max)): run it again.
     /// - `NotFound` when a keyspace that was read or written was dropped; `Closed`: nothing was written.
     /// - `DiskFull`: nothing was written, or the commit has its place in the log and takes effect when there is room.
@@ -580,9 +579,15 @@ impl Transaction {
         let reads = self.reads.lock();
         let (mut payload, mut keyspaces) = writes.into_parts();
         keyspaces.extend(reads.keyspaces().cloned());
-        let begun = core.prevalidate(&reads, read).map_err(Into::into).and_then(|seen| {
-            core.begin_commit_if(&mut payload, &keyspaces, durability, |_| Ok(core.validate(&reads, seen)?))
-        });
+        let begun = if reads.is_empty() {
+            core.begin_commit(&mut payload, &keyspaces, durability).map_err(Into::into)
+        } else {
+            core.prevalidate(&reads, read).map_err(Into::into).and_then(|seen| {
+                core.begin_commit_if(&mut payload, &keyspaces, durability, |_| {
+                    Ok(core.validate(&reads, seen)?)
+                })
+            })
+        };
         match begun {
             Ok((lsn, write)) => Ok(Ticket::new(Arc::clone(&core), lsn, write)),
             Err(refusal) => {

@@ -5,7 +5,7 @@
 //! | what mod 20 | step |
 //! |---|---|
 //! | 0–3 | put a short value; 4 a long one |
-//! | 5 | delete a key; 6 a range; 7 a batch over keyspaces, or a transaction with or without a conflict |
+//! | 5 | delete a key; 6 a range; 7 a batch over keyspaces, a bulk write, or a transaction with or without a conflict |
 //! | 8 | create a keyspace, or drop it |
 //! | 9 | take a snapshot, or let one go; follow the changes where the last argument mod 8 is 7 |
 //! | 10, 11 | checkpoint, or back up where the first argument mod 4 is 3; compact |
@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use logwood::{ChangesOptions, Database, Durability, Error, Keyspace, Options, Snapshot, inspect};
+use logwood::{BulkOptions, ChangesOptions, Database, Durability, Error, Keyspace, Options, Snapshot, inspect};
 use logwood_base::digest::Digest;
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
@@ -292,6 +292,7 @@ impl World {
                 self.committed(next, true, outcome)
             }
             7 if c % 4 == 3 => self.transact(a, b, c),
+            7 if c % 4 == 2 => self.bulk(a, b, c),
             7 => self.batch(a, b, c),
             8 => self.create_or_drop(a, c),
             9 if c % 8 == 7 => self.follow(),
@@ -384,6 +385,40 @@ impl World {
         self.committed(next, durable, outcome)?;
         assert_eq!(keyspace.get(&key(b))?.as_deref(), Some(&value[..]), "a writer reads its own write");
         Ok(())
+    }
+
+    /// A bulk write of a few sorted runs, with another commit in the middle or not. It may be given up.
+    fn bulk(&mut self, a: u8, b: u8, c: u8) -> Result<(), Error> {
+        let Some((name, keyspace)) = self.keyspace(a)? else { return Ok(()) };
+        let durable = a & 0x80 == 0;
+        let mut bulk = self.db().bulk_write(BulkOptions::new().memory_bytes(64 << 10))?;
+        let mut written = Vec::new();
+        let count = u32::from(b) * 4;
+        for number in 0..count {
+            let key = key((number * 37 % 251) as u8);
+            let value = (number % 5 > 0).then(|| self.value(usize::from(c) * 2));
+            match &value {
+                Some(value) => bulk.put(&keyspace, &key, value)?,
+                None => bulk.delete(&keyspace, &key)?,
+            }
+            written.push((key, value));
+            if c & 4 != 0 && number == count / 2 {
+                self.put(a, b, 9)?;
+            }
+        }
+        if c & 8 != 0 {
+            return Ok(());
+        }
+        let mut next = self.now().clone();
+        let records = next.get_mut(&name).expect("it exists");
+        for (key, value) in written {
+            match value {
+                Some(value) => drop(records.insert(key, value)),
+                None => drop(records.remove(&key)),
+            }
+        }
+        let outcome = bulk.commit(durability(durable));
+        self.committed(next, durable, outcome)
     }
 
     /// A transaction that reads and writes one keyspace; another commit meddles with what it read, or not.

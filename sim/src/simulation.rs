@@ -1,6 +1,6 @@
 //! The shipped engine, run by one seed on one thread, with everything going wrong that a machine can do to it.
 //!
-//! One seed draws a workload (puts, deletes, batches large and small, ranges, transactions, conditions, keyspaces,
+//! One seed draws a workload (puts, deletes, batches large and small, bulk writes, ranges, transactions, conditions, keyspaces,
 //! snapshots, a follower of the changes, backups, checkpoints, compaction, verification, reopening), what the machine does meanwhile (power cuts, process kills whose writes land
 //! late, failed syncs and reads, full disks, bits that rot at rest), and in which order background work is stepped.
 //! Disk, clock, randomness and threads are the simulated ones of `logwood-base`; nothing else differs from what an

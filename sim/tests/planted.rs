@@ -32,6 +32,7 @@ fn every_bug_planted_in_the_engine_is_found_by_the_simulator() {
         Bug::ForgetRanges,
         Bug::ChangesBeforeVisible,
         Bug::ForgetFollowers,
+        Bug::EarliestRunWins,
     ];
     let mut missed = Vec::new();
     for bug in bugs {

@@ -59,7 +59,8 @@ pub struct Load {
     /// Take every byte of a tsv file as it is.
     #[arg(long)]
     pub raw: bool,
-    /// Load everything in one transaction of any size: all of it is there in the end, or nothing.
+    /// Load everything in one transaction: all of it is there in the end, or nothing. Any size in the order of the keys, else
+    /// at most 16 GiB.
     #[arg(long, conflicts_with = "batch")]
     pub transaction: bool,
     /// Archive while loading, to file:///path or s3://bucket/prefix; it ends when all is archived.

@@ -107,7 +107,9 @@ impl<'a> ChangeSet<'a> {
         self.request
     }
 
-    /// The next change, in the order in which they were made: a later change of a key wins. `None` behind the last one.
+    /// The next change, in the order in which the log has them: a later change of a key wins. Those of a bulk write come sorted
+    /// by keyspace and key, once through for each time that its memory was filled, without what was overwritten in it; all
+    /// others in the order in which they were made. `None` behind the last one.
     ///
     /// # Errors
     /// `Corruption`, `Io` from the log; `TooOld` when the log let go of a part of the commit, to a reader without a hold.

@@ -52,6 +52,43 @@ pub enum Operation<'a> {
     },
 }
 
+/// A put or a delete without its value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Head<'a> {
+    pub(crate) keyspace: KeyspaceId,
+    pub(crate) key: &'a [u8],
+    /// How long the value is that follows; nothing follows a delete.
+    pub(crate) value_bytes: usize,
+}
+
+/// Longest [`Head`].
+pub(crate) const HEAD_BYTES_MAX: usize = OPERATION_OVERHEAD_MAX + KEY_BYTES_MAX;
+
+impl<'a> Head<'a> {
+    /// Reads one, up to where its value begins; `None` for a range delete.
+    ///
+    /// # Errors
+    /// When the bytes do not follow the table, or end before the value begins.
+    pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Option<Self>, CodecError> {
+        let error = reader.error("operation");
+        let tag = reader.u8("operation")?;
+        if matches!(tag, DELETE_RANGE | DELETE_TO_END) {
+            return Ok(None);
+        }
+        let keyspace = KeyspaceId(reader.varint("keyspace")?);
+        let key = reader.length_prefixed(KEY_BYTES_MAX, "key")?;
+        let value_bytes = match tag {
+            PUT => reader.varint("value")?,
+            DELETE => 0,
+            _ => return Err(error),
+        };
+        if value_bytes > VALUE_BYTES_MAX as u64 {
+            return Err(error);
+        }
+        Ok(Some(Self { keyspace, key, value_bytes: value_bytes as usize }))
+    }
+}
+
 /// The operations of a commit, still encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Operations<'a> {

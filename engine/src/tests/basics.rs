@@ -1,5 +1,6 @@
 //! What a single call promises.
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -292,4 +293,32 @@ pub(super) fn options_that_contradict_the_formats_are_refused() {
     ] {
         assert!(matches!(Database::open("nowhere", options), Err(Error::InvalidArgument(_))));
     }
+}
+
+#[test]
+fn a_range_delete_may_end_with_the_longest_key_there_may_be() {
+    let mut world = World::new(1);
+    world.open(0).unwrap();
+    let ks = world.db().ensure_keyspace("k").unwrap();
+    let longest = vec![7; logwood_base::limits::KEY_BYTES_MAX];
+    let last = vec![0xff; logwood_base::limits::KEY_BYTES_MAX];
+    let first = vec![1];
+    for key in [&first[..], &longest, b"\x08", &last] {
+        ks.put(key, b"").unwrap();
+    }
+    let delete = |(from, to): (Bound<&Vec<u8>>, Bound<&Vec<u8>>)| {
+        let mut batch = world.db().batch();
+        batch.delete_range::<Vec<u8>>(&ks, (from, to))?;
+        world.db().commit(batch, Durability::Durable)
+    };
+    delete((Bound::Excluded(&last), Bound::Unbounded)).unwrap();
+    assert_eq!(ks.count_all().unwrap(), 4);
+    delete((Bound::Excluded(&first), Bound::Included(&longest))).unwrap();
+    assert!(!ks.contains(&longest).unwrap() && ks.count_all().unwrap() == 3);
+    delete((Bound::Excluded(&longest), Bound::Included(&last))).unwrap();
+    assert_eq!(ks.count_all().unwrap(), 1);
+    let too_long = vec![7; logwood_base::limits::KEY_BYTES_MAX + 1];
+    let refused = delete((Bound::Unbounded, Bound::Excluded(&too_long)));
+    assert!(matches!(refused, Err(crate::Error::LimitExceeded { .. })), "{refused:?}");
+    drop(ks);
 }

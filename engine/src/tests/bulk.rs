@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+use logwood_btree::SortedChanges;
 
 use super::backup::{TO, read_backup};
 use super::checks::read_all;
 use super::world::{Records, World};
 use crate::fragments::Collected;
+use crate::runs::Merge;
 use crate::{BulkOptions, BulkWrite, Change, Durability, Error, Lsn, Result};
 
 const LITTLE: BulkOptions = BulkOptions::new().memory_bytes(64 << 10);
@@ -84,7 +86,7 @@ fn a_bulk_write_takes_effect_at_once_and_is_read_from_the_log_again_after_a_kill
     let core = world.db().core();
     {
         let sequencer = core.sequencer.lock();
-        let transaction = *sequencer.bulk.first().expect("it is under way");
+        let transaction = *sequencer.bulk.lock().keys().next().expect("it is under way");
         let collected = sequencer.applier.fragments.collected(transaction);
         let Some(Collected::Sorted { runs, .. }) = collected else { panic!("{collected:?}") };
         assert!(runs.len() > 3, "{} runs", runs.len());
@@ -121,7 +123,7 @@ fn a_bulk_write_takes_effect_at_once_and_is_read_from_the_log_again_after_a_kill
 }
 
 #[test]
-fn what_left_the_memory_and_does_not_fill_a_fragment_is_committed_too() {
+pub(super) fn what_left_the_memory_and_does_not_fill_a_fragment_is_committed_too() {
     // The memory is filled several times by operations on the same few keys.
     let world = begun();
     let mut bulk = world.db().bulk_write(LITTLE).unwrap();
@@ -147,7 +149,7 @@ fn input_in_order_is_one_run_however_much_it_is() {
         bulk.put(&a, &key(n), b"a value of some length").unwrap();
     }
     let sequencer = world.db().core().sequencer.lock();
-    let collected = sequencer.applier.fragments.collected(*sequencer.bulk.first().unwrap());
+    let collected = sequencer.applier.fragments.collected(*sequencer.bulk.lock().keys().next().unwrap());
     let Some(Collected::Sorted { runs, .. }) = collected else { panic!("{collected:?}") };
     assert_eq!(runs.len(), 1);
     drop(sequencer);
@@ -178,7 +180,36 @@ fn what_is_committed_beside_a_bulk_write_stands_before_it() {
     assert_eq!(a.get(b"other").unwrap(), None);
     let mut late = transaction;
     late.put(&a, b"late", b"").unwrap();
-    assert!(matches!(late.commit(Durability::Durable), Err(Error::TooOld { .. })));
+    assert!(matches!(late.commit(Durability::Durable), Err(Error::Conflict(_))));
+}
+
+#[test]
+fn a_bulk_write_is_a_conflict_to_who_has_read_its_keyspaces_and_to_nobody_else() {
+    let world = begun();
+    let [a, b] = ["a", "b"].map(|name| world.db().keyspace(name).unwrap());
+    let mut bulk = world.db().bulk_write(LITTLE).unwrap();
+    (0..2000).for_each(|n| bulk.put(&a, &key(n), &[b'v'; 100]).unwrap());
+    let mut all: Vec<_> = (0..4).map(|_| world.db().transaction()).collect();
+    assert_eq!(all[0].get(&a, &key(1)).unwrap(), None);
+    assert_eq!(all[1].range(&a, &b"x"[..]..).unwrap().count(), 0);
+    assert_eq!(all[2].get(&b, &key(1)).unwrap(), None);
+    for (n, transaction) in all.iter_mut().enumerate() {
+        transaction.put(&a, &key(9000 + n as u32), b"").unwrap();
+    }
+    let lsn = bulk.commit(Durability::Durable).unwrap();
+    for (n, transaction) in all.into_iter().enumerate() {
+        match transaction.commit(Durability::Durable) {
+            Err(Error::Conflict(conflict)) if n < 2 => {
+                assert_eq!((&conflict.keyspace[..], conflict.lsn), ("a", lsn));
+            }
+            outcome => assert!(n >= 2 && outcome.is_ok(), "{n}: {outcome:?}"),
+        }
+    }
+    // Who has read nothing is never too old.
+    let mut blind = world.db().transaction();
+    blind.put(&a, b"blind", b"").unwrap();
+    world.db().core().transactions.recent.lock().forget(lsn.next().next());
+    blind.commit(Durability::Durable).unwrap();
 }
 
 #[test]
@@ -188,7 +219,7 @@ fn a_bulk_write_that_is_dropped_has_never_been_and_lets_the_log_go() {
     let mut bulk = world.db().bulk_write(LITTLE).unwrap();
     fill(&world, &mut bulk, 2000, &[b'v'; 100]);
     let core = world.db().core();
-    let transaction = *core.sequencer.lock().bulk.first().unwrap();
+    let transaction = *core.bulk.lock().keys().next().unwrap();
     drop(bulk);
     a.put(b"next", b"aborts it").unwrap();
     assert!(core.sequencer.lock().applier.fragments.oldest().is_none());
@@ -256,7 +287,8 @@ fn a_keyspace_that_goes_and_a_page_that_cannot_be_read_refuse_it_and_nothing_els
     let mut bulk = world.db().bulk_write(LITTLE).unwrap();
     fill(&world, &mut bulk, 3000, &[b'w'; 60]);
     world.db().drop_keyspace("b").unwrap();
-    assert!(matches!(bulk.commit(Durability::Durable), Err(Error::NotFound { .. })));
+    let refused = bulk.commit(Durability::Durable);
+    assert!(matches!(&refused, Err(Error::NotFound { name, .. }) if name == "b"), "{refused:?}");
     let a = world.db().keyspace("a").unwrap();
     assert_eq!(a.count_all().unwrap(), records[0].len() as u64);
     a.put(b"and", b"the database goes on").unwrap();
@@ -289,6 +321,48 @@ fn a_disk_that_is_full_at_any_moment_of_a_bulk_write_is_an_answer_that_loses_not
         world.verify_clean();
     }
     assert!(refused > 10 && written > 10, "{refused} refused, {written} written");
+}
+
+#[test]
+fn a_bulk_write_larger_than_the_cache_finds_a_full_disk_before_it_changes_anything() {
+    let (mut refused, mut written) = (0, 0);
+    for step in 0..16 {
+        let (mut world, before) = filled();
+        let mut rng = fastrand::Rng::with_seed(step);
+        let value: Vec<u8> = (0..250).map(|_| rng.u8(..)).collect();
+        world.disk.set_capacity(Some(world.disk.used_bytes() + (4 << 20) + step * (512 << 10)));
+        let handles = ["a", "b"].map(|name| world.db().keyspace(name).unwrap());
+        let mut bulk = world.db().bulk_write(LITTLE).unwrap();
+        let mut full = false;
+        for n in 0..14_000u32 {
+            let mut value = value.clone();
+            (0..250).for_each(|at| value[at] ^= rng.u8(..));
+            let put = |bulk: &mut BulkWrite| bulk.put(&handles[n as usize % 2], &key(n), &value);
+            if put(&mut bulk).is_err() {
+                full = true;
+                world.disk.set_capacity(None);
+                put(&mut bulk).unwrap();
+            }
+        }
+        match bulk.commit(Durability::Durable) {
+            Ok(_) => written += u32::from(!full),
+            Err(Error::DiskFull { .. }) => {
+                refused += 1;
+                require(&world, &before);
+                world.disk.set_capacity(None);
+                bulk.commit(Durability::Durable).unwrap();
+            }
+            Err(error) => panic!("{step}: {error}"),
+        }
+        drop((bulk, handles));
+        world.disk.set_capacity(None);
+        reopen(&mut world, step);
+        for name in ["a", "b"] {
+            assert_eq!(world.db().keyspace(name).unwrap().count_all().unwrap(), 7000);
+        }
+        world.verify_clean();
+    }
+    assert!(refused > 2 && written > 2, "{refused} refused, {written} written");
 }
 
 #[test]
@@ -367,6 +441,195 @@ fn a_damaged_fragment_refuses_its_bulk_write_and_nothing_else() {
     assert!(refused.to_string().contains(".log at offset"), "{refused}");
     assert_eq!(a.get(b"before").unwrap().as_deref(), Some(&b"it"[..]));
     assert_eq!(a.count_all().unwrap(), 1, "nothing of it is seen");
+}
+
+#[test]
+pub(super) fn the_preparation_of_a_bulk_write_leaves_that_of_another_writer_alone() {
+    let mut world = World::new(1);
+    world.options = world.options.clone().background(false);
+    world.open(0).unwrap();
+    world.db().create_keyspace("a").unwrap();
+    let a = world.db().keyspace("a").unwrap();
+    let mut bulk = world.db().bulk_write(LITTLE).unwrap();
+    (0..6000).for_each(|n| bulk.put(&a, &key(n), &[b'v'; 200]).unwrap());
+    bulk.commit(Durability::Durable).unwrap();
+    world.db().checkpoint().unwrap();
+
+    // A small one, which was joined in memory.
+    let mut bulk = world.db().bulk_write(LITTLE).unwrap();
+    (0..250).for_each(|n| bulk.put(&a, &key(n), &[b'w'; 200]).unwrap());
+    bulk.write_out().unwrap();
+    let core = world.db().core();
+    let (transaction, collected) = {
+        let sequencer = core.sequencer.lock();
+        let transaction = *sequencer.bulk.lock().keys().next().expect("it is under way");
+        (transaction, sequencer.applier.fragments.collected(transaction))
+    };
+    assert!(matches!(collected, Some(Collected::Joined(_))), "{collected:?}");
+    let (lsn, sought) = (core.forest.applied_lsn().next(), key(3000));
+    let kind = logwood_btree::ChangeKind::Put { key: &sought, value: b"of the other writer" };
+    let changes = [logwood_btree::Change { keyspace: a.id(), kind }];
+    let prepared = core.forest.prepare(&changes).unwrap();
+    core.prepare_collected(transaction, collected).unwrap();
+    // Readers want the memory meanwhile.
+    assert_eq!(a.iter().unwrap().count(), 6000);
+    world.disk.set_fault(Fault::new(Operation::READS, Outcome::Io).on("pages/").for_ever());
+    prepared.apply(lsn).expect("nothing is read that was prepared");
+    world.disk.kill_process();
+    drop((a, bulk));
+    world.drop_all();
+}
+
+#[test]
+fn the_first_fragment_counts_as_under_way_only_for_as_long_as_its_bulk_write_lives() {
+    let (mut refused, mut stopped) = (0, 0);
+    for nth in 1..20 {
+        let mut world = begun();
+        let a = world.db().keyspace("a").unwrap();
+        let mut bulk = world.db().bulk_write(LITTLE).unwrap();
+        world.disk.set_fault(Fault::new(Operation::GROWING, Outcome::DiskFull).on("log/").nth(nth));
+        refused += u64::from(try_fill(&world, &mut bulk, 900, &[b'v'; 100]).is_err());
+        drop(bulk);
+        world.disk.clear_faults();
+        assert!(world.db().core().bulk.lock().is_empty());
+        match a.put(b"next", b"aborts it") {
+            Ok(_) => assert!(world.db().core().sequencer.lock().applier.fragments.oldest().is_none()),
+            Err(Error::Poisoned { .. }) => stopped += 1,
+            Err(error) => panic!("{error}"),
+        }
+        drop(a);
+        world.drop_all();
+    }
+    assert!(refused > 2 && stopped > 0, "{refused} refused, {stopped} stopped");
+}
+
+#[test]
+fn the_memory_of_a_merge_is_a_fragment_for_each_run_and_one_value() {
+    const VALUE: usize = 1_500_000;
+    let mut world = World::new(1);
+    world.options = world.options.clone().log_segment_bytes(4 << 20);
+    world.open(0).unwrap();
+    world.db().create_keyspace("a").unwrap();
+    let a = world.db().keyspace("a").unwrap();
+    let mut bulk = world.db().bulk_write(LITTLE).unwrap();
+    let value = |n: u32| vec![n as u8; VALUE + n as usize];
+    for n in (0..20).rev() {
+        bulk.put(&a, &key(n), &value(n)).unwrap();
+        // Of a key that comes again, the value of before is passed over.
+        bulk.put(&a, &key(n / 2), &[b'n'; 700_000]).unwrap();
+    }
+    bulk.write_out().unwrap();
+    let core = world.db().core();
+    let (transaction, collected) = {
+        let sequencer = core.sequencer.lock();
+        let transaction = *sequencer.bulk.lock().keys().next().expect("it is under way");
+        (transaction, sequencer.applier.fragments.collected(transaction))
+    };
+    let Some(Collected::Sorted { fragments, runs }) = collected else { panic!("{collected:?}") };
+    assert!(runs.len() >= 20, "{} runs", runs.len());
+    let log = crate::directory::Layout::new(&core.path).log();
+    let mut merge = Merge::new(&core.group, &log, transaction, &fragments, &runs).unwrap();
+    let mut keys = 0;
+    let bound = runs.len() * (512 << 10);
+    assert!(merge.buffered_bytes() <= bound, "{} in {} runs", merge.buffered_bytes(), runs.len());
+    while merge.next().unwrap().is_some() {
+        keys += 1;
+        assert!(merge.buffered_bytes() <= bound + VALUE + (512 << 10), "{}", merge.buffered_bytes());
+    }
+    assert_eq!(keys, 20);
+    bulk.commit(Durability::Durable).unwrap();
+    for n in 0..20 {
+        let expected = if n == 0 { vec![b'n'; 700_000] } else { value(n) };
+        assert!(a.get(&key(n)).unwrap().as_deref() == Some(&expected[..]), "{n}");
+    }
+}
+
+#[test]
+fn a_bulk_write_that_found_the_disk_full_goes_on_where_it_was() {
+    for step in 0..40 {
+        let (mut world, _) = filled();
+        world.disk.set_capacity(Some(world.disk.used_bytes() + step * (64 << 10)));
+        let handles = ["a", "b"].map(|name| world.db().keyspace(name).unwrap());
+        let mut bulk = world.db().bulk_write(LITTLE).unwrap();
+        let mut refused = 0;
+        for n in 0..2000u32 {
+            let put =
+                |bulk: &mut BulkWrite| bulk.put(&handles[n as usize % 2], &key(n * 7 % 2000), &[b'v'; 250]);
+            if let Err(error) = put(&mut bulk) {
+                assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+                assert!(matches!(put(&mut bulk), Ok(()) | Err(Error::DiskFull { .. })));
+                world.disk.set_capacity(None);
+                refused += 1;
+                put(&mut bulk).unwrap();
+            }
+        }
+        let lsn = bulk.commit(Durability::Durable).or_else(|error| {
+            assert!(matches!(error, Error::DiskFull { .. }), "{step}: {error}");
+            refused += 1;
+            world.disk.set_capacity(None);
+            bulk.commit(Durability::Durable)
+        });
+        assert_eq!(bulk.commit(Durability::Durable).unwrap(), lsn.unwrap());
+        assert!(matches!(bulk.put(&handles[0], b"late", b""), Err(Error::InvalidArgument(_))));
+        assert!(refused < 2 && (step > 4 || refused == 1), "{step}: {refused}");
+        drop((bulk, handles));
+        world.disk.set_capacity(None);
+        for round in ["before", "behind"] {
+            for (name, odd) in [("a", 0), ("b", 1)] {
+                let handle = world.db().keyspace(name).unwrap();
+                assert_eq!(handle.count_all().unwrap(), 1000, "{round} a crash");
+                for n in (0..2000).filter(|n| n % 2 == odd) {
+                    let found = handle.get(&key(n * 7 % 2000)).unwrap();
+                    assert_eq!(found.as_deref(), Some(&[b'v'; 250][..]), "{round} a crash");
+                }
+            }
+            reopen(&mut world, step);
+        }
+        world.verify_clean();
+    }
+}
+
+#[test]
+fn a_bulk_write_that_keeps_more_log_than_there_may_be_is_counted_and_given_up() {
+    let mut world = World::new(1);
+    world.options = world.options.clone().log_bytes_max(1 << 20).background(false);
+    world.open(0).unwrap();
+    let a = world.db().ensure_keyspace("a").unwrap();
+    let mut bulk = world.db().bulk_write(LITTLE).unwrap();
+    (0..3000).for_each(|n| bulk.put(&a, &key(n), &[b'v'; 100]).unwrap());
+    let counted = world.db().statistics().bulk_writes;
+    assert_eq!(
+        (counted.under_way, counted.oldest),
+        (1, world.db().core().bulk.lock().keys().next().copied())
+    );
+    assert!((200_000..400_000).contains(&counted.log_bytes), "{counted:?}");
+    let mut rounds = 0;
+    let error = loop {
+        (0..100).for_each(|n| drop(a.put(b"beside", &[n; 1000])));
+        world.db().checkpoint().unwrap();
+        world.db().core().log.maintain().unwrap();
+        rounds += 1;
+        if world.db().statistics().bulk_writes.under_way == 0 {
+            break bulk.commit(Durability::Durable).unwrap_err();
+        }
+        assert!(rounds < 40);
+    };
+    assert!(world.db().statistics().log.log_bytes > 1 << 20, "not before the bound");
+    assert!(matches!(error, Error::LimitExceeded { limit, .. } if limit == 1 << 20), "{error}");
+    assert_eq!(world.db().statistics().bulk_writes, crate::BulkStatistics::default());
+    // A later one is not given up for what the earlier one has kept.
+    let mut later = world.db().bulk_write(LITTLE).unwrap();
+    (0..3000).for_each(|n| later.put(&a, &key(n), &[b'w'; 100]).unwrap());
+    for n in 0..3 {
+        a.put(b"beside", &[n]).unwrap();
+        world.db().checkpoint().unwrap();
+        world.db().core().log.maintain().unwrap();
+    }
+    assert!(world.db().statistics().log.log_bytes < 1 << 20);
+    later.commit(Durability::Durable).unwrap();
+    assert_eq!(a.count_all().unwrap(), 3001);
+    drop((a, bulk, later));
+    world.drop_all();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::panic::catch_unwind;
 
-use super::{backup, basics, changes, faults, transactions};
+use super::{backup, basics, bulk, changes, faults, transactions};
 use crate::planted::{Bug, with};
 
 /// Whether a test fails with a bug planted.
@@ -45,6 +45,11 @@ fn every_planted_bug_is_killed_by_its_test() {
         (
             Bug::ChangesForgetWhatEnded,
             changes::what_began_before_the_release_and_ended_behind_it_is_there_after_a_crash,
+        ),
+        (Bug::EarliestRunWins, bulk::what_left_the_memory_and_does_not_fill_a_fragment_is_committed_too),
+        (
+            Bug::PreparationTakesThePlace,
+            bulk::the_preparation_of_a_bulk_write_leaves_that_of_another_writer_alone,
         ),
         (
             Bug::ForgetFollowers,

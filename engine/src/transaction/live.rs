@@ -48,11 +48,6 @@ impl Transactions {
         });
     }
 
-    /// Takes in a commit of too many keys, under the sequencer's lock: who has read behind it can no longer be validated.
-    pub(crate) fn forget(&self, lsn: Lsn) {
-        self.recent.lock().forget(lsn);
-    }
-
     /// How they are doing.
     pub(crate) fn statistics(&self) -> TransactionStatistics {
         let (live, oldest) = {

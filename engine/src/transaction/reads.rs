@@ -60,6 +60,11 @@ impl ReadSet {
         Self { keyspaces: Vec::new(), bytes: 0, bytes_max }
     }
 
+    /// Whether nothing was read: then nothing that others commit is a conflict.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.keyspaces.is_empty()
+    }
+
     /// The keyspaces that were read.
     pub(crate) fn keyspaces(&self) -> impl Iterator<Item = &Arc<KeyspaceShared>> {
         self.keyspaces.iter().map(|reads| &reads.keyspace)

@@ -8,7 +8,7 @@ use super::oracle::State;
 use super::world::{Promised, World};
 
 /// What somebody writes: a key of a keyspace, and its value if it gets one.
-type Write = (String, Vec<u8>, Option<Arc<[u8]>>);
+pub(super) type Write = (String, Vec<u8>, Option<Arc<[u8]>>);
 
 impl World {
     /// A transaction that reads a key and perhaps walks a range; a commit that changes what it read may come between.
@@ -178,7 +178,7 @@ impl World {
     }
 
     /// The newest state, with some writes.
-    fn with(&self, writes: &[Write]) -> State {
+    pub(super) fn with(&self, writes: &[Write]) -> State {
         let mut state = self.oracle.newest().clone();
         for (name, key, value) in writes {
             let records = state.entry(name.clone()).or_default();
@@ -191,7 +191,7 @@ impl World {
     }
 
     /// A call failed that may have left its entry in the log.
-    fn begun_perhaps(&mut self, error: &Error, state: State) {
+    pub(super) fn begun_perhaps(&mut self, error: &Error, state: State) {
         if self.may_have_happened(error) {
             self.oracle.begun(logwood::Lsn::MAX, state);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use logwood::{Batch, Durability, Keyspace, Lsn};
+use logwood::{Batch, BulkOptions, Durability, Keyspace, Lsn};
 
 use super::lives::read_all;
 use super::oracle::{Records, State, difference};
@@ -26,7 +26,8 @@ impl World {
                 let operations = self.rng.usize(2..30);
                 self.commit_batch(operations)
             }
-            55..=57 => self.commit_large(),
+            55..=56 => self.commit_large(),
+            57 => self.bulk_write(),
             58..=60 => self.create_keyspace(),
             61 => self.drop_keyspace(),
             62..=71 => self.check_visible(),
@@ -129,6 +130,55 @@ impl World {
         }
         self.trace.count("large commits");
         self.commit(batch, state)
+    }
+
+    /// A bulk write of several sorted runs, with other commits between its fragments. Now and then it is given up.
+    fn bulk_write(&mut self) -> Result<(), String> {
+        self.wait_for_all()?;
+        if self.disk.is_stopped() || self.full {
+            // One that waits for room has its place, and is not acknowledged: nobody could say from where on it is there.
+            return Ok(());
+        }
+        let mut bulk = match self.db().bulk_write(BulkOptions::new().memory_bytes(64 << 10)) {
+            Ok(bulk) => bulk,
+            Err(error) => return self.excuse("a bulk write", &error),
+        };
+        let mut writes = Vec::new();
+        for _ in 0..self.rng.usize(50..700) {
+            let (name, keyspace) = self.any_keyspace();
+            let (key, bytes) = (self.key(), self.rng.usize(0..600));
+            let value = (self.rng.u8(..4) > 0).then(|| self.value(bytes));
+            let written = match &value {
+                Some(value) => bulk.put(&keyspace, &key, value),
+                None => bulk.delete(&keyspace, &key),
+            };
+            if let Err(error) = written {
+                return self.excuse("a bulk write", &error);
+            }
+            writes.push((name, key, value));
+            if self.rng.u8(..100) == 0 {
+                self.commit_batch(1)?;
+            }
+        }
+        if self.rng.u8(..5) == 0 {
+            self.trace.count("bulk writes given up");
+            return Ok(());
+        }
+        let durable = self.rng.u8(..3) > 0;
+        let state = self.with(&writes);
+        match bulk.commit(if durable { Durability::Durable } else { Durability::Buffered }) {
+            Ok(lsn) => {
+                self.trace.note(&format!("bulk write {lsn} of {}, durable {durable}", writes.len()));
+                self.trace.count("bulk writes");
+                let version = self.oracle.begun(lsn, state);
+                self.oracle.acknowledged(version, durable);
+                Ok(())
+            }
+            Err(error) => {
+                self.begun_perhaps(&error, state);
+                self.excuse("the end of a bulk write", &error)
+            }
+        }
     }
 
     fn commit(&mut self, batch: Batch, state: State) -> Result<(), String> {

@@ -1,7 +1,12 @@
 //! Conditional writes.
 
-use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+use std::time::Duration;
 
+use logwood_base::Clock;
+use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+use logwood_base::environment::SystemClock;
+
+use super::super::world::{DIR, World};
 use super::{one, put_in_flight};
 use crate::{Condition, Conditional, Error};
 
@@ -76,4 +81,55 @@ fn of_many_threads_that_want_the_same_key_one_gets_it() {
         let losers = winners.iter().filter(|winner| **winner == Conditional::Refused(Some(won[..].into())));
         assert_eq!(losers.count(), 7, "everybody who lost is told who won");
     }
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is tested is what a thread does while another one has the lock"
+)]
+fn a_long_value_is_compared_before_the_lock_and_read_once() {
+    let mut world = World::new(1);
+    world.options = world.options.clone().background(false);
+    world.open(0).unwrap();
+    let ks = world.db().ensure_keyspace("k").unwrap();
+    let value: Vec<u8> = (0..3_000_000u32).map(|n| (n / 7) as u8).collect();
+    ks.put(b"long", &value).unwrap();
+    drop(ks);
+    world.db().close().unwrap();
+    world.db = Some(crate::Database::open(DIR, world.options.clone()).unwrap());
+    let ks = world.db().keyspace("k").unwrap();
+    let core = world.db().core();
+    let reads = || core.forest.statistics().overflow_reads;
+    let pieces = {
+        let before = reads();
+        assert!(ks.get(b"long").unwrap().as_deref() == Some(&value[..]));
+        reads() - before
+    };
+    assert!(pieces > 10);
+    // Whether there is one, and whether it has another length, is known without reading it.
+    let before = reads();
+    assert!(ks.put_if(b"other", b"1", Condition::Absent).unwrap().is_done());
+    assert!(ks.put_if(b"other", b"2", Condition::Equals(b"1")).unwrap().is_done());
+    assert_eq!(reads(), before);
+    let refused = ks.put_if(b"long", b"short", Condition::Absent).unwrap();
+    assert!(refused == Conditional::Refused(Some(value[..].into())));
+    assert_eq!(reads() - before, pieces, "what is answered is read once");
+    let seen = world.db().snapshot();
+    let before = reads();
+    let sequencer = core.sequencer.lock();
+    std::thread::scope(|scope| {
+        let compares = scope.spawn(|| ks.put_if(b"long", b"short", Condition::Equals(&value)));
+        let clock = SystemClock::new();
+        while reads() - before < pieces && clock.monotonic() < Duration::from_secs(60) {
+            std::thread::yield_now();
+        }
+        assert_eq!(reads() - before, pieces, "it is read while somebody else has the lock");
+        drop(sequencer);
+        assert!(compares.join().unwrap().unwrap().is_done());
+    });
+    assert_eq!(reads() - before, pieces, "and not once more");
+    let refused = ks.delete_if(b"long", Condition::Unchanged(&seen)).unwrap();
+    assert_eq!(refused, Conditional::Refused(Some(b"short"[..].into())));
+    drop((seen, ks));
 }
