@@ -117,7 +117,8 @@ options! {
     log_recent_bytes_max: usize = 8 << 20;
     /// Log segments written or recycled ahead. Default: 2.
     log_pool_segments: usize = 2;
-    /// Size of the log beyond which a holder that keeps entries from going loses its hold. Default: 0, no bound.
+    /// Size of the log beyond which a holder that keeps entries from going loses its hold, and the oldest bulk write that
+    /// does is given up. Default: 0, no bound.
     log_bytes_max: u64 = 0;
     /// Quiet time after which the log's end is sealed: from then on rot of the last batches cannot pass for a tear.
     /// Default: 5 ms.

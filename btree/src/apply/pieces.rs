@@ -111,6 +111,7 @@ fn apply_pieces(shared: &Shared, changes: &[Change<'_>], way: Way) -> Result<()>
         }
         // What a range delete detaches is read by its past, until that is pruned.
         apply_piece(shared, Way { keeps_past: true, ..way }, |applier| part.delete_range(applier, &trees))?;
+        pass.leave_open();
     }
     shared.writer.lock().applied = way.lsn;
     Ok(())

@@ -1,5 +1,7 @@
 //! Bulk writes: what they take with them, what comes between, and what is left of them when they do not end.
 
+mod full_disk;
+
 use std::time::Duration;
 
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
@@ -123,7 +125,7 @@ fn a_bulk_write_takes_effect_at_once_and_is_read_from_the_log_again_after_a_kill
 }
 
 #[test]
-pub(super) fn what_left_the_memory_and_does_not_fill_a_fragment_is_committed_too() {
+fn what_left_the_memory_and_does_not_fill_a_fragment_is_committed_too() {
     // The memory is filled several times by operations on the same few keys.
     let world = begun();
     let mut bulk = world.db().bulk_write(LITTLE).unwrap();
@@ -295,115 +297,6 @@ fn a_keyspace_that_goes_and_a_page_that_cannot_be_read_refuse_it_and_nothing_els
 }
 
 #[test]
-fn a_disk_that_is_full_at_any_moment_of_a_bulk_write_is_an_answer_that_loses_nothing() {
-    let (mut refused, mut written) = (0, 0);
-    for step in 0..56 {
-        let (mut world, before) = filled();
-        world.disk.set_capacity(Some(world.disk.used_bytes() + step * (48 << 10)));
-        let outcome = overwrite(&world);
-        world.disk.set_capacity(None);
-        let expected = match outcome {
-            Ok(records) => records,
-            Err(Error::DiskFull { .. }) => before,
-            Err(error) => panic!("{step}: {error}"),
-        };
-        require(&world, &expected);
-        if expected[0].values().next().unwrap() == b"before" {
-            refused += 1;
-            let again = overwrite(&world).unwrap();
-            require(&world, &again);
-        } else {
-            written += 1;
-        }
-        let now = read_all(world.db()).unwrap();
-        reopen(&mut world, step);
-        assert_eq!(read_all(world.db()).unwrap(), now);
-        world.verify_clean();
-    }
-    assert!(refused > 10 && written > 10, "{refused} refused, {written} written");
-}
-
-#[test]
-fn a_bulk_write_larger_than_the_cache_finds_a_full_disk_before_it_changes_anything() {
-    let (mut refused, mut written) = (0, 0);
-    for step in 0..16 {
-        let (mut world, before) = filled();
-        let mut rng = fastrand::Rng::with_seed(step);
-        let value: Vec<u8> = (0..250).map(|_| rng.u8(..)).collect();
-        world.disk.set_capacity(Some(world.disk.used_bytes() + (4 << 20) + step * (512 << 10)));
-        let handles = ["a", "b"].map(|name| world.db().keyspace(name).unwrap());
-        let mut bulk = world.db().bulk_write(LITTLE).unwrap();
-        let mut full = false;
-        for n in 0..14_000u32 {
-            let mut value = value.clone();
-            (0..250).for_each(|at| value[at] ^= rng.u8(..));
-            let put = |bulk: &mut BulkWrite| bulk.put(&handles[n as usize % 2], &key(n), &value);
-            if put(&mut bulk).is_err() {
-                full = true;
-                world.disk.set_capacity(None);
-                put(&mut bulk).unwrap();
-            }
-        }
-        match bulk.commit(Durability::Durable) {
-            Ok(_) => written += u32::from(!full),
-            Err(Error::DiskFull { .. }) => {
-                refused += 1;
-                require(&world, &before);
-                world.disk.set_capacity(None);
-                bulk.commit(Durability::Durable).unwrap();
-            }
-            Err(error) => panic!("{step}: {error}"),
-        }
-        drop((bulk, handles));
-        world.disk.set_capacity(None);
-        reopen(&mut world, step);
-        for name in ["a", "b"] {
-            assert_eq!(world.db().keyspace(name).unwrap().count_all().unwrap(), 7000);
-        }
-        world.verify_clean();
-    }
-    assert!(refused > 2 && written > 2, "{refused} refused, {written} written");
-}
-
-#[test]
-fn a_disk_that_fails_at_any_write_of_a_bulk_write_leaves_all_of_it_or_nothing() {
-    let mut unnoticed = 0;
-    for k in 1u64.. {
-        let (mut world, before) = filled();
-        let outcome_of = [Outcome::DiskFull, Outcome::Io][k as usize % 2].clone();
-        world.disk.set_fault(Fault::new(Operation::GROWING, outcome_of).nth(k.div_ceil(2)).for_ever());
-        let outcome = overwrite(&world);
-        world.disk.clear_faults();
-        let a = world.db().keyspace("a").unwrap();
-        match &outcome {
-            Ok(records) => {
-                require(&world, records);
-                unnoticed += 1;
-            }
-            // A write into room that was reserved cannot run out of it: when the disk says so, that is a failure.
-            Err(Error::Poisoned { .. } | Error::Io { .. } | Error::DiskFull { .. }) => {
-                assert_eq!(a.get(&key(2)).unwrap().as_deref(), Some(&b"before"[..]), "reads go on");
-                unnoticed = 0;
-            }
-            Err(error) => panic!("{k}: {error}"),
-        }
-        drop(a);
-        reopen(&mut world, k);
-        match outcome {
-            Ok(records) => require(&world, &records),
-            // The commit may stand in the log although nobody was told.
-            Err(_) if world.db().keyspace("a").unwrap().count_all().unwrap() == 1000 => {}
-            Err(_) => require(&world, &before),
-        }
-        world.verify_clean();
-        overwrite(&world).unwrap();
-        if unnoticed == 8 {
-            return;
-        }
-    }
-}
-
-#[test]
 fn a_damaged_fragment_refuses_its_bulk_write_and_nothing_else() {
     let (mut world, before) = filled();
     let damage = |world: &World| {
@@ -481,30 +374,7 @@ pub(super) fn the_preparation_of_a_bulk_write_leaves_that_of_another_writer_alon
 }
 
 #[test]
-fn the_first_fragment_counts_as_under_way_only_for_as_long_as_its_bulk_write_lives() {
-    let (mut refused, mut stopped) = (0, 0);
-    for nth in 1..20 {
-        let mut world = begun();
-        let a = world.db().keyspace("a").unwrap();
-        let mut bulk = world.db().bulk_write(LITTLE).unwrap();
-        world.disk.set_fault(Fault::new(Operation::GROWING, Outcome::DiskFull).on("log/").nth(nth));
-        refused += u64::from(try_fill(&world, &mut bulk, 900, &[b'v'; 100]).is_err());
-        drop(bulk);
-        world.disk.clear_faults();
-        assert!(world.db().core().bulk.lock().is_empty());
-        match a.put(b"next", b"aborts it") {
-            Ok(_) => assert!(world.db().core().sequencer.lock().applier.fragments.oldest().is_none()),
-            Err(Error::Poisoned { .. }) => stopped += 1,
-            Err(error) => panic!("{error}"),
-        }
-        drop(a);
-        world.drop_all();
-    }
-    assert!(refused > 2 && stopped > 0, "{refused} refused, {stopped} stopped");
-}
-
-#[test]
-fn the_memory_of_a_merge_is_a_fragment_for_each_run_and_one_value() {
+pub(super) fn the_memory_of_a_merge_is_a_fragment_for_each_run_and_one_value() {
     const VALUE: usize = 1_500_000;
     let mut world = World::new(1);
     world.options = world.options.clone().log_segment_bytes(4 << 20);
@@ -541,51 +411,6 @@ fn the_memory_of_a_merge_is_a_fragment_for_each_run_and_one_value() {
     for n in 0..20 {
         let expected = if n == 0 { vec![b'n'; 700_000] } else { value(n) };
         assert!(a.get(&key(n)).unwrap().as_deref() == Some(&expected[..]), "{n}");
-    }
-}
-
-#[test]
-fn a_bulk_write_that_found_the_disk_full_goes_on_where_it_was() {
-    for step in 0..40 {
-        let (mut world, _) = filled();
-        world.disk.set_capacity(Some(world.disk.used_bytes() + step * (64 << 10)));
-        let handles = ["a", "b"].map(|name| world.db().keyspace(name).unwrap());
-        let mut bulk = world.db().bulk_write(LITTLE).unwrap();
-        let mut refused = 0;
-        for n in 0..2000u32 {
-            let put =
-                |bulk: &mut BulkWrite| bulk.put(&handles[n as usize % 2], &key(n * 7 % 2000), &[b'v'; 250]);
-            if let Err(error) = put(&mut bulk) {
-                assert!(matches!(error, Error::DiskFull { .. }), "{error}");
-                assert!(matches!(put(&mut bulk), Ok(()) | Err(Error::DiskFull { .. })));
-                world.disk.set_capacity(None);
-                refused += 1;
-                put(&mut bulk).unwrap();
-            }
-        }
-        let lsn = bulk.commit(Durability::Durable).or_else(|error| {
-            assert!(matches!(error, Error::DiskFull { .. }), "{step}: {error}");
-            refused += 1;
-            world.disk.set_capacity(None);
-            bulk.commit(Durability::Durable)
-        });
-        assert_eq!(bulk.commit(Durability::Durable).unwrap(), lsn.unwrap());
-        assert!(matches!(bulk.put(&handles[0], b"late", b""), Err(Error::InvalidArgument(_))));
-        assert!(refused < 2 && (step > 4 || refused == 1), "{step}: {refused}");
-        drop((bulk, handles));
-        world.disk.set_capacity(None);
-        for round in ["before", "behind"] {
-            for (name, odd) in [("a", 0), ("b", 1)] {
-                let handle = world.db().keyspace(name).unwrap();
-                assert_eq!(handle.count_all().unwrap(), 1000, "{round} a crash");
-                for n in (0..2000).filter(|n| n % 2 == odd) {
-                    let found = handle.get(&key(n * 7 % 2000)).unwrap();
-                    assert_eq!(found.as_deref(), Some(&[b'v'; 250][..]), "{round} a crash");
-                }
-            }
-            reopen(&mut world, step);
-        }
-        world.verify_clean();
     }
 }
 

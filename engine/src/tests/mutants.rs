@@ -46,7 +46,7 @@ fn every_planted_bug_is_killed_by_its_test() {
             Bug::ChangesForgetWhatEnded,
             changes::what_began_before_the_release_and_ended_behind_it_is_there_after_a_crash,
         ),
-        (Bug::EarliestRunWins, bulk::what_left_the_memory_and_does_not_fill_a_fragment_is_committed_too),
+        (Bug::EarliestRunWins, bulk::the_memory_of_a_merge_is_a_fragment_for_each_run_and_one_value),
         (
             Bug::PreparationTakesThePlace,
             bulk::the_preparation_of_a_bulk_write_leaves_that_of_another_writer_alone,

@@ -96,6 +96,7 @@ fn a_long_value_is_compared_before_the_lock_and_read_once() {
     let value: Vec<u8> = (0..3_000_000u32).map(|n| (n / 7) as u8).collect();
     ks.put(b"long", &value).unwrap();
     drop(ks);
+    world.db().checkpoint().unwrap();
     world.db().close().unwrap();
     world.db = Some(crate::Database::open(DIR, world.options.clone()).unwrap());
     let ks = world.db().keyspace("k").unwrap();
