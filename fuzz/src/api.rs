@@ -33,7 +33,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use logwood::{BulkOptions, ChangesOptions, Database, Durability, Error, Keyspace, Options, Snapshot, inspect};
+use logwood::{
+    BulkOptions, ChangesOptions, Database, Durability, Error, Keyspace, Options, Snapshot, inspect,
+};
 use logwood_base::digest::Digest;
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
