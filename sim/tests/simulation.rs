@@ -33,6 +33,8 @@ fn every_seed_keeps_every_promise() {
         "checkpoints",
         "compactions",
         "large commits",
+        "bulk writes",
+        "bulk writes given up",
         "bits flipped",
         "flips named",
         "snapshots read",
