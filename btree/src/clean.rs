@@ -57,7 +57,7 @@ pub enum Cleaned {
 
 impl Forest {
     /// Marks some live pages of the emptiest segment for the next checkpoint, or goes on with those of the one before.
-    /// Between two checkpoints a quarter of the cache is marked at most.
+    /// Between two checkpoints a quarter of the cache is marked at most, or 64 KiB.
     ///
     /// # Errors
     /// `Corruption`, `Io` of a page that had to be read. Nothing is lost: the page stays where it is.

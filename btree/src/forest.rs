@@ -261,7 +261,9 @@ impl Forest {
     ///
     /// # Errors
     /// `NotFound` for a keyspace without a tree, `LimitExceeded`, `InvalidArgument` for an LSN out of order;
-    /// `Corruption`, `Io` when a page that is changed cannot be read. Nothing was changed then.
+    /// `Corruption`, `Io` when a page that is changed cannot be read. Nothing was changed then, but where the leaves may take
+    /// more than an eighth of the cache and a page that could be read at first cannot be read again: a part was applied, and
+    /// nothing more may be.
     pub fn apply(&self, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
         self.shared.apply(lsn, changes)
     }
@@ -288,7 +290,7 @@ impl Forest {
 
     /// Applies the changes of several entries, whose last one is at `lsn`, and makes them visible: for recovery, before
     /// anybody reads. Many at a time are much faster than one entry after the other, because each leaf is changed once, and
-    /// no version is kept. Memory beside the cache is what the changes take themselves, and as much again to sort them.
+    /// no version is kept. What the changes take, and about 150 bytes for each to sort them, is taken off the cache.
     ///
     /// # Errors
     /// As [`Forest::apply`]; but a part may have been applied: recovery begins anew.
@@ -298,7 +300,7 @@ impl Forest {
 
     /// Brings into memory what applying these changes would have to read, and refuses what that would refuse. What is
     /// answered keeps it there and applies them, reading no disk. So a writer finds damage before it writes the entry to
-    /// its log.
+    /// its log. Where the leaves may take more than an eighth of the cache, they are only looked through, and read again.
     ///
     /// # Errors
     /// As [`Forest::apply`], but for the LSN.

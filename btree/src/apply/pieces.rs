@@ -29,7 +29,7 @@ const SORTED_BYTES: usize = size_of::<Change<'_>>() + 2 * size_of::<Point<'_>>()
 
 /// How the pieces are applied.
 #[derive(Clone, Copy)]
-struct Way {
+struct Pieces {
     lsn: Lsn,
     /// Whether somebody may read below the LSN.
     keeps_past: bool,
@@ -68,7 +68,7 @@ pub(crate) fn prepare_scattered(shared: &Shared, changes: &[Change<'_>]) -> Resu
 /// else applies meanwhile.
 pub(crate) fn apply_scattered(shared: &Shared, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
     check_order(&shared.writer.lock(), lsn)?;
-    apply_pieces(shared, changes, Way { lsn, keeps_past: true, bound: shared.options.cache_bytes })
+    apply_pieces(shared, changes, Pieces { lsn, keeps_past: true, bound: shared.options.cache_bytes })
 }
 
 /// Applies the changes of several entries as if they were one at `lsn`, the last one's, which is visible from the
@@ -80,7 +80,7 @@ pub(crate) fn replay(shared: &Shared, lsn: Lsn, changes: &[Change<'_>]) -> Resul
     shared.registry.publish(lsn);
     let taken: usize = changes.iter().map(|change| bytes_of(change) + SORTED_BYTES).sum();
     let cache = shared.options.cache_bytes;
-    apply_pieces(shared, changes, Way { lsn, keeps_past: false, bound: cache - taken.min(cache / 2) })
+    apply_pieces(shared, changes, Pieces { lsn, keeps_past: false, bound: cache - taken.min(cache / 2) })
 }
 
 fn bytes_of(change: &Change<'_>) -> usize {
@@ -91,15 +91,15 @@ fn bytes_of(change: &Change<'_>) -> usize {
     }
 }
 
-fn apply_pieces(shared: &Shared, changes: &[Change<'_>], way: Way) -> Result<()> {
+fn apply_pieces(shared: &Shared, changes: &[Change<'_>], how: Pieces) -> Result<()> {
     let trees = look_up(shared, changes)?;
-    let mut pass = Pass::new(shared, way.bound / 8 * DIRTY_EIGHTHS, usize::MAX);
+    let mut pass = Pass::new(shared, how.bound / 8 * DIRTY_EIGHTHS, usize::MAX);
     for part in parts(changes) {
         let points = sorted(part.points, &trees)?;
         let mut pieces = points.chunks(PIECE_POINTS).peekable();
         while let Some(piece) = pieces.next() {
             pass.more = pieces.peek().is_some();
-            apply_piece(shared, way, |applier| {
+            apply_piece(shared, how, |applier| {
                 pass.oldest = shared.registry.needs().oldest();
                 let may_become = shared.account.bytes(Class::Dirty) + piece.len() * shared.options.leaf_bytes;
                 let mut runs = piece.chunk_by(|a, b| a.core.id == b.core.id);
@@ -110,19 +110,25 @@ fn apply_pieces(shared: &Shared, changes: &[Change<'_>], way: Way) -> Result<()>
             })?;
         }
         // What a range delete detaches is read by its past, until that is pruned.
-        apply_piece(shared, Way { keeps_past: true, ..way }, |applier| part.delete_range(applier, &trees))?;
+        apply_piece(shared, Pieces { keeps_past: true, ..how }, |applier| {
+            part.delete_range(applier, &trees)
+        })?;
         pass.leave_open();
     }
-    shared.writer.lock().applied = way.lsn;
+    shared.writer.lock().applied = how.lsn;
     Ok(())
 }
 
 /// Does a piece, and gives back what it left behind: memory stays bounded however many pieces there are.
-fn apply_piece(shared: &Shared, way: Way, work: impl FnOnce(&mut Applier<'_>) -> Result<()>) -> Result<()> {
+fn apply_piece(
+    shared: &Shared,
+    how: Pieces,
+    work: impl FnOnce(&mut Applier<'_>) -> Result<()>,
+) -> Result<()> {
     let writing_ahead = shared.writing_ahead.lock();
     let mut writer = shared.writer.lock();
     let guard = crossbeam_epoch::pin();
-    let Way { lsn, keeps_past, bound } = way;
+    let Pieces { lsn, keeps_past, bound } = how;
     work(&mut Applier { shared, writer: &mut writer, guard: &guard, lsn, keeps_past })?;
     writer.tidy(&shared.registry, &guard);
     shared.evict(&mut writer, bound, &guard);

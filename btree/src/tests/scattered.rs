@@ -69,6 +69,15 @@ fn changes(drawn: &[Drawn]) -> Vec<Change<'_>> {
     changes.collect()
 }
 
+/// Requires that a checkpoint of this moment is sound, and there behind a power cut.
+fn require_kept(disk: &SimulatedDisk, forest: &Forest, rng: &mut fastrand::Rng, model: &Model) {
+    checkpoint(forest).unwrap();
+    require_sound(forest);
+    disk.crash(rng);
+    let (opened, _) = open(disk, options()).unwrap();
+    require(&opened.tree(KEYSPACE).unwrap(), &opened.snapshot(), model);
+}
+
 #[test]
 fn a_batch_that_touches_more_leaves_than_memory_may_hold_is_applied_inside_the_cache() {
     for seed in 0..4 * u64::from(scale()) {
@@ -90,11 +99,7 @@ fn a_batch_that_touches_more_leaves_than_memory_may_hold_is_applied_inside_the_c
         require(&tree, &forest.snapshot(), &model);
         require(&tree, &snapshot, &before);
         drop(snapshot);
-        checkpoint(&forest).unwrap();
-        require_sound(&forest);
-        disk.crash(&mut rng);
-        let (forest, _) = open(&disk, options()).unwrap();
-        require(&forest.tree(KEYSPACE).unwrap(), &forest.snapshot(), &model);
+        require_kept(&disk, &forest, &mut rng, &model);
     }
 }
 
@@ -111,11 +116,7 @@ fn what_is_replayed_over_more_leaves_than_memory_may_hold_stays_inside_the_cache
         assert_eq!(forest.version_bytes(), 0);
     }
     require(&tree, &forest.snapshot(), &model);
-    checkpoint(&forest).unwrap();
-    require_sound(&forest);
-    disk.crash(&mut rng);
-    let (forest, _) = open(&disk, options()).unwrap();
-    require(&forest.tree(KEYSPACE).unwrap(), &forest.snapshot(), &model);
+    require_kept(&disk, &forest, &mut rng, &model);
 }
 
 #[test]
