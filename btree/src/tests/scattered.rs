@@ -80,7 +80,7 @@ fn require_kept(disk: &SimulatedDisk, forest: &Forest, rng: &mut fastrand::Rng, 
 
 #[test]
 fn a_batch_that_touches_more_leaves_than_memory_may_hold_is_applied_inside_the_cache() {
-    for seed in 0..4 * u64::from(scale()) {
+    for seed in 0..2 * u64::from(scale()) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let disk = SimulatedDisk::new(seed);
         let (forest, tree, before) = begun(&disk);
