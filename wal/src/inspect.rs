@@ -95,13 +95,17 @@ impl crate::Log {
         let request =
             ScanRequest { disk: &*env.disk, dir, expect, writable: false, until: None, options: &options };
         let mut found = scan(&request, progress)?;
-        for _ in 1..LOOKS_MAX {
+        for look in 1..LOOKS_MAX {
             if found.damage.is_empty() {
                 break;
             }
             let before = std::mem::replace(&mut found, scan(&request, progress)?).damage;
-            if found.damage.iter().all(|damage| before.iter().any(|other| is_same(damage, other))) {
+            let is_twice = |damage: &Corruption| before.iter().any(|other| is_same(damage, other));
+            if found.damage.iter().all(is_twice) {
                 break;
+            }
+            if look + 1 == LOOKS_MAX {
+                found.damage.retain(is_twice);
             }
         }
         Ok(Inspection::new(dir, found))

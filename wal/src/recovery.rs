@@ -187,9 +187,19 @@ fn begin(
         opening(identity, &segment, predecessor, predecessor_crc, false, &records);
     segment.file.write_durable(0, &bytes)?;
     if let Some(last) = kept.last() {
-        let file = disk.open(last.file.path(), Access::ReadWrite)?;
-        let before = Segment::new(found.log, last.header.segment, last.header.segment_bytes, file);
-        point_at(&before, (last.end, last.end_crc), LogPosition::new(number, end))?;
+        let opened = disk.open(last.file.path(), Access::ReadWrite);
+        let before =
+            opened.map(|file| Segment::new(found.log, last.header.segment, last.header.segment_bytes, file));
+        let named = before
+            .and_then(|before| point_at(&before, (last.end, last.end_crc), LogPosition::new(number, end)));
+        match named {
+            // Nothing needs it as long as the new segment stays: a block that cannot be written keeps nobody out.
+            Err(error @ (Error::Io { .. } | Error::DiskFull { .. })) => {
+                let path = last.file.path().display();
+                tracing::warn!(%path, %error, "no seal behind a segment's end: should the newest one go, nothing tells");
+            }
+            named => named?,
+        }
     }
     let mut segments = Vec::with_capacity(kept.len() + 1);
     for link in kept {

@@ -150,6 +150,29 @@ fn two_thousand_crashes_inside_of_recovery_lose_nothing() {
     }
 }
 
+#[test]
+fn an_opening_whose_seal_behind_the_predecessor_cannot_be_written_goes_on_without_it() {
+    let seeds = 600..604 + scale();
+    for (seed, outcome) in seeds.flat_map(|seed| [(seed, Outcome::Io), (seed, Outcome::DiskFull)]) {
+        let context = format!("seed {seed}, {outcome:?}");
+        let mut rng = Rng::with_seed(seed);
+        let (world, model, _) = cut_off(seed, rng.u64(20..120), 60, false, &small());
+        world.disk.crash(&mut rng);
+        // A second opening has no tail to write anew: its first durable write is the header, its second one the seal.
+        let before = World::over(world.disk.clone(), seed);
+        drop(reopen(&before, small()).unwrap());
+        before.spawner.kill_all();
+        world.disk.set_fault(Fault::new(&[Operation::WriteDurable], outcome).nth(2));
+        let opened = World::over(world.disk.clone(), seed);
+        let (log, _) = reopen(&opened, small()).unwrap_or_else(|error| panic!("{context}: {error}"));
+        world.disk.clear_faults();
+        drop(log);
+        opened.spawner.kill_all();
+        world.disk.crash(&mut rng);
+        survive(&world.disk, &model, &mut rng, 0, true, &small(), &context);
+    }
+}
+
 /// A write of an opening fails, and the cache hides what of it the disk does not have; then the next opening is cut off.
 #[test]
 fn an_opening_that_fails_and_one_that_is_cut_off_behind_it_lose_nothing() {
