@@ -12,10 +12,14 @@ use logwood_archive_tests::{Fault, Proxy, Rule, S3Server};
 
 /// A store on the server, as a user opens one; requests may take a second.
 fn open(endpoint: &str, prefix: &str) -> Arc<dyn Store> {
+    open_within(endpoint, prefix, Duration::from_secs(1))
+}
+
+fn open_within(endpoint: &str, prefix: &str, timeout: Duration) -> Arc<dyn Store> {
     let options = StoreOptions::new()
         .endpoint(endpoint)
         .credentials(ACCESS_KEY, store::Secret::new(SECRET_KEY))
-        .request_timeout(Duration::from_secs(1));
+        .request_timeout(timeout);
     store::open(&format!("s3://{BUCKET}/{prefix}"), &options, &Environment::system().unwrap()).unwrap()
 }
 
@@ -124,13 +128,14 @@ fn a_listing_may_take_longer_than_a_request_and_goes_on_where_a_page_failed() {
     let server = S3Server::start().unwrap();
     let proxy = Proxy::before(server.address()).unwrap();
     let keys = objects(&server, "long/pages", 4500);
-    // Five pages, each well within the timeout of one second; all of them are not.
-    proxy.add(Rule::new(Fault::Delay(Duration::from_millis(350))).method("GET").path("list-type"));
-    let store = open(&proxy.endpoint(), "long");
+    // Five pages, each well within the timeout, on a busy machine, too; all of them are not.
+    let timeout = Duration::from_secs(5);
+    proxy.add(Rule::new(Fault::Delay(Duration::from_millis(1100))).method("GET").path("list-type"));
+    let store = open_within(&proxy.endpoint(), "long", timeout);
     let began = std::time::Instant::now();
     let listed: Vec<String> = store.list("pages/").unwrap().into_iter().map(|found| found.key).collect();
     assert_eq!(listed, keys);
-    assert!(began.elapsed() > Duration::from_secs(1));
+    assert!(began.elapsed() > timeout);
     assert_eq!(proxy.take_requests().len(), 5, "one request a page");
     proxy.clear();
 
