@@ -16,7 +16,7 @@
 //! 7. Behind the predecessor's end, in a block of its own, a seal is written durably that names the new segment, and
 //!    says that its header is durable. It is not part of the log, which ends before it. But should the new segment go,
 //!    or its header, the predecessor is the newest one, and the seal is what stands at its end: evidence that there
-//!    was more. An earlier opening's seal is written over.
+//!    was more. An earlier opening's seal is written over. One that cannot be written is done without.
 //! 8. What is no longer named is deleted, and the directory synced: an older empty segment with a valid header would
 //!    hide what the seal says, for it bounds the predecessor too.
 //!
@@ -24,7 +24,7 @@
 
 use std::path::Path;
 
-use logwood_base::disk::{DirLock, ReadSource};
+use logwood_base::disk::{DirLock, Disk, ReadSource};
 use logwood_base::sync::Arc;
 use logwood_base::{
     Access, AlignedBuffer, DatabaseId, Environment, Error, GroupId, LogId, LogPosition, Result, SegmentNo,
@@ -161,7 +161,7 @@ fn skip_empty(chain: &[Link]) -> &[Link] {
     &chain[..kept]
 }
 
-/// Steps 4 and 6.
+/// Steps 4, 6 and 7.
 fn begin(
     env: &Environment,
     dir: &Path,
@@ -187,19 +187,7 @@ fn begin(
         opening(identity, &segment, predecessor, predecessor_crc, false, &records);
     segment.file.write_durable(0, &bytes)?;
     if let Some(last) = kept.last() {
-        let opened = disk.open(last.file.path(), Access::ReadWrite);
-        let before =
-            opened.map(|file| Segment::new(found.log, last.header.segment, last.header.segment_bytes, file));
-        let named = before
-            .and_then(|before| point_at(&before, (last.end, last.end_crc), LogPosition::new(number, end)));
-        match named {
-            // Nothing needs it as long as the new segment stays: a block that cannot be written keeps nobody out.
-            Err(error @ (Error::Io { .. } | Error::DiskFull { .. })) => {
-                let path = last.file.path().display();
-                tracing::warn!(%path, %error, "no seal behind a segment's end: should the newest one go, nothing tells");
-            }
-            named => named?,
-        }
+        leave_seal(disk, found.log, last, LogPosition::new(number, end))?;
     }
     let mut segments = Vec::with_capacity(kept.len() + 1);
     for link in kept {
@@ -216,6 +204,24 @@ fn begin(
         next_segment: number.next(),
         groups: groups.into_iter().map(|(id, replay)| (id, GroupState::recovered(replay.log))).collect(),
     }))
+}
+
+/// Step 7: how far the next segment is durable, behind the end of the one before. One that cannot be written keeps nobody
+/// out: nothing needs it as long as the new segment stays.
+fn leave_seal(disk: &dyn Disk, log: LogId, last: &Link, durable_end: LogPosition) -> Result<()> {
+    let path = last.file.path();
+    let written = disk.open(path, Access::ReadWrite).and_then(|file| {
+        let segment = Segment::new(log, last.header.segment, last.header.segment_bytes, file);
+        point_at(&segment, (last.end, last.end_crc), durable_end)
+    });
+    match written {
+        Err(error @ (Error::Io { .. } | Error::DiskFull { .. })) => {
+            let path = path.display();
+            tracing::warn!(%path, %error, "no seal behind a segment's end: should the newest one go, nothing tells");
+            Ok(())
+        }
+        written => written,
+    }
 }
 
 /// Step 8. Answers what was deleted.

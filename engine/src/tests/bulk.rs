@@ -10,6 +10,7 @@ use logwood_btree::SortedChanges;
 use super::backup::{TO, read_backup};
 use super::checks::read_all;
 use super::world::{Records, World};
+use crate::core::Core;
 use crate::fragments::Collected;
 use crate::runs::Merge;
 use crate::{BulkOptions, BulkWrite, Change, Durability, Error, Lsn, Result};
@@ -336,6 +337,13 @@ fn a_damaged_fragment_refuses_its_bulk_write_and_nothing_else() {
     assert_eq!(a.count_all().unwrap(), 1, "nothing of it is seen");
 }
 
+/// The bulk write that is under way, and what the log has of it.
+fn under_way(core: &Core) -> (Lsn, Option<Collected>) {
+    let sequencer = core.sequencer.lock();
+    let transaction = *sequencer.bulk.lock().keys().next().expect("it is under way");
+    (transaction, sequencer.applier.fragments.collected(transaction))
+}
+
 #[test]
 pub(super) fn the_preparation_of_a_bulk_write_leaves_that_of_another_writer_alone() {
     let mut world = World::new(1);
@@ -353,11 +361,7 @@ pub(super) fn the_preparation_of_a_bulk_write_leaves_that_of_another_writer_alon
     (0..250).for_each(|n| bulk.put(&a, &key(n), &[b'w'; 200]).unwrap());
     bulk.write_out().unwrap();
     let core = world.db().core();
-    let (transaction, collected) = {
-        let sequencer = core.sequencer.lock();
-        let transaction = *sequencer.bulk.lock().keys().next().expect("it is under way");
-        (transaction, sequencer.applier.fragments.collected(transaction))
-    };
+    let (transaction, collected) = under_way(core);
     assert!(matches!(collected, Some(Collected::Joined(_))), "{collected:?}");
     let (lsn, sought) = (core.forest.applied_lsn().next(), key(3000));
     let kind = logwood_btree::ChangeKind::Put { key: &sought, value: b"of the other writer" };
@@ -390,11 +394,7 @@ pub(super) fn the_memory_of_a_merge_is_a_fragment_for_each_run_and_one_value() {
     }
     bulk.write_out().unwrap();
     let core = world.db().core();
-    let (transaction, collected) = {
-        let sequencer = core.sequencer.lock();
-        let transaction = *sequencer.bulk.lock().keys().next().expect("it is under way");
-        (transaction, sequencer.applier.fragments.collected(transaction))
-    };
+    let (transaction, collected) = under_way(core);
     let Some(Collected::Sorted { fragments, runs }) = collected else { panic!("{collected:?}") };
     assert!(runs.len() >= 20, "{} runs", runs.len());
     let log = crate::directory::Layout::new(&core.path).log();

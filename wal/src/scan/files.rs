@@ -111,6 +111,7 @@ pub(super) fn find_newest(request: &ScanRequest<'_>, candidates: &mut [Candidate
             .or_else(|| candidates.iter().rposition(|candidate| candidate.header.is_ok()))
             .unwrap_or(0);
         // Without an older one nothing can be gone that a header does not tell of.
+        // It is looked at all the same, and first: that is what syncs the newest file, before it is read past the cache.
         let is_only = candidates[..newest].iter().all(|candidate| candidate.header.is_err());
         if !request.reads_past_cache() || candidates[newest].is_on_device()? || is_only {
             return Ok(newest);

@@ -150,18 +150,25 @@ fn two_thousand_crashes_inside_of_recovery_lose_nothing() {
     }
 }
 
+/// A log that a power cut ended, and that was opened since: there is a seal that names the newest segment, and nothing but
+/// votes in that one.
+fn cut_off_and_opened(seed: u64) -> (World, Model, Rng) {
+    let mut rng = Rng::with_seed(seed);
+    let (world, model, _) = cut_off(seed, rng.u64(20..120), 60, false, &small());
+    world.disk.crash(&mut rng);
+    let opened = World::over(world.disk.clone(), seed);
+    drop(reopen(&opened, small()).unwrap());
+    opened.spawner.kill_all();
+    (world, model, rng)
+}
+
 #[test]
 fn an_opening_whose_seal_behind_the_predecessor_cannot_be_written_goes_on_without_it() {
     let seeds = 600..604 + scale();
     for (seed, outcome) in seeds.flat_map(|seed| [(seed, Outcome::Io), (seed, Outcome::DiskFull)]) {
         let context = format!("seed {seed}, {outcome:?}");
-        let mut rng = Rng::with_seed(seed);
-        let (world, model, _) = cut_off(seed, rng.u64(20..120), 60, false, &small());
-        world.disk.crash(&mut rng);
-        // A second opening has no tail to write anew: its first durable write is the header, its second one the seal.
-        let before = World::over(world.disk.clone(), seed);
-        drop(reopen(&before, small()).unwrap());
-        before.spawner.kill_all();
+        // It has no tail to write anew: its first durable write is the header, its second one the seal.
+        let (world, model, mut rng) = cut_off_and_opened(seed);
         world.disk.set_fault(Fault::new(&[Operation::WriteDurable], outcome).nth(2));
         let opened = World::over(world.disk.clone(), seed);
         let (log, _) = reopen(&opened, small()).unwrap_or_else(|error| panic!("{context}: {error}"));
@@ -178,13 +185,7 @@ fn an_opening_whose_seal_behind_the_predecessor_cannot_be_written_goes_on_withou
 fn an_opening_that_fails_and_one_that_is_cut_off_behind_it_lose_nothing() {
     let mut cut = 0;
     for seed in 500..504 + scale() {
-        let mut rng = Rng::with_seed(seed);
-        let (world, model, _) = cut_off(seed, rng.u64(20..120), 60, false, &small());
-        world.disk.crash(&mut rng);
-        // Opened before, so that there is a seal that names the newest segment, and nothing but votes in that one.
-        let before = World::over(world.disk.clone(), seed);
-        drop(reopen(&before, small()).unwrap());
-        before.spawner.kill_all();
+        let (world, model, mut rng) = cut_off_and_opened(seed);
         for failing in 1..12 {
             let disk = world.disk.snapshot();
             let operations = [Operation::WriteDurable, Operation::Sync, Operation::SyncDir];
