@@ -3,7 +3,8 @@
 //! # The order of steps, and why
 //! 1. The directory is locked, and everything is read ([`crate::scan`]): the newest segment is synced first and read
 //!    past the page cache. Damage is refused here; nothing has been changed.
-//! 2. The directory is synced: the names that were seen may not be durable yet.
+//! 2. Where the newest header may stand in the cache alone, it is written once more, durably. The directory is synced:
+//!    the names that were seen may not be durable yet.
 //! 3. What the newest valid header's chain does not name is deleted below it; above it, every file that holds nothing
 //!    except the highest-numbered, which keeps its number from being used again, and the one that a closing seal names:
 //!    that it is there says that nothing is missing. The directory is synced.
@@ -27,11 +28,12 @@ use std::path::Path;
 use logwood_base::disk::{DirLock, Disk, ReadSource};
 use logwood_base::sync::Arc;
 use logwood_base::{
-    Access, AlignedBuffer, DatabaseId, Environment, Error, GroupId, LogId, LogPosition, Result, SegmentNo,
+    Access, AlignedBuffer, Corruption, DatabaseId, Environment, Error, GroupId, LogId, LogPosition, Result,
+    SegmentNo,
 };
 
 use crate::format::batch::{self, Kind, Placement};
-use crate::format::header::{GroupRecord, HEADER_BYTES_MAX};
+use crate::format::header::{GroupRecord, HEADER_BYTES_MAX, HeaderRead, SegmentHeader};
 use crate::format::{BLOCK, block_up, parse_file_name, segment_seed};
 use crate::group_state::GroupState;
 use crate::log::{FIRST_SEGMENT_BYTES_MAX, Log, Start};
@@ -76,6 +78,7 @@ impl Log {
         let request = ScanRequest { disk, dir, expect, writable: true, until: None, options: &options };
         let mut found = scan(&request, progress)?;
         refuse_damage(&found)?;
+        write_header_again(disk, &found)?;
         let options = options.beside(found.segment_bytes_max());
         let mut recovered = Recovered {
             end: found.end,
@@ -124,6 +127,21 @@ fn refuse_damage(found: &Scan) -> Result<()> {
     }
 }
 
+/// Step 2: writes the newest header as it was read, unless the disk is known to have it. What comes next deletes what an
+/// older header names, and builds on this one.
+fn write_header_again(disk: &dyn Disk, found: &Scan) -> Result<()> {
+    let Some(last) = found.chain.last().filter(|_| !found.header_on_device) else { return Ok(()) };
+    let path = last.file.path();
+    let mut head = AlignedBuffer::zeroed(last.header.batches_start() as usize);
+    last.file.read_at(0, &mut head)?;
+    match SegmentHeader::decode(&head, last.header.segment) {
+        HeaderRead::Valid(header, _) if header == last.header => {
+            disk.open(path, Access::ReadWrite)?.write_durable(0, &head)
+        }
+        _ => Err(Corruption::new(path, 0, "segment header", "what was read before", "something else").into()),
+    }
+}
+
 /// Where the tail begins that was only seen through a cache and that nothing proves to be durable.
 fn unproven_tail(found: &Scan) -> Option<LogPosition> {
     let through_cache = found.tail_source == ReadSource::PerhapsCache;
@@ -134,7 +152,7 @@ fn unproven_tail(found: &Scan) -> Option<LogPosition> {
     })
 }
 
-/// Steps 2 and 3. Answers what was deleted.
+/// The rest of step 2, and step 3. Answers what was deleted.
 fn clear_directory(env: &Environment, dir: &Path, found: &Scan) -> Result<Vec<SegmentNo>> {
     let disk = &*env.disk;
     disk.sync_dir(dir)?;

@@ -83,6 +83,8 @@ pub(crate) struct Scan {
     pub(crate) damage: Vec<Corruption>,
     /// Every segment file, and whether it is above the chain and holds nothing that proves anything.
     pub(crate) files: Vec<(SegmentNo, bool)>,
+    /// Whether the disk is known to have the newest header, if that was asked.
+    pub(crate) header_on_device: bool,
     pub(crate) tail_source: ReadSource,
     /// Whether a hole in the newest segment may have held both copies of a vote.
     pub(crate) votes_doubtful: bool,
@@ -125,7 +127,7 @@ impl Scan {
 pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Scan> {
     let mut candidates = read_candidates(request)?;
     let log = identify(request, &candidates)?;
-    let newest = find_newest(request, &mut candidates)?;
+    let (newest, header_on_device) = find_newest(request, &mut candidates)?;
     let bytes_total = candidates.iter().map(|candidate| candidate.bytes).sum();
     let mut scanner = Scanner {
         request,
@@ -170,6 +172,7 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
         beyond: scanner.beyond,
         damage: scanner.damage,
         files,
+        header_on_device,
         tail_source: scanner.tail_source,
         votes_doubtful: scanner.votes_doubtful,
     })

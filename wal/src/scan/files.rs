@@ -1,6 +1,6 @@
 //! Which files there are, which log they hold, and what their first bytes say.
 
-use logwood_base::disk::File;
+use logwood_base::disk::{File, ReadSource};
 use logwood_base::limits::BLOCK_BYTES;
 use logwood_base::{Access, Corruption, Error, LogId, LogPosition, Result, SegmentNo};
 
@@ -103,30 +103,40 @@ pub(super) fn identify(request: &ScanRequest<'_>, candidates: &[Candidate]) -> R
 
 /// Where the log's chain begins: the newest valid header that the disk has. One of a write that failed may stand in the
 /// page cache alone. Were it believed, what an older one holds would be deleted, and be gone with the next power cut.
-pub(super) fn find_newest(request: &ScanRequest<'_>, candidates: &mut [Candidate]) -> Result<usize> {
+///
+/// Answers also whether the disk is known to have it. It is not where the cache cannot be passed; nor where the only
+/// header is not on the disk: then there is no older one, and nothing can be gone that a header does not tell of.
+pub(super) fn find_newest(request: &ScanRequest<'_>, candidates: &mut [Candidate]) -> Result<(usize, bool)> {
     loop {
         let newest = (0..candidates.len())
             .rev()
             .find(|at| candidates[*at].header.is_ok() && !is_unfinished(candidates, *at))
             .or_else(|| candidates.iter().rposition(|candidate| candidate.header.is_ok()))
             .unwrap_or(0);
-        // Without an older one nothing can be gone that a header does not tell of.
-        // It is looked at all the same, and first: that is what syncs the newest file, before it is read past the cache.
-        let is_only = candidates[..newest].iter().all(|candidate| candidate.header.is_err());
-        if !request.reads_past_cache() || candidates[newest].is_on_device()? || is_only {
-            return Ok(newest);
+        if !request.reads_past_cache() {
+            return Ok((newest, true));
         }
-        candidates[newest].header = Err("in the cache only");
+        // The only one is looked at as well: that is what syncs the newest file, before it is read past the cache.
+        let source = candidates[newest].source()?;
+        let is_only = candidates[..newest].iter().all(|candidate| candidate.header.is_err());
+        match source {
+            Some(source) => return Ok((newest, source == ReadSource::Device)),
+            None if is_only => return Ok((newest, false)),
+            None => candidates[newest].header = Err("in the cache only"),
+        }
     }
 }
 
 impl Candidate {
-    /// Whether the header stands on the device, once the file is synced.
-    fn is_on_device(&self) -> Result<bool> {
-        let Ok((header, crc)) = &self.header else { return Ok(true) };
+    /// What answers with the header once the file is synced: the device, or perhaps the cache. None when the device does
+    /// not have it.
+    fn source(&self) -> Result<Option<ReadSource>> {
+        let Ok((header, crc)) = &self.header else { return Ok(Some(ReadSource::Device)) };
         self.file.sync()?;
-        let (head, _) = self.file.read_past_cache(0, header.header_bytes())?;
-        Ok(matches!(SegmentHeader::decode(&head, self.number), HeaderRead::Valid(_, found) if found == *crc))
+        let (head, source) = self.file.read_past_cache(0, header.header_bytes())?;
+        let is_same =
+            matches!(SegmentHeader::decode(&head, self.number), HeaderRead::Valid(_, found) if found == *crc);
+        Ok(is_same.then_some(source))
     }
 }
 

@@ -14,7 +14,7 @@ use super::hooked::HookedDisk;
 use super::model::{Model, reopen, run};
 use super::world::{DATABASE, GROUP, World, append_at, commit, contents, small};
 use crate::append::Mover;
-use crate::{BaseState, Durability, Entry, Expect, Group, Log, LogOptions};
+use crate::{BaseState, Durability, Entry, Group, Log, LogOptions};
 
 #[test]
 fn an_idle_group_beside_a_busy_one_keeps_its_entries_and_the_log_stays_bounded() {
@@ -229,9 +229,8 @@ fn memory_of_the_index_does_not_grow_with_entries() {
 fn where_the_cache_cannot_be_passed_the_tail_is_written_again_before_it_is_served() {
     use logwood_base::disk::simulated::{Fault, Operation, Outcome};
     let cached = |disk: &SimulatedDisk| {
-        let world = World::over(disk.clone(), 1);
-        let env = Environment { disk: HookedDisk::without_direct_reads(disk), ..world.env.clone() };
-        let opened = Log::open(&env, &world.dir, Expect::default(), small(), &mut |_| {});
+        let world = World::without_direct_reads(disk.clone(), 1);
+        let opened = reopen(&world, small());
         (world, opened)
     };
     let mut rewritten = 0;

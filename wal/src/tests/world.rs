@@ -8,6 +8,7 @@ use logwood_base::disk::SimulatedDisk;
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
 use logwood_base::{DatabaseId, Environment, GroupId, LogPosition, Lsn, NodeId, Result, Term};
 
+use super::hooked::HookedDisk;
 use crate::{Append, BaseState, Durability, Group, Log, LogOptions, Ticket};
 
 pub(crate) const DATABASE: DatabaseId = DatabaseId(7);
@@ -37,6 +38,13 @@ impl World {
             spawner: Arc::new(spawner.clone()),
         };
         Self { disk, clock, spawner, env, dir: PathBuf::from("log") }
+    }
+
+    /// The same where the disk cannot be read past its cache.
+    pub(crate) fn without_direct_reads(disk: SimulatedDisk, seed: u64) -> Self {
+        let mut world = Self::over(disk, seed);
+        world.env.disk = HookedDisk::without_direct_reads(&world.disk);
+        world
     }
 
     pub(crate) fn create(&self, options: LogOptions) -> Result<(Log, Group)> {
