@@ -1,0 +1,132 @@
+//! Reads, writes and syncs that fail, and disks that are full: an error, and nothing acknowledged is lost.
+
+use fastrand::Rng;
+use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+use logwood_base::{Error, Lsn, NodeId, Term};
+
+use super::damage::closed_log;
+use super::model::reopen;
+use super::world::{GROUP, World, append_at, commit, contents, small};
+use crate::Durability;
+
+#[test]
+fn a_read_error_surfaces_at_every_read() {
+    let (world, expected) = closed_log(60);
+    for n in 1.. {
+        let copy = World::over(world.disk.snapshot(), 1);
+        copy.disk.set_fault(Fault::new(Operation::READS, Outcome::Io).nth(n));
+        match reopen(&copy, small()) {
+            Err(Error::Io { .. }) => {}
+            Err(error) => panic!("read {n}: {error}"),
+            Ok((log, _)) => {
+                copy.disk.clear_faults();
+                assert_eq!(contents(&log.group(GROUP).unwrap(), 300), expected);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_stops_the_log_and_loses_nothing_acknowledged() {
+    for n in 1..60 {
+        let world = World::new(n);
+        let (log, group) = world.create(small()).unwrap();
+        world.disk.set_fault(Fault::new(&[Operation::WriteDurable, Operation::Sync], Outcome::Io).nth(n));
+        let mut acknowledged = 0;
+        let mut failed = false;
+        for lsn in 1..=60u64 {
+            let durability = if lsn % 5 == 0 { Durability::Buffered } else { Durability::Durable };
+            let appended = append_at(&group, Lsn(lsn), Term(1), 1, 300, durability);
+            match appended.and_then(|ticket| ticket.wait()) {
+                Ok(()) if durability == Durability::Durable => {
+                    assert!(!failed, "sync {n}: acknowledged after the failure");
+                    acknowledged = lsn;
+                }
+                Ok(()) => assert!(!failed),
+                Err(_) => failed = true,
+            }
+        }
+        assert!(failed || n > 50, "sync {n} did not fail");
+        drop((log, group));
+        world.spawner.kill_all();
+        for power in [false, true] {
+            let disk = world.disk.snapshot();
+            if power {
+                disk.crash(&mut Rng::with_seed(n))
+            } else {
+                disk.kill_process()
+            }
+            let again = World::over(disk.clone(), 1);
+            let (log, _) = reopen(&again, small()).unwrap_or_else(|error| panic!("sync {n}: {error}"));
+            let served = contents(&log.group(GROUP).unwrap(), 300);
+            assert!(served.len() as u64 >= acknowledged, "sync {n}: {} of {acknowledged}", served.len());
+            drop(log);
+            again.spawner.kill_all();
+            // What was served once must not be gone after the next power cut.
+            disk.crash(&mut Rng::with_seed(n + 1));
+            let again = World::over(disk, 1);
+            let (log, _) = reopen(&again, small()).unwrap_or_else(|error| panic!("sync {n}: {error}"));
+            assert_eq!(contents(&log.group(GROUP).unwrap(), 300), served, "sync {n}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_appends_and_lets_them_go_on_later() {
+    let world = World::new(1);
+    let (log, group) = world.create(small()).unwrap();
+    world.disk.set_capacity(Some(world.disk.used_bytes() + 100_000));
+    let mut refused = 0;
+    for _ in 0..100 {
+        match commit(&group, 1, 300) {
+            Ok(_) => assert_eq!(refused, 0),
+            Err(Error::DiskFull { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 10);
+    let before = contents(&group, 300).len();
+    assert_eq!(group.last().0, Lsn(before as u64), "what was refused was not numbered");
+    world.disk.set_capacity(None);
+    commit(&group, 1, 300).unwrap();
+    let expected = contents(&group, 300);
+    drop((log, group));
+    world.spawner.kill_all();
+    world.disk.crash(&mut Rng::with_seed(2));
+    let again = World::over(world.disk.clone(), 1);
+    let (log, _) = reopen(&again, small()).unwrap();
+    assert_eq!(contents(&log.group(GROUP).unwrap(), 300), expected);
+}
+
+#[test]
+fn an_enospc_at_any_growing_call_loses_nothing_acknowledged() {
+    for n in 1..80 {
+        let world = World::new(n);
+        let (log, group) = world.create(small()).unwrap();
+        world.disk.set_fault(Fault::new(Operation::GROWING, Outcome::DiskFull).nth(n));
+        let mut acknowledged = 0;
+        for _ in 0..40 {
+            acknowledged = commit(&group, 1, 300).map_or(acknowledged, |lsn| lsn.0);
+        }
+        drop((log, group));
+        world.spawner.kill_all();
+        world.disk.clear_faults();
+        world.disk.crash(&mut Rng::with_seed(n));
+        let again = World::over(world.disk.clone(), 1);
+        let (log, _) = reopen(&again, small()).unwrap_or_else(|error| panic!("call {n}: {error}"));
+        assert!(contents(&log.group(GROUP).unwrap(), 300).len() as u64 >= acknowledged, "call {n}");
+    }
+}
+
+#[test]
+fn a_misdirected_or_lost_vote_is_noticed_before_it_is_answered() {
+    for outcome in [Outcome::Lost, Outcome::Misdirected(8192)] {
+        let world = World::new(1);
+        let (_log, group) = world.create(small()).unwrap();
+        world.disk.set_fault(Fault::new(&[Operation::WriteDurable], outcome).nth(1));
+        let error = group.set_vote(Term(2), NodeId(1)).unwrap_err();
+        assert!(error.corruption().is_some(), "{error}");
+        assert!(commit(&group, 1, 10).is_err(), "and the log stops");
+    }
+}
