@@ -5,7 +5,7 @@
 //! durable fastest ([`probe`]).
 //!
 //! # What is assumed of the disk
-//! 1. A sector of 512 bytes is written whole or not, or reads as an error; a larger write may be torn anywhere.
+//! 1. A sector of 512 bytes is written whole or not; a larger write may be torn anywhere.
 //! 2. After a successful sync, what it covered survives a power cut; before it, any subset of the writes may.
 //! 3. A failed sync tells nothing about what was written; neither does a later successful one.
 //! 4. File creation, rename and removal are durable after the directory is synced.

@@ -14,9 +14,10 @@
 //! 4. Every entry above a group's base must have been found.
 //!
 //! Damage is collected with its evidence, and the scan goes on behind it, so that a report is complete and healing
-//! knows what to fetch. Memory: the bytes of one segment at a time, and the index.
+//! knows what to fetch. What cannot be read at all ends the scan ([`mod@first_bytes`]). Memory: the bytes of one segment at a time, and the index.
 
 mod files;
+mod first_bytes;
 mod segment;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ use logwood_base::{
 };
 
 use self::files::{Candidate, find_newest, identify, is_unfinished, read_candidates};
+use self::first_bytes::first_bytes;
 use crate::format::header::{GroupRecord, SegmentHeader};
 use crate::format::segment_seed;
 use crate::mutants::planted;
@@ -331,15 +333,11 @@ impl Scanner<'_, '_> {
     fn read_first(&mut self, file: &dyn File, length: u64, newest: bool) -> Result<AlignedBuffer> {
         let length = usize::try_from(length)
             .map_err(|_| Error::Internal("a segment larger than memory".to_owned()))?;
-        let bytes = if newest && self.request.reads_past_cache() {
-            let (bytes, source) = file.read_past_cache(0, length)?;
+        let past_cache = newest && self.request.reads_past_cache();
+        let (bytes, source) = first_bytes(file, length, past_cache)?;
+        if past_cache {
             self.tail_source = source;
-            bytes
-        } else {
-            let mut bytes = AlignedBuffer::zeroed(length);
-            file.read_at(0, &mut bytes)?;
-            bytes
-        };
+        }
         Ok(bytes)
     }
 

@@ -1,8 +1,8 @@
 //! The modelled disk: files, names, a page cache, and everything that a disk may do to them.
 //!
-//! What is assumed (design §9): a block is written whole or not, or reads as an error; after a successful sync what
-//! it covered survives; before it any subset of the writes may; a failed sync tells nothing, and leaves a cache that
-//! shows what the disk does not have; names are durable after the directory is synced.
+//! What is assumed: a block is written whole or not, or is lost, which is more than a real one is suspected of; after a
+//! successful sync what it covered survives; before it any subset of the writes may; a failed sync tells nothing, and
+//! leaves a cache that shows what the disk does not have; names are durable after the directory is synced.
 
 use std::rc::Rc;
 
@@ -214,7 +214,7 @@ impl Disk {
                         torn = true;
                     }
                 }
-                // A torn block reads as an error. That matters only where it held something durable in this life.
+                // A torn block may be lost. That matters only where it held something durable in this life.
                 let old = &file.blocks[usize::from(block)];
                 let here = |unit: &Unit| matches!(unit, Unit::Part(batch, _) if Some(batch.place.segment) == file.seen);
                 if torn && old.iter().any(here) {

@@ -1,10 +1,13 @@
 //! Reads, writes and syncs that fail, and disks that are full: an error, and nothing acknowledged is lost.
 
+use std::path::PathBuf;
+
 use fastrand::Rng;
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
-use logwood_base::{Error, Lsn, NodeId, Term};
+use logwood_base::{Access, Disk, Error, Lsn, NodeId, Term};
 
-use super::damage::closed_log;
+use super::damage::{closed_log, log_files};
+use super::hooked::HookedDisk;
 use super::model::reopen;
 use super::world::{GROUP, World, append_at, commit, contents, small};
 use crate::Durability;
@@ -23,6 +26,72 @@ fn a_read_error_surfaces_at_every_read() {
                 assert_eq!(contents(&log.group(GROUP).unwrap(), 300), expected);
                 break;
             }
+        }
+    }
+}
+
+/// A log with an unanswered batch at its end, and the offset of that.
+fn with_a_batch_in_flight() -> (World, Vec<(Lsn, Term)>, PathBuf, u64) {
+    let (world, _) = closed_log(60);
+    let (log, _) = reopen(&World::over(world.disk.clone(), 2), small()).unwrap();
+    let group = log.group(GROUP).unwrap();
+    commit(&group, 9, 300).unwrap();
+    commit(&group, 9, 300).unwrap();
+    let expected = contents(&group, 300);
+    let state = log.shared.state.lock();
+    let (path, tail) = (state.current().file.path().to_owned(), u64::from(state.tail));
+    drop(state);
+    world.disk.set_fault(Fault::new(&[Operation::WriteDurable], Outcome::Io));
+    assert!(commit(&group, 9, 300).is_err());
+    drop((log, group));
+    world.disk.clear_faults();
+    world.disk.kill_process();
+    (world, expected, path, tail)
+}
+
+fn files(world: &World) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let logs = world.disk.paths().into_iter().filter(|path| !path.ends_with("LOCK"));
+    logs.map(|path| (path.clone(), world.disk.read_file(&path))).collect()
+}
+
+/// An error is no evidence of a torn write, in the very last batch neither.
+#[test]
+fn an_unreadable_block_is_an_error_that_names_it_and_nothing_is_changed_or_cut_off() {
+    let (world, expected, newest, tail) = with_a_batch_in_flight();
+    let before = files(&world);
+    let mut refused = 0;
+    for path in log_files(&world) {
+        let bytes = world.disk.read_file(&path).unwrap().len() as u64;
+        for offset in (0..bytes).step_by(4096) {
+            let mut copy = World::over(world.disk.snapshot(), 1);
+            copy.env.disk = HookedDisk::with_an_unreadable_block(&copy.disk, &path, offset);
+            match reopen(&copy, small()) {
+                Err(error @ Error::Io { .. }) => {
+                    let told = error.to_string();
+                    assert!(told.contains(&format!("offset {offset}")), "{told}");
+                    assert!(told.contains(path.file_name().unwrap().to_str().unwrap()), "{told}");
+                    assert_eq!(files(&copy), before, "{told}");
+                    refused += 1;
+                }
+                Err(error) => panic!("{} at {offset}: {error}", path.display()),
+                // Nobody reads it: it lies behind the end of an older segment.
+                Ok(_) => {
+                    assert!(!path.ends_with(newest.file_name().unwrap()), "{} at {offset}", path.display())
+                }
+            }
+        }
+    }
+    assert!(refused > 60, "{refused}");
+
+    // Written over with zeros, the batch on its way is a torn one; one that a later one proves is damage.
+    for (offset, opens) in [(tail, true), (tail - 8192, false)] {
+        let copy = World::over(world.disk.snapshot(), 1);
+        let file = copy.disk.open(&newest, Access::ReadWrite).unwrap();
+        file.write_durable(offset, &[0; 4096]).unwrap();
+        drop(file);
+        match reopen(&copy, small()) {
+            Ok((log, _)) => assert_eq!(contents(&log.group(GROUP).unwrap(), 300), expected),
+            Err(error) => assert!(!opens && error.corruption().is_some(), "{error}"),
         }
     }
 }

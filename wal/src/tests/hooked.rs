@@ -2,7 +2,7 @@
 //! and a gate for such a hook, which holds a write back.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use logwood_base::disk::simulated::Operation;
 use logwood_base::disk::{DirEntry, DirLock, DiskDescription, ReadSource, SimulatedDisk};
-use logwood_base::{Access, AlignedBuffer, Disk, File, Result};
+use logwood_base::{Access, AlignedBuffer, Disk, Error, File, Result};
 
 /// Called before each `create`, `write_at`, `write_durable` and `sync`.
-type Hook = Arc<dyn Fn(Operation) + Send + Sync>;
+type Hook = Box<dyn Fn(Operation) + Send + Sync>;
 
 /// What must happen in the end happens within this time; what must not, is waited for in vain as long as [`VAIN`].
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -57,34 +57,62 @@ impl Gate {
 
 pub(crate) struct HookedDisk {
     disk: SimulatedDisk,
-    direct_reads: bool,
-    before: Hook,
+    hooks: Arc<Hooks>,
 }
 
 struct HookedFile {
     file: Arc<dyn File>,
+    hooks: Arc<Hooks>,
+}
+
+struct Hooks {
     direct_reads: bool,
+    /// A file, and the offset in it of a block that cannot be read.
+    unreadable: Option<(PathBuf, u64)>,
     before: Hook,
 }
 
 impl HookedDisk {
     pub(crate) fn new(disk: &SimulatedDisk, before: impl Fn(Operation) + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { disk: disk.clone(), direct_reads: true, before: Arc::new(before) })
+        Self::over(disk, Hooks { direct_reads: true, unreadable: None, before: Box::new(before) })
     }
 
     /// A disk that cannot read past its cache.
     pub(crate) fn without_direct_reads(disk: &SimulatedDisk) -> Arc<Self> {
-        Arc::new(Self { disk: disk.clone(), direct_reads: false, before: Arc::new(|_| {}) })
+        Self::over(disk, Hooks { direct_reads: false, unreadable: None, before: Box::new(|_| {}) })
+    }
+
+    /// A disk that fails to read the block at an offset of a file.
+    pub(crate) fn with_an_unreadable_block(disk: &SimulatedDisk, path: &Path, offset: u64) -> Arc<Self> {
+        let name = path.file_name().expect("a file").into();
+        Self::over(
+            disk,
+            Hooks { direct_reads: true, unreadable: Some((name, offset)), before: Box::new(|_| {}) },
+        )
+    }
+
+    fn over(disk: &SimulatedDisk, hooks: Hooks) -> Arc<Self> {
+        Arc::new(Self { disk: disk.clone(), hooks: Arc::new(hooks) })
     }
 
     fn hooked(&self, file: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(HookedFile { file, direct_reads: self.direct_reads, before: Arc::clone(&self.before) })
+        Arc::new(HookedFile { file, hooks: Arc::clone(&self.hooks) })
+    }
+}
+
+impl HookedFile {
+    /// Fails where the unreadable block is among these bytes.
+    fn before_read(&self, offset: u64, length: usize) -> Result<()> {
+        let Some((name, at)) = &self.hooks.unreadable else { return Ok(()) };
+        let is_met = self.path().ends_with(name) && offset < at + 4096 && *at < offset + length as u64;
+        let failed = || Err(Error::io("read", self.path(), std::io::Error::from_raw_os_error(5)));
+        if is_met { failed() } else { Ok(()) }
     }
 }
 
 impl Disk for HookedDisk {
     fn create(&self, path: &Path) -> Result<Arc<dyn File>> {
-        (self.before)(Operation::Create);
+        (self.hooks.before)(Operation::Create);
         Ok(self.hooked(self.disk.create(path)?))
     }
     fn open(&self, path: &Path, access: Access) -> Result<Arc<dyn File>> {
@@ -119,7 +147,7 @@ impl Disk for HookedDisk {
     }
     fn describe(&self) -> DiskDescription {
         let described = self.disk.describe();
-        DiskDescription { direct_reads: self.direct_reads && described.direct_reads, ..described }
+        DiskDescription { direct_reads: self.hooks.direct_reads && described.direct_reads, ..described }
     }
 }
 
@@ -131,10 +159,12 @@ impl File for HookedFile {
         self.file.size()
     }
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.before_read(offset, buffer.len())?;
         self.file.read_at(offset, buffer)
     }
     fn read_past_cache(&self, offset: u64, length: usize) -> Result<(AlignedBuffer, ReadSource)> {
-        if self.direct_reads {
+        self.before_read(offset, length)?;
+        if self.hooks.direct_reads {
             return self.file.read_past_cache(offset, length);
         }
         let mut bytes = AlignedBuffer::zeroed(length);
@@ -142,15 +172,15 @@ impl File for HookedFile {
         Ok((bytes, ReadSource::PerhapsCache))
     }
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        (self.before)(Operation::Write);
+        (self.hooks.before)(Operation::Write);
         self.file.write_at(offset, bytes)
     }
     fn write_durable(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        (self.before)(Operation::WriteDurable);
+        (self.hooks.before)(Operation::WriteDurable);
         self.file.write_durable(offset, bytes)
     }
     fn sync(&self) -> Result<()> {
-        (self.before)(Operation::Sync);
+        (self.hooks.before)(Operation::Sync);
         self.file.sync()
     }
     fn allocate(&self, size: u64) -> Result<()> {
