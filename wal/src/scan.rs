@@ -14,7 +14,8 @@
 //! 4. Every entry above a group's base must have been found.
 //!
 //! Damage is collected with its evidence, and the scan goes on behind it, so that a report is complete and healing
-//! knows what to fetch. What cannot be read at all ends the scan ([`mod@first_bytes`]). Memory: the bytes of one segment at a time, and the index.
+//! knows what to fetch. What cannot be read at all ends the scan ([`mod@first_bytes`]). Memory: the bytes of one segment
+//! at a time, and the index.
 
 mod files;
 mod first_bytes;
