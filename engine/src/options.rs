@@ -115,7 +115,8 @@ options! {
     log_batch_bytes_max: usize = 256 << 10;
     /// Memory for recent entries, kept for followers and change readers. Default: 8 MiB.
     log_recent_bytes_max: usize = 8 << 20;
-    /// Log segments written or recycled ahead. Default: 2.
+    /// Log segments written or recycled ahead; of those that come free twice as many are kept until
+    /// [`Database::compact`](crate::Database::compact). Default: 2.
     log_pool_segments: usize = 2;
     /// Size of the log beyond which a holder that keeps entries from going loses its hold, and the oldest bulk write that
     /// does is given up. Default: 0, no bound.

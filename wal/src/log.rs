@@ -212,14 +212,14 @@ impl Log {
         self.shared.sync_all()
     }
 
-    /// Does all upkeep that is due: prepares segments, lets old ones go. The keeper task does it by itself; tests and
-    /// simulators may ask for it.
+    /// Does all upkeep that is due, which the keeper task does by itself: prepares segments, lets old ones go. Besides, of the
+    /// segments that came free it removes those beyond [`LogOptions::pool_segments`]: for whoever wants the space.
     ///
     /// # Errors
     /// As appending.
     pub fn maintain(&self) -> Result<()> {
         while self.shared.maintain_step(false)? {}
-        Ok(())
+        self.shared.trim_pool()
     }
 
     /// Figures.

@@ -30,7 +30,7 @@ pub struct LogOptions {
     /// stay in any case. Default 32 MiB.
     pub recent_bytes_max: usize,
     /// How many segments are prepared (written with zeros, or recycled) ahead of use, once the current one is a
-    /// quarter full. Default 2.
+    /// quarter full. Of those that come free twice as many are kept. Default 2.
     pub pool_segments: usize,
     /// Quiet time after which a seal proves the last batches. Default 5 ms.
     pub seal_delay: Duration,

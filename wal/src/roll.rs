@@ -175,15 +175,18 @@ impl Shared {
         Ok(())
     }
 
-    /// Lets a segment go: its file becomes a prepared one when it has the right size, nobody reads it, and more are
-    /// wanted; else it is removed. The caller has made sure that nothing in it is needed.
+    /// Lets a segment go: its file becomes a prepared one when it has the right size, nobody reads it, and the pool takes
+    /// more; else it is removed. The caller has made sure that nothing in it is needed.
+    ///
+    /// The pool takes twice as many as are written ahead, so that where as many come free as are used none is written anew
+    /// and none removed: a removal hands blocks back to the device, and durable commits wait for that.
     pub(crate) fn let_go(&self, segment: Arc<Segment>) -> Result<()> {
         let _one_at_a_time = self.preparing.lock();
         let disk = &*self.env.disk;
         let mut state = self.lock()?;
         let fits = segment.bytes == self.options.segment_bytes && !segment.is_mapped();
         let alone = Arc::strong_count(&segment) == 1;
-        if fits && alone && state.prepared.len() < self.options.pool_segments {
+        if fits && alone && state.prepared.len() < 2 * self.options.pool_segments {
             let number = state.next_segment;
             state.next_segment = number.next();
             drop(state);
@@ -194,6 +197,21 @@ impl Shared {
         drop(state);
         disk.remove(segment.file.path())?;
         disk.sync_dir(&self.dir)
+    }
+
+    /// Removes prepared segments beyond those that would be written ahead. No seal names them yet.
+    pub(crate) fn trim_pool(&self) -> Result<()> {
+        let _one_at_a_time = self.preparing.lock();
+        loop {
+            let mut state = self.lock()?;
+            if state.prepared.len() <= self.options.pool_segments {
+                return Ok(());
+            }
+            let Some(surplus) = state.prepared.pop_back() else { return Ok(()) };
+            drop(state);
+            self.env.disk.remove(surplus.file.path())?;
+            self.env.disk.sync_dir(&self.dir)?;
+        }
     }
 
     /// Queues and writes an idle seal. Without room for one nothing is queued.

@@ -64,6 +64,48 @@ fn the_next_segment_is_there_before_the_current_one_is_full_though_nobody_lets_a
 }
 
 #[test]
+fn where_segments_come_free_as_fast_as_they_are_used_no_file_is_written_anew_and_none_is_removed() {
+    let world = World::new(1);
+    let made = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&made);
+    let disk = HookedDisk::new(&world.disk, move |operation| {
+        if operation == Operation::Create {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let env = Environment { disk, ..world.env.clone() };
+    let log = Log::create(&env, &world.dir, DATABASE, small()).unwrap();
+    let group = log.create_group(GROUP, BaseState::default()).unwrap();
+    let files = || world.env.disk.list(&world.dir).unwrap().len();
+    let used = |segments: u64| {
+        let before = log.statistics().rolls;
+        while log.statistics().rolls < before + segments {
+            commit(&group, 1, 3_000).unwrap();
+            world.rest();
+        }
+        group.set_committed(group.last().0);
+        group.release(group.last().0);
+        world.rest();
+    };
+    // The first ones are written; then two come free for each two that are used.
+    (0..3).for_each(|_| used(2));
+    let before = (made.load(Ordering::SeqCst), files());
+    (0..10).for_each(|_| used(2));
+    assert_eq!((made.load(Ordering::SeqCst), files()), before);
+
+    let kept = log.statistics().prepared_segments;
+    assert!(kept > 2, "{kept} for later");
+    log.maintain().unwrap();
+    assert_eq!(log.statistics().prepared_segments, 2, "whoever asks for the space gets it");
+    used(3);
+    let last = group.last().0;
+    drop((log, group));
+    world.spawner.kill_all();
+    let (log, _) = reopen(&World::over(world.disk.clone(), 2), small()).unwrap();
+    assert_eq!(log.group(GROUP).unwrap().last().0, last);
+}
+
+#[test]
 fn entries_are_read_where_they_stood_while_their_copies_are_on_their_way() {
     let read_all = |idle: &Group| -> Vec<Entry> {
         (1..=5).flat_map(|lsn| idle.read(Lsn(lsn), Lsn(lsn + 1), 1).unwrap()).collect()
