@@ -216,12 +216,13 @@ fn print_lineage(lineage: &LineageListing, output: &mut Output) -> Result<(), Fa
     }
     lineage.snapshots.iter().try_for_each(|snapshot| {
         let (lsn, bytes) = (snapshot.lsn, snapshot.page_bytes);
-        let (made, damage) = (time::utc(snapshot.time_ms), snapshot.damage.as_deref().unwrap_or("-"));
+        let remark = if snapshot.is_ahead { "ahead of the log" } else { "-" };
+        let (made, remark) = (time::utc(snapshot.time_ms), snapshot.damage.as_deref().unwrap_or(remark));
         output.line(
-            &format!("snapshot\t{lsn}\t{made}\t{bytes}\t{damage}"),
+            &format!("snapshot\t{lsn}\t{made}\t{bytes}\t{remark}"),
             &json!({
                 "lineage": id, "snapshot_lsn": lsn.get(), "time_ms": snapshot.time_ms, "page_bytes": bytes,
-                "damage": snapshot.damage,
+                "damage": snapshot.damage, "ahead": snapshot.is_ahead,
             }),
         )
     })

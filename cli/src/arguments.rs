@@ -152,16 +152,19 @@ Examples:
     Archive(Archive),
     /// Print every interval of an archive that can be restored, and every hole. Changes nothing.
     #[command(after_help = "\
-Reads the snapshots, and of each log object the head, in one request of a kilobyte: what is missing,
-cut short, swapped or older is found; of page segments, what is missing. --verify reads all of the
-archive that any point needs, log and page segments, and finds rot as well.
+Reads the snapshots, for each the log object that it ends with, and of all others the head, in one
+request of a kilobyte: what is missing, cut short, swapped or older is found; of page segments, what
+is missing. --verify reads all of the archive that any point needs, log and page segments, and finds
+rot as well.
 
 Prints, between TABs:
   lineage   id, database, when it began, parent and fork
   interval  first LSN, last LSN, times of both: every point between can be restored
   hole      first LSN, last LSN, object, what is wrong
-  snapshot  LSN, time, bytes of pages, what is wrong
-Damage ends with 2; a gap that was left on purpose, and what retention let go of, is none.")]
+  snapshot  LSN, time, bytes of pages, what is wrong; `ahead of the log`: the log ends before it, as
+            while a gap is being left, and it may be of another history
+Damage ends with 2; a gap that was left on purpose, what retention let go of, and a snapshot that is
+ahead of the log, is none.")]
     ArchiveStatus(ArchiveStatus),
     /// Delete from an archive what no point needs that is to stay restorable.
     #[command(after_help = "\

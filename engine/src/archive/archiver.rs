@@ -177,8 +177,8 @@ impl Archiver {
         self.shared.status(&source.group, source.decided(), backlog, &*source.environment.clock)
     }
 
-    /// Ends it: no request is begun any more, but for those by which a retention run takes back what it has put in others' way; the
-    /// one at work is waited for. What is not archived stays in the log, for
+    /// Ends it: no request is begun any more, but for those by which a retention run, or a snapshot, takes back what it has put in
+    /// others' way; the one at work is waited for. What is not archived stays in the log, for
     /// the next archiver, as long as the log keeps it: nothing holds it there any more.
     ///
     /// # Errors
@@ -192,7 +192,10 @@ impl Archiver {
         self.client.stop();
         self.task = None;
         self.retention = None;
-        self.uploader.lock().note(true);
+        let mut uploader = self.uploader.lock();
+        uploader.give_up_snapshot();
+        uploader.note(true);
+        drop(uploader);
         self.decided.source.with_gate(|gate, _| gate.detach());
     }
 }

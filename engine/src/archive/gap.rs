@@ -35,7 +35,7 @@ impl Uploader {
             // commits are faster. The log is let go instead, and if it goes, another gap follows this one.
             self.gap_pieces = pieces;
             self.hold = None;
-            self.source.with_gate(|gate, committed| gate.settle_all(committed));
+            self.settle_all();
         } else {
             self.part("too much waits to be archived");
         }
@@ -50,7 +50,7 @@ impl Uploader {
         self.gathered = None;
         self.waiting_since = None;
         self.snapshot = None;
-        self.source.with_gate(|gate, committed| gate.settle_all(committed));
+        self.settle_all();
     }
 
     /// One step of leaving a gap: a snapshot first, then the object that names what is missing.
@@ -61,7 +61,7 @@ impl Uploader {
         }
         let Some(job) = &mut self.snapshot else {
             // What is committed by now is behind the snapshot that follows.
-            self.source.with_gate(|gate, committed| gate.settle_all(committed));
+            self.settle_all();
             // By the entry that it ends with the snapshot is known for one of this history.
             let hold = self.source.hold(self.source.group.first_lsn())?;
             let Some((store, manifest)) = self.source.checkpoint(true)? else {
@@ -86,8 +86,14 @@ impl Uploader {
                 return Ok(true);
             }
         }
-        if !job.step(&self.client, &self.source, &self.shared, &mut self.proven, None)? {
-            return Ok(true);
+        match job.step(&self.client, &self.source, &self.shared, &mut self.proven, None) {
+            Ok(true) => {}
+            Ok(false) => return Ok(true),
+            Err(error) => {
+                // Begun anew, with a checkpoint of that time: what keeps this one from the archive may be in it.
+                self.give_up_snapshot();
+                return Err(error);
+            }
         }
         let (replay_from, lsn) = job.base();
         self.leave_gap(replay_from, lsn)?;

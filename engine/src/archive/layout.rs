@@ -29,6 +29,8 @@ pub const LINEAGES_PREFIX: &str = "lineage/";
 pub const PAGES_PREFIX: &str = "pages/";
 /// What all holds' keys begin with.
 pub const HOLDS_PREFIX: &str = "hold/";
+/// What the keys of all objects begin with that are put only to see what the store does.
+pub const PROBES_PREFIX: &str = "probe/";
 
 /// What all keys of a lineage begin with.
 #[must_use]
@@ -94,7 +96,7 @@ pub fn late_key(id: u128) -> String {
 /// What is put only to see what the store does.
 #[must_use]
 pub fn probe_key(id: u128) -> String {
-    format!("probe/{id:032x}")
+    format!("{PROBES_PREFIX}{id:032x}")
 }
 
 /// The LSN at the end of a log object's or a snapshot's key.

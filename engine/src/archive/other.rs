@@ -30,8 +30,13 @@ impl Uploader {
             return Err(error);
         }
         if until < item.reaches() {
-            // Of a gap nothing is known before the last that it tells of.
-            let until = if matches!(item, Item::Log(_)) { until.max(compared) } else { compared };
+            // Of a gap nothing is known before the last that it tells of. Until that is here nothing can be archived, and it
+            // comes by appends alone: they must not be refused for what waits.
+            let is_gap = matches!(item, Item::Gap(..));
+            let until = if is_gap { compared } else { until.max(compared) };
+            if is_gap {
+                self.settle_all();
+            }
             self.other = Some((item, until));
             if until > compared {
                 self.moved(None);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `history` | which lineages a history runs through, and which of several is meant |
 //! | `plan` | the snapshot to begin with, for a point in time |
+//! | `standing` | whether a snapshot is of the history that its lineage's chain is |
 //! | `entries` | the entries from there up to the point, proven and fetched ahead |
 //! | `listing` | every interval that can be restored, and every hole |
 //! | [`view`] | a database as of one point, whose pages are fetched as they are read |
@@ -23,6 +24,7 @@ pub(crate) mod history;
 mod lazy_disk;
 mod listing;
 pub(crate) mod plan;
+pub(crate) mod standing;
 pub mod view;
 
 use listing::Reading;
@@ -116,7 +118,8 @@ impl Archive {
 
     /// Every lineage, every interval that can be restored, and every hole. Looks at the head of every log object, which is
     /// one request of a kilobyte for each, and proves that each follows the one before; reads and proves every snapshot;
-    /// of page segments it looks whether they are there. So it finds what is missing, cut short, swapped or older. A body
+    /// for each snapshot one log object as well, to see that the log does not contradict it; of page segments it looks whether
+    /// they are there. So it finds what is missing, cut short, swapped or older. A body
     /// that rotted behind its head is found by [`Archive::verify`], and by restoring.
     ///
     /// # Errors

@@ -177,6 +177,7 @@ impl<'a> Restore<'a> {
         let base = self.plan.next_base(&self.archive.client)?;
         let holds = Holds::place(self.archive, &self.plan.history, &base)?;
         self.report.notes = self.plan.passed_over.iter().map(ToString::to_string).collect();
+        self.report.notes.extend(self.plan.doubts.iter().cloned());
         self.report.notes.extend(holds.note());
         self.report.snapshot = base.snapshot.as_ref().map(SnapshotObject::lsn);
         Ok(Source { base, holds })

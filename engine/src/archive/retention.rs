@@ -3,10 +3,11 @@
 //! Promised is every point from `keep` before now on, in each lineage, and the newest state of the latest one. Now is the
 //! clock's time, that of the newest entry of the lineage, or that at which the store says that something was archived last,
 //! whichever is earlier, so that neither a clock that runs ahead, also that of a machine that writes, nor one of a machine that
-//! wrote and was behind, nor an archive that nobody wrote to for long shortens what is kept.
+//! wrote and was behind, nor an archive that nobody wrote to for long shortens what is kept. So an archive that nobody writes to
+//! has nothing to let go of after a while.
 //!
-//! Of a lineage stay: its start object; the newest snapshot that is at least `keep` old and has all its pages, its *base*;
-//! everything after that; what a lineage needs that forked from it and has no base of its own; the newest log object.
+//! Of a lineage stay: its start object; the newest snapshot that is at least `keep` old, has all its pages, and is borne out by
+//! the log, its *base*; everything after that; what a lineage needs that forked from it and has no base of its own; the newest log object.
 //! Without a base everything stays. A page segment stays while any snapshot that stays names it.
 //!
 //! A lineage is *superseded* when another one of its database is later (`order`), its own newest entry lies before the
@@ -130,7 +131,8 @@ fn run(
     facts.list_pages(client)?;
     let mut survey = Survey::take(client, &*environment.clock, options.keep, facts)?;
     let mut report = RetentionReport { from_ms: survey.window_ms(), ..RetentionReport::default() };
-    let mut plan = survey.plan(client, facts)?;
+    let mut plan = survey.plan(facts);
+    facts.is_still = survey.is_still();
     report.damage = std::mem::take(&mut survey.damage);
     if plan.deletions.is_empty() {
         return Ok(report);
@@ -167,6 +169,11 @@ fn run(
 }
 
 impl RetentionReport {
+    /// Whether there was nothing to do, nor to be told.
+    fn is_empty(&self) -> bool {
+        self.condemned.is_empty() && self.left == 0 && self.spared.is_empty() && self.damage.is_empty()
+    }
+
     fn count(&mut self, object: Object, bytes: u64) {
         self.condemned.push(object.key());
         self.bytes += bytes;

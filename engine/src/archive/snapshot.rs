@@ -14,13 +14,13 @@ use logwood_btree::store::{Manifest, SegmentEntry, Store as PageStore, TreeEntry
 use sha2::{Digest as _, Sha256};
 
 use super::hold::PlacedHold;
-use super::layout::{Sha256 as Hash, hex, page_key};
+use super::layout::{Sha256 as Hash, hex, page_key, start_key};
 use super::object::{Hold, KeyspaceDigest, Kind, Owner, SnapshotObject};
 use super::read::plan::owned_snapshot;
 use super::source::Source;
 use super::status::Shared;
 use super::store::Client;
-use super::uploader::Uploader;
+use super::uploader::{Uploader, ended};
 use crate::directory::Layout;
 use crate::planted::{Bug, planted};
 use crate::state::EngineState;
@@ -44,6 +44,8 @@ pub(super) struct SnapshotJob {
     mended: Vec<SegmentEntry>,
     /// Pieces that were done: it gets on.
     pieces: u64,
+    /// The snapshot itself was put, or may have been.
+    is_put: bool,
     finished: bool,
     /// Bytes of entries that it stands for in [`Uploader::since_snapshot`].
     counted: u64,
@@ -82,6 +84,7 @@ impl SnapshotJob {
             next_page: 0,
             mended: Vec::new(),
             pieces: 0,
+            is_put: false,
             finished: false,
             counted: 0,
         })
@@ -137,6 +140,7 @@ impl SnapshotJob {
             return Ok(false);
         }
         let (key, encoded) = (self.object.key(), self.object.encode());
+        self.is_put = true;
         client.put_new(&key, &encoded.bytes)?;
         client.require(&key, Kind::Snapshot, |key, bytes| self.check_found(key, bytes))?;
         // A process that stood still for a week holds nothing any more, and what it skipped may be gone.
@@ -175,7 +179,8 @@ impl SnapshotJob {
         Err(ArchiveDamage::new(key, "snapshot of this history", entry(&self.object), entry(&found)).into())
     }
 
-    /// Places the hold, or renews it when it is old. Answers false when it has only now been placed.
+    /// Places the hold, or renews it when it is old. Answers false when it has only now been placed, and the lineage was seen to
+    /// be there since.
     fn is_held(&mut self, client: &Client, source: &Source) -> Result<bool> {
         if let Some(hold) = &mut self.hold {
             if hold.renew(client, &source.environment)? {
@@ -190,8 +195,31 @@ impl SnapshotJob {
             snapshot: Some(self.object.lsn()).filter(|lsn| *lsn > Lsn::ZERO),
             pages: self.object.pages().iter().map(|segment| segment.hash).collect(),
         };
-        self.hold = Some(PlacedHold::place(client, &source.environment, hold)?);
-        Ok(false)
+        let hold = PlacedHold::place(client, &source.environment, hold)?;
+        match self.check_start(client) {
+            Ok(()) => {
+                self.hold = Some(hold);
+                Ok(false)
+            }
+            Err(error) => {
+                let _ = hold.remove(client);
+                Err(error)
+            }
+        }
+    }
+
+    /// Refuses to put a snapshot into a lineage that retention has taken away while this process stood still: without its start
+    /// it would be the ruin of a lineage, and in the way of every restore. From here on the hold spares the start.
+    fn check_start(&self, client: &Client) -> Result<()> {
+        let key = start_key(self.object.owner.lineage);
+        if !client.is_gone(&key)? {
+            return Ok(());
+        }
+        if self.is_put {
+            // It stood still with the hold, for a week, and put the snapshot then.
+            client.delete(&self.object.key())?;
+        }
+        Err(ended(key))
     }
 
     /// What was found in the archive was not held: every page is looked for again, under a new hold.
@@ -344,8 +372,9 @@ impl Uploader {
 
     /// Ends the upload of a snapshot. What was put for it is found by retention, and used by the next one until then.
     pub(super) fn give_up_snapshot(&mut self) {
+        self.gap_pieces = 0;
         if let Some(hold) = self.snapshot.take().and_then(|job| job.hold) {
-            let _ = hold.remove(&self.client);
+            let _ = hold.remove(&self.client.finishing());
         }
     }
 

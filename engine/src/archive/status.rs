@@ -46,7 +46,8 @@ pub struct ArchiveStatus {
     pub failing: Option<String>,
     /// Why the last snapshot failed, until one is finished: entries are archived meanwhile, and restoring them takes longer.
     pub snapshot_failing: Option<String>,
-    /// How long ago a retention run of this archiver ended well; since it was attached, when none has. `None` without
+    /// How long ago a retention run of this archiver ended well, or had nothing to do because nothing was put; since it was
+    /// attached, when none has. `None` without
     /// [`ArchiveOptions::keep`](super::ArchiveOptions::keep).
     pub retention_age: Option<Duration>,
     /// Objects that its retention runs have deleted.

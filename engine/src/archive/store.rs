@@ -136,19 +136,29 @@ pub(crate) fn check_size(key: &str, bytes: u64, bytes_max: u64) -> Result<()> {
 /// rests on that.
 ///
 /// # Errors
-/// `InvalidArgument` when it does not; what the store answers.
+/// `InvalidArgument` when it takes both puts. Everything else may pass: `ArchiveCorrupt` when it gives back something else,
+/// `ArchiveUnavailable` when it refuses the first; what the store answers.
 pub fn probe(store: &dyn Store, environment: &Environment) -> Result<()> {
     let key = super::layout::probe_key(logwood_base::LineageId::random(&*environment.random).0);
-    let unsuitable = |what: &str| Err(Error::InvalidArgument(format!("the object store {what}")));
     let first = store.put_new(&key, b"first")?;
     let second = store.put_new(&key, b"second")?;
     let found = store.get(&key, 16)?;
     let deleted = store.delete(&key);
     match (first, second, found.as_deref()) {
         (Put::Created, Put::Exists, Some(b"first")) => deleted,
-        (Put::Created, Put::Created, _) => unsuitable("does not refuse a second create-only put"),
-        (Put::Created, Put::Exists, _) => unsuitable("does not give back what was put"),
-        (Put::Exists, ..) => unsuitable("refuses a put of an object that does not exist"),
+        // What was answered to both, no disturbance on the way makes of a refusal.
+        (Put::Created, Put::Created, _) => Err(Error::InvalidArgument(
+            "the object store does not refuse a second create-only put".to_owned(),
+        )),
+        (Put::Created, Put::Exists, found) => {
+            let found = found.map_or("none".to_owned(), |bytes| format!("{} bytes, others", bytes.len()));
+            Err(ArchiveDamage::new(&key, "what was put a moment ago", "5 bytes", found).into())
+        }
+        // An attempt before this one may have taken effect and not been answered.
+        (Put::Exists, ..) => {
+            let cause = "refused, although nothing stood there".to_owned();
+            Err(Error::ArchiveUnavailable { operation: "put", key, cause })
+        }
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) struct Uploader {
     pub(super) chain: Chain,
     /// Absent while a gap is being left.
     pub(super) hold: Option<Hold>,
-    /// Entries up to here were there before the archiver: commits did not count them.
+    /// Entries up to here do not count as backlog: they were there before the archiver, or are settled.
     pub(super) attached_at: Lsn,
     pub(super) gathered: Option<LogWriter>,
     /// Bytes of the gathered entries that commits counted.
@@ -118,14 +118,20 @@ impl Uploader {
             return Err(fenced.clone());
         }
         let stepped = self.step_log(now).and_then(|did| if did { Ok(true) } else { self.step_snapshot(now) });
+        let stepped = self.heed(stepped);
+        if matches!(stepped, Ok(false)) {
+            self.note(false);
+        }
+        stepped
+    }
+
+    /// Stops for good when a step was refused for that.
+    fn heed(&mut self, stepped: Result<bool>) -> Result<bool> {
         if let Err(error @ Error::Fenced { .. }) = &stepped {
             tracing::error!(%error, "the archiver stops");
             self.fenced = Some(error.clone());
             self.shared.update(|figures| figures.status.stopped = Some(error.to_string()));
             self.let_go();
-        }
-        if matches!(stepped, Ok(false)) {
-            self.note(false);
         }
         stepped
     }
@@ -155,8 +161,18 @@ impl Uploader {
                 break;
             }
         }
-        while !self.options.background && self.step_snapshot(true)? {}
-        Ok(self.reached())
+        if self.options.background {
+            return Ok(self.reached());
+        }
+        loop {
+            if let Some(fenced) = &self.fenced {
+                return Err(fenced.clone());
+            }
+            let stepped = self.step_snapshot(true);
+            if !self.heed(stepped)? {
+                return Ok(self.reached());
+            }
+        }
     }
 
     /// Up to here, everything that is in the log here is in the archive.
@@ -412,6 +428,7 @@ impl Uploader {
         let counted = self.source.with_gate(|_, committed| committed);
         if reached >= self.source.group.appended_lsn() {
             self.source.with_gate(|gate, _| gate.settle_all(counted));
+            self.attached_at = self.attached_at.max(reached);
             self.rest();
         }
         let behind = self.source.decided() > reached;
@@ -430,6 +447,14 @@ impl Uploader {
             // By the time of the newest entry: old ones, put now, make nobody's lineage young.
             self.certain_at = (now, self.chain.position().time_ms);
         }
+    }
+
+    /// Counts nothing that was committed so far as waiting, nor as archived when it is.
+    pub(super) fn settle_all(&mut self) {
+        // What is committed in between is waited for, and may be counted twice: the bound errs on the side of less.
+        let appended = self.source.group.appended_lsn();
+        self.source.with_gate(|gate, committed| gate.settle_all(committed));
+        self.attached_at = self.attached_at.max(appended);
     }
 
     /// Notes the place in the chain in the directory: a hint for the next archiver, so that a failure is no failure.

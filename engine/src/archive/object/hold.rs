@@ -29,7 +29,9 @@ use logwood_base::codec::{CodecError, Reader, Writer};
 use logwood_base::{ArchiveDamage, LineageId, Lsn, Result};
 
 use super::{Encoded, Kind, encode, open_as, take_count, undecodable};
-use crate::archive::layout::{Sha256, late_key, log_prefix, page_key, parse_lsn, run_key, snapshot_key};
+use crate::archive::layout::{
+    Sha256, late_key, log_prefix, page_key, parse_lsn, run_key, snapshot_key, start_key,
+};
 
 /// Most objects that one retention run condemns; the next run goes on.
 pub const CONDEMNED_MAX: usize = 50_000;
@@ -110,7 +112,7 @@ impl Hold {
     }
 
     /// Whether one of these keys is needed. A log object that begins before the first needed entry may hold it, so that
-    /// the caller gives the start of the object that does.
+    /// the caller gives the start of the object that does. What is of a lineage needs its start besides.
     #[must_use]
     pub fn needs_any_of(&self, condemned: &BTreeSet<String>) -> bool {
         let log = log_prefix(self.lineage);
@@ -118,7 +120,9 @@ impl Hold {
             let lsn = key.strip_prefix(&log).and_then(parse_lsn);
             lsn.is_some_and(|lsn| self.log.is_some_and(|(first, last)| (first..=last).contains(&lsn)))
         };
-        self.snapshot.is_some_and(|lsn| condemned.contains(&snapshot_key(self.lineage, lsn)))
+        let is_of_lineage = self.snapshot.is_some() || self.log.is_some();
+        is_of_lineage && condemned.contains(&start_key(self.lineage))
+            || self.snapshot.is_some_and(|lsn| condemned.contains(&snapshot_key(self.lineage, lsn)))
             || self.pages.iter().any(|page| condemned.contains(&page_key(page)))
             || condemned.iter().any(in_log)
     }

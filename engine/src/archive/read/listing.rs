@@ -1,8 +1,9 @@
 //! What can be restored from an archive: every interval, and every hole with what is wrong there.
 //!
 //! A point can be restored when a base lies at or before it, and all entries between are there and prove themselves. A
-//! base is a snapshot whose object is right, whose pages are there, and whose entries from `replay_from` on are; the
-//! empty database before entry 1; or the fork, where the parent can be restored up to there.
+//! base is a snapshot whose object is right, whose pages are there, which the chain does not contradict, and whose entries
+//! from `replay_from` on are there; the empty database before entry 1; or the fork, where the parent can be restored up to
+//! there. A snapshot that the chain has not come to is one where there is nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use logwood_btree::store::SegmentEntry;
 use super::Archive;
 use super::ahead::Ahead;
 use super::history::{Starts, starts};
-use super::plan::{differs, owned_snapshot, snapshots_of};
+use super::plan::{owned_snapshot, snapshots_of};
+use super::standing::{Standing, standing_at};
 use crate::archive::chain::{self, Chain, Content, Place};
 use crate::archive::layout::{PAGES_PREFIX, Sha256, log_key, page_key, snapshot_key};
 use crate::archive::object::{Kind, Link, Owner, SnapshotObject, Start};
@@ -97,6 +99,9 @@ pub struct SnapshotListing {
     pub page_bytes: u64,
     /// What is wrong with it, on one line.
     pub damage: Option<String>,
+    /// The log of its lineage ends before it, as while a gap is being left; or it was put by a copy of the database that was
+    /// refused then, and is of another history. It is restored where its LSN is asked for, or there is nothing else.
+    pub is_ahead: bool,
 }
 
 /// A run of entries without a hole.
@@ -114,6 +119,8 @@ struct BaseAt {
     lsn: Lsn,
     time_ms: u64,
     replay_from: Lsn,
+    /// The chain has not come to it.
+    is_ahead: bool,
 }
 
 /// How much of each log object and of each page segment is read.
@@ -159,8 +166,9 @@ pub(super) fn list(archive: &Archive, reading: Reading) -> Result<Listing> {
             log_objects: 0,
             log_bytes: 0,
         };
-        let runs = walk(archive, start, *link, reading, &mut lineage)?;
-        let found = snapshots(archive, start.owner, reading, &mut pages, &mut lineage)?;
+        let listed = chain::listed(&archive.client, start.owner.lineage)?;
+        let runs = walk(archive, (start, *link), &listed, reading, &mut lineage)?;
+        let found = snapshots(archive, start.owner, &listed, reading, &mut pages, &mut lineage)?;
         excuse_retention(start, &runs, &found, &mut lineage);
         bases.push((runs, found, start.first_lsn));
         lineages.push(lineage);
@@ -172,14 +180,13 @@ pub(super) fn list(archive: &Archive, reading: Reading) -> Result<Listing> {
 /// Looks at every object of a chain. Answers the runs between holes.
 fn walk(
     archive: &Archive,
-    start: &Start,
-    link: Link,
+    (start, link): (&Start, Link),
+    listed: &BTreeMap<Lsn, u64>,
     reading: Reading,
     into: &mut LineageListing,
 ) -> Result<Vec<Run>> {
     let client = &archive.client;
     let owner = start.owner;
-    let listed = chain::listed(client, owner.lineage)?;
     let hints: Vec<Lsn> = listed.keys().copied().collect();
     let keys = listed.iter().map(|(lsn, bytes)| (log_key(owner.lineage, *lsn), *bytes));
     let job: (_, Vec<(String, u64)>) = (client.clone(), keys.collect());
@@ -264,6 +271,7 @@ fn damaged(damage: &ArchiveDamage, (first, last): (Lsn, Lsn)) -> Hole {
 fn snapshots(
     archive: &Archive,
     owner: Owner,
+    listed: &BTreeMap<Lsn, u64>,
     reading: Reading,
     pages: &mut Pages,
     into: &mut LineageListing,
@@ -273,7 +281,7 @@ fn snapshots(
         let key = snapshot_key(owner.lineage, lsn);
         let found =
             archive.client.require(&key, Kind::Snapshot, |key, bytes| owned_snapshot(owner, key, bytes));
-        let mut listing = SnapshotListing { lsn, time_ms: 0, page_bytes: 0, damage: None };
+        let mut listing = SnapshotListing { lsn, time_ms: 0, page_bytes: 0, damage: None, is_ahead: false };
         match found {
             Ok(snapshot) => {
                 listing.time_ms = snapshot.time_ms;
@@ -282,12 +290,17 @@ fn snapshots(
                     pages.read(archive, &snapshot)?;
                 }
                 listing.damage = pages.damage_of(&snapshot);
-                if reading == Reading::Whole && listing.damage.is_none() {
-                    listing.damage = differs(&archive.client, &snapshot)?.map(|damage| damage.to_string());
+                if listing.damage.is_none() {
+                    let at = listed.range(..=lsn).next_back().map(|(first, _)| *first);
+                    let is_followed = || Ok(listed.range(lsn.next()..).next().is_some());
+                    match standing_at(&archive.client, &snapshot, at, is_followed)? {
+                        Standing::Contradicted(damage) => listing.damage = Some(damage.to_string()),
+                        standing => listing.is_ahead = matches!(standing, Standing::Ahead(_)),
+                    }
                 }
                 if listing.damage.is_none() {
-                    let replay_from = snapshot.trees.replay_from;
-                    bases.push(BaseAt { lsn, time_ms: snapshot.time_ms, replay_from });
+                    let (time_ms, replay_from) = (snapshot.time_ms, snapshot.trees.replay_from);
+                    bases.push(BaseAt { lsn, time_ms, replay_from, is_ahead: listing.is_ahead });
                 }
             }
             Err(Error::ArchiveCorrupt(damage)) => listing.damage = Some(damage.to_string()),
@@ -355,16 +368,19 @@ fn settle_intervals(lineages: &mut [LineageListing], bases: &[(Vec<Run>, Vec<Bas
         let (runs, snapshots, first_lsn) = &bases[at];
         let mut all = snapshots.clone();
         if *first_lsn == Lsn::FIRST && lineages[at].parent.is_none() {
-            all.push(BaseAt { lsn: Lsn::ZERO, time_ms: 0, replay_from: Lsn::FIRST });
+            all.push(BaseAt { lsn: Lsn::ZERO, time_ms: 0, replay_from: Lsn::FIRST, is_ahead: false });
         }
         if let Some((parent, fork)) = lineages[at].parent {
             let of_parent = lineages.iter().find(|other| other.lineage == parent);
             let within = |interval: &&Interval| (interval.first..=interval.last).contains(&fork);
             if let Some(interval) = of_parent.and_then(|parent| parent.intervals.iter().find(within)) {
-                all.push(BaseAt { lsn: fork, time_ms: interval.last_time_ms, replay_from: fork.next() });
+                let (time_ms, replay_from) = (interval.last_time_ms, fork.next());
+                all.push(BaseAt { lsn: fork, time_ms, replay_from, is_ahead: false });
             }
         }
-        lineages[at].intervals = intervals(runs, &all);
+        let reached: Vec<BaseAt> = all.iter().copied().filter(|base| !base.is_ahead).collect();
+        let found = intervals(runs, &reached);
+        lineages[at].intervals = if found.is_empty() { intervals(runs, &all) } else { found };
         settled.insert(lineages[at].lineage);
     }
 }

@@ -1,7 +1,8 @@
 //! What a point in time is restored from: a snapshot, or the beginning of the history.
 //!
 //! The newest snapshot at or before the point is the nearest; when it is damaged the next older one does as well, with
-//! more log behind it, and what was found is told.
+//! more log behind it, and what was found is told. One that the chain has not come to may be of another history: it is taken
+//! last, but where its own LSN is the point, which nothing else leads to.
 
 use logwood_base::{
     ArchiveDamage, Error, Generation, LineageId, LogId, LogPosition, Lsn, Result, SegmentNo, Term,
@@ -9,9 +10,9 @@ use logwood_base::{
 use logwood_btree::store::Manifest;
 
 use super::history::{History, newest};
+use super::standing::{Standing, standing};
 use super::{Archive, Point};
-use crate::archive::chain::{self, Item};
-use crate::archive::layout::{log_key, parse_lsn, snapshot_key, snapshot_prefix};
+use crate::archive::layout::{parse_lsn, snapshot_key, snapshot_prefix};
 use crate::archive::object::{Kind, Owner, SnapshotObject};
 use crate::archive::store::Client;
 use crate::planted::{Bug, planted};
@@ -26,8 +27,12 @@ pub(crate) struct Plan {
     snapshots: Vec<(Lsn, usize)>,
     /// Whether the whole history is there, from entry 1 on.
     from_first: bool,
+    /// Snapshots that the chain has not come to, the newest first.
+    ahead: Vec<SnapshotObject>,
     /// What kept better choices from being made.
     pub(crate) passed_over: Vec<Error>,
+    /// What is to be told of snapshots that the chain has not come to.
+    pub(crate) doubts: Vec<String>,
 }
 
 /// A state to begin with.
@@ -62,7 +67,8 @@ impl Plan {
         snapshots.sort_unstable();
         let first = &history.stretches[0].start;
         let from_first = first.first_lsn == Lsn::FIRST && first.parent.is_none();
-        Ok(Self { history, point, snapshots, from_first, passed_over: Vec::new() })
+        let (ahead, passed_over, doubts) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { history, point, snapshots, from_first, ahead, passed_over, doubts })
     }
 
     pub(crate) fn owner(&self) -> Owner {
@@ -79,12 +85,20 @@ impl Plan {
             let key = snapshot_key(owner.lineage, lsn);
             match client.require(&key, Kind::Snapshot, |key, bytes| owned_snapshot(owner, key, bytes)) {
                 Ok(snapshot) if matches!(self.point, Point::TimeMs(time) if snapshot.time_ms > time) => {}
-                Ok(snapshot) => match differs(client, &snapshot)? {
-                    None => {
-                        let (trees, term) = (snapshot.trees.clone(), snapshot.base_term);
-                        return Ok(Base { snapshot: Some(snapshot), trees, term });
+                Ok(snapshot) => match standing(client, &snapshot)? {
+                    Standing::Contradicted(damage) => self.passed_over.push(damage.into()),
+                    Standing::Ahead(next) => {
+                        let end = next.previous();
+                        self.doubts.push(format!(
+                            "{key} stands beyond lsn {end}, where the log of its lineage ends, and may be of another \
+                             history: it is restored where its lsn is asked for, or there is nothing else"
+                        ));
+                        if self.point == Point::Lsn(lsn) {
+                            return Ok(Base::of(snapshot));
+                        }
+                        self.ahead.push(snapshot);
                     }
-                    Some(damage) => self.passed_over.push(damage.into()),
+                    Standing::InChain | Standing::Unknown => return Ok(Base::of(snapshot)),
                 },
                 Err(error @ Error::ArchiveCorrupt(_)) => self.passed_over.push(error),
                 Err(error) => return Err(error),
@@ -106,12 +120,22 @@ impl Plan {
             };
             return Ok(Base { snapshot: None, trees, term: Term::NONE });
         }
+        if !self.ahead.is_empty() {
+            return Ok(Base::of(self.ahead.remove(0)));
+        }
         if self.passed_over.is_empty() {
             let name =
                 format!("{}, for no snapshot is old enough and the log does not begin at 1,", self.point);
             return Err(Error::NotFound { what: "restorable point", name });
         }
         Err(self.passed_over.remove(0))
+    }
+}
+
+impl Base {
+    fn of(snapshot: SnapshotObject) -> Self {
+        let (trees, term) = (snapshot.trees.clone(), snapshot.base_term);
+        Self { snapshot: Some(snapshot), trees, term }
     }
 }
 
@@ -139,24 +163,4 @@ pub(crate) fn owned_snapshot(owner: Owner, key: &str, bytes: &[u8]) -> Result<Sn
     }
     let (expected, found) = (owner.database, snapshot.owner.database);
     Err(ArchiveDamage::new(key, "snapshot's database", expected, found).into())
-}
-
-/// What is wrong with a snapshot that ends with another entry than the chain of its lineage has there. A snapshot stands
-/// there before the chain has come to it, put by whoever wanted to go on behind it: where another one was faster, the chain
-/// may be of another history. Where the chain has no such entry, or it cannot be read, nothing is said against the snapshot.
-///
-/// # Errors
-/// `UnsupportedFormat`, `ArchiveUnavailable`.
-pub(crate) fn differs(client: &Client, snapshot: &SnapshotObject) -> Result<Option<ArchiveDamage>> {
-    let (lineage, lsn) = (snapshot.owner.lineage, snapshot.lsn());
-    let Some((first, _)) = chain::listed_at(client, lineage, lsn)? else { return Ok(None) };
-    let found = chain::readable(chain::fetch(client, &log_key(lineage, first)), &mut Vec::new())?;
-    let Some(Item::Log(object)) = found.flatten() else { return Ok(None) };
-    let found = object.entries().find(|(found, ..)| *found == lsn);
-    let differs = |(_, term, payload)| snapshot.ends_with(term, payload) == Some(false);
-    if !found.is_some_and(differs) || planted(Bug::TrustSnapshot) {
-        return Ok(None);
-    }
-    let (expected, found) = (format!("the entry at lsn {lsn} of the chain"), "another one");
-    Ok(Some(ArchiveDamage::new(&snapshot.key(), "what a snapshot ends with", expected, found)))
 }

@@ -184,7 +184,7 @@ pub struct RestoreReport {
     /// Count and digest of each keyspace, computed from the records in the restored directory, as of the snapshot; for a
     /// part, of what was restored. Empty when it was not verified, or begun without a snapshot.
     pub keyspaces: Vec<(String, Digest)>,
-    /// What was damaged and could be done without.
+    /// What was damaged and could be done without, and snapshots that may be of another history.
     pub notes: Vec<String>,
     /// How long it took.
     pub took: Duration,

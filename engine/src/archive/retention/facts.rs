@@ -14,12 +14,14 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use logwood_base::{ArchiveDamage, LineageId, Lsn, Result};
+use logwood_base::{ArchiveDamage, Environment, LineageId, Lsn, Result};
 
+use super::flag::store_time;
 use crate::archive::chain::readable;
 use crate::archive::layout::{PAGES_PREFIX, Sha256, parse_page, snapshot_key};
 use crate::archive::object::{self, HEAD_BYTES, Kind, Link, SnapshotObject};
 use crate::archive::order;
+use crate::archive::read::standing::{Standing, standing};
 use crate::archive::store::Client;
 
 /// Numbers that are kept however few page segments are listed.
@@ -64,6 +66,8 @@ pub(super) struct Snapshot {
     pub(super) pages: Numbers,
     /// It states another length of a page segment than another snapshot: one of them cannot be right.
     is_at_odds: bool,
+    /// How it stands to the chain, once the chain has told: neither of the two is written anew.
+    standing: Option<Standing>,
 }
 
 /// See the head of this file.
@@ -75,8 +79,10 @@ pub(in crate::archive) struct Facts {
     snapshots: BTreeMap<(LineageId, Lsn), Snapshot>,
     /// The page segments that were listed when the run began, with their lengths.
     listed: Vec<(Sha256, u64)>,
-    /// When an object was put last, by the store's clock, as the first run saw it, and the monotonic time then.
-    first_seen: Option<(u64, Duration)>,
+    /// What the store's clock said when an archiver's first run began, and the monotonic time then.
+    began: Option<(u64, Duration)>,
+    /// Whether time alone changes nothing any more in what the last run found.
+    pub(super) is_still: bool,
 }
 
 impl Facts {
@@ -91,19 +97,27 @@ impl Facts {
         client.goes_on()?;
         if self.lengths.len() > (2 * self.listed.len()).max(NUMBERS_KEPT_MIN) {
             let listed = std::mem::take(&mut self.listed);
-            *self = Self { listed, first_seen: self.first_seen, ..Self::default() };
+            *self = Self { listed, began: self.began, ..Self::default() };
         }
         Ok(())
     }
 
-    /// The latest that it can be by the store's clock, when an object was put last at `newest_put_ms`: as long after the first
-    /// run saw such a time as the monotonic clock says. Where the store is a directory its clock is the machine's, and this is
-    /// the only one that does not jump with it. The first run knows nothing better than the time that it sees, and what was
-    /// idle until then is kept for as much longer.
-    pub(super) fn latest_ms(&mut self, newest_put_ms: u64, now: Duration) -> u64 {
-        let (seen_ms, then) = *self.first_seen.get_or_insert((newest_put_ms, now));
+    /// Asks the store what time it is, for runs that follow each other.
+    pub(super) fn begin(&mut self, client: &Client, environment: &Environment) -> Result<()> {
+        if self.began.is_none() {
+            let put_ms = store_time(client, environment)?;
+            self.began = Some((put_ms, environment.clock.monotonic()));
+        }
+        Ok(())
+    }
+
+    /// The latest that it can be by the store's clock: as long after what that said when the first run began as has passed by the
+    /// monotonic clock. Where the store is a directory its clock is the machine's, and this is the only one that does not jump
+    /// with it. A run that is started by hand has nothing to go by.
+    pub(super) fn latest_ms(&self, now: Duration) -> u64 {
+        let Some((put_ms, then)) = self.began else { return u64::MAX };
         let elapsed_ms = u64::try_from(now.saturating_sub(then).as_millis()).unwrap_or(u64::MAX);
-        order::put_by(seen_ms).saturating_add(elapsed_ms)
+        order::put_by(put_ms).saturating_add(elapsed_ms)
     }
 
     /// The page segments that were there when the run began, each with its number when a snapshot names it.
@@ -129,6 +143,29 @@ impl Facts {
     /// A snapshot that was read in this run.
     pub(super) fn snapshot(&self, lineage: LineageId, lsn: Lsn) -> Option<&Snapshot> {
         self.snapshots.get(&(lineage, lsn))
+    }
+
+    /// How a snapshot that was read in this run stands to the chain of its lineage; `None` when it cannot be read any more.
+    pub(super) fn standing(
+        &mut self,
+        client: &Client,
+        (lineage, lsn): (LineageId, Lsn),
+        damage: &mut Vec<ArchiveDamage>,
+    ) -> Result<Option<Standing>> {
+        let known = self.snapshots.get_mut(&(lineage, lsn));
+        if let Some(standing) = known.as_ref().and_then(|known| known.standing.as_ref()) {
+            return Ok(Some(standing.clone()));
+        }
+        let key = snapshot_key(lineage, lsn);
+        let found = readable(client.require(&key, Kind::Snapshot, SnapshotObject::decode), damage)?;
+        let Some((snapshot, link)) = found else { return Ok(None) };
+        let standing = standing(client, &snapshot)?;
+        if let Some(known) = known.filter(|known| known.link == link)
+            && matches!(standing, Standing::InChain | Standing::Contradicted(_))
+        {
+            known.standing = Some(standing.clone());
+        }
+        Ok(Some(standing))
     }
 
     /// Forgets snapshots that are not among those that were met.
@@ -173,7 +210,7 @@ impl Facts {
             pages.insert(number);
         }
         let (time_ms, replay_from) = (found.time_ms, found.trees.replay_from);
-        Snapshot { link, time_ms, replay_from, pages, is_at_odds }
+        Snapshot { link, time_ms, replay_from, pages, is_at_odds, standing: None }
     }
 }
 

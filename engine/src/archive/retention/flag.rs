@@ -1,5 +1,5 @@
-//! A run's flag: rows 1 and 4 of the table in `docs/format/archive.md`, "Retention", and what a run leaves behind that had no
-//! answer to a deletion.
+//! A run's flag: rows 1 and 4 of the table in `docs/format/archive.md`, "Retention"; what a run leaves behind that had no
+//! answer to a deletion; and what others have left behind.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use logwood_base::{Environment, Error, LineageId, Result};
 
 use super::RUN_AGE_MAX;
-use crate::archive::layout::{LATE_PREFIX, RUNS_PREFIX, probe_key};
+use crate::archive::layout::{LATE_PREFIX, PROBES_PREFIX, RUNS_PREFIX, probe_key};
 use crate::archive::object::{Kind, RetentionRun};
 use crate::archive::store::{Client, missing};
 
@@ -15,8 +15,11 @@ use crate::archive::store::{Client, missing};
 pub(super) fn store_time(client: &Client, environment: &Environment) -> Result<u64> {
     let key = probe_key(LineageId::random(&*environment.random).0);
     let put = client.put_new(&key, b"time");
-    let found = client.head(&key)?;
-    client.delete(&key)?;
+    let found = client.head(&key);
+    // One that stays is taken away by a run, a day later.
+    let deleted = client.delete(&key);
+    let found = found?;
+    deleted?;
     match found {
         Some(found) => Ok(found.put_ms),
         None => put.and_then(|_| Err(missing(&key))),
@@ -32,13 +35,17 @@ pub(super) struct Flag {
 }
 
 impl Flag {
-    /// Raises it, unless another run is at work. What is left of runs that crashed, or that ended a day ago, is taken away.
+    /// Raises it, unless another run is at work. What is left of runs that crashed, or that ended a day ago, is taken away, and
+    /// what was left a day ago of looking what the store does.
     pub(super) fn raise(client: &Client, run: RetentionRun) -> Result<Self> {
         let key = run.key();
         let put = client.put_new(&key, &run.encode().bytes);
-        let Some(found) = client.head(&key)? else {
-            return put.and_then(|_| Err(missing(&key)));
-        };
+        let found = client.head(&key).and_then(|found| match found {
+            Some(found) => Ok(found),
+            None => put.and_then(|_| Err(missing(&key))),
+        });
+        // It may stand there, and nobody else lowers it.
+        let found = found.inspect_err(|_| drop(client.delete(&key)))?;
         let flag = Self { run, key, put_ms: found.put_ms };
         // Raised first: of two runs that begin at once at least one sees the other, and perhaps both do.
         flag.check_alone(client).inspect_err(|_| drop(client.delete(&flag.key)))?;
@@ -46,7 +53,7 @@ impl Flag {
     }
 
     fn check_alone(&self, client: &Client) -> Result<()> {
-        for prefix in [RUNS_PREFIX, LATE_PREFIX] {
+        for prefix in [RUNS_PREFIX, LATE_PREFIX, PROBES_PREFIX] {
             for other in client.list(prefix)?.into_iter().filter(|other| other.key != self.key) {
                 let Some(found) = client.head(&other.key)? else { continue };
                 if Duration::from_millis(self.put_ms.saturating_sub(found.put_ms)) > RUN_AGE_MAX {

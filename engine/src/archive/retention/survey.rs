@@ -4,10 +4,10 @@
 //! - a snapshot: it is no base. While it stays, only pages go that a snapshot names which goes with them, for nobody knows
 //!   what an unreadable one names. It goes itself once a base is newer.
 //! - a start, or one that is missing where a lineage stands: while that is so, no snapshot and no log goes of any lineage, for its own could need any of them.
-//! - a log object: where it stands before a base, nothing needs it; where a base needs it, nothing of its lineage goes.
+//! - a log object: where it stands before a base, nothing needs it; where a base needs it, it is no base, and an older one is.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -16,13 +16,11 @@ use logwood_base::{ArchiveDamage, Clock, LineageId, Lsn, Result};
 use super::facts::{Facts, Numbers};
 use super::plan::{End, Object, Parents, Plan};
 use crate::archive::chain::{self, Chain, Item, readable};
-use crate::archive::layout::{
-    lineage_prefix, log_key, log_prefix, parse_lsn, snapshot_key, snapshot_prefix, start_key,
-};
-use crate::archive::object::{Kind, Owner, SnapshotObject, Start};
+use crate::archive::layout::{lineage_prefix, log_key, log_prefix, parse_lsn, snapshot_prefix, start_key};
+use crate::archive::object::{Kind, Owner, Start};
 use crate::archive::order::{self, Written};
 use crate::archive::read::history;
-use crate::archive::read::plan::differs;
+use crate::archive::read::standing::Standing;
 use crate::archive::store::Client;
 
 /// A lineage that another one has superseded stays until another one was put to so long after it, by the store's clock:
@@ -41,8 +39,8 @@ struct SnapshotFacts {
 struct ReadSnapshot {
     time_ms: u64,
     replay_from: Lsn,
-    /// Whether all its pages are listed, with their lengths.
-    is_whole: bool,
+    /// Whether all its pages are listed, with their lengths; and, of those that were looked at, whether the log bears it out.
+    is_base: bool,
 }
 
 /// A snapshot to begin with.
@@ -76,7 +74,7 @@ pub(super) struct Survey {
     lineages: BTreeMap<LineageId, LineageFacts>,
     /// What tells which of them is later than which.
     written: BTreeMap<LineageId, Written>,
-    /// The run's time, no later than can be since its first look at the archive.
+    /// The run's time, no later than can be since an archiver's first run.
     now_ms: u64,
     keep_ms: u64,
     pub(super) damage: Vec<ArchiveDamage>,
@@ -138,8 +136,8 @@ impl Survey {
             survey.lineages.insert(id, found);
         }
         survey.judge_pages(facts);
-        let latest_ms = survey.newest_put_ms().map(|put_ms| facts.latest_ms(put_ms, clock.monotonic()));
-        survey.now_ms = survey.now_ms.min(latest_ms.unwrap_or(u64::MAX));
+        survey.now_ms = survey.now_ms.min(facts.latest_ms(clock.monotonic()));
+        survey.judge_bases(client, facts)?;
         Ok(survey)
     }
 
@@ -150,7 +148,7 @@ impl Survey {
             for snapshot in &mut lineage.snapshots {
                 let known = facts.snapshot(*id, snapshot.lsn);
                 if let (Some(read), Some(known)) = (&mut snapshot.read, known) {
-                    read.is_whole = known.is_whole(&whole);
+                    read.is_base = known.is_whole(&whole);
                 }
             }
         }
@@ -159,6 +157,41 @@ impl Survey {
             lineage.is_some_and(|lineage| lineage.snapshots.iter().any(|snapshot| snapshot.lsn == lsn))
         };
         facts.forget(is_there);
+    }
+
+    /// Whether the start of every lineage is known: one that cannot be read may need any other one to begin with.
+    fn knows_all(&self) -> bool {
+        self.lineages.values().all(|lineage| lineage.start.is_some())
+    }
+
+    /// Finds out which bases are states of their history, and are followed by the log that a listing says is there: of every
+    /// lineage, before anything is decided by what one has. One that is not is no base, and the next older one is looked at.
+    fn judge_bases(&mut self, client: &Client, facts: &mut Facts) -> Result<()> {
+        if !self.knows_all() {
+            return Ok(());
+        }
+        let (depth, mut damage) = (self.lineages.len(), std::mem::take(&mut self.damage));
+        let mut judged = BTreeSet::new();
+        loop {
+            let bases = self.lineages.keys().filter_map(|id| Some((*id, self.base(*id, depth)?)));
+            let due: Vec<_> = bases.filter(|(id, base)| judged.insert((*id, base.lsn))).collect();
+            if due.is_empty() {
+                self.damage = damage;
+                return Ok(());
+            }
+            for (id, base) in due {
+                let Some(lineage) = self.lineages.get_mut(&id) else { continue };
+                if lineage.reaches_from(client, base, &mut damage)?
+                    && is_of_chain(client, (id, base.lsn), facts, &mut damage)?
+                {
+                    continue;
+                }
+                let refuted = lineage.snapshots.iter_mut().find(|snapshot| snapshot.lsn == base.lsn);
+                if let Some(read) = refuted.and_then(|snapshot| snapshot.read.as_mut()) {
+                    read.is_base = false;
+                }
+            }
+        }
     }
 
     /// Points of the latest history from here on stay.
@@ -177,6 +210,13 @@ impl Survey {
     fn window_before(&self, newest_ms: u64) -> u64 {
         let put_ms = self.newest_put_ms().map_or(0, order::put_by);
         self.now_ms.min(newest_ms).min(put_ms).saturating_sub(self.keep_ms)
+    }
+
+    /// Whether all windows end where something was written last, so that they stay as they are until something is.
+    pub(super) fn is_still(&self) -> bool {
+        let put_ms = self.newest_put_ms().map_or(0, order::put_by);
+        let newest_ms = self.lineages.values().map(|lineage| lineage.entries_ms).max().unwrap_or(0);
+        self.now_ms >= newest_ms.min(put_ms)
     }
 
     /// When anything was put to a chain last, by the store's clock.
@@ -207,7 +247,7 @@ impl Survey {
             let read = known.map(|known| ReadSnapshot {
                 time_ms: known.time_ms,
                 replay_from: known.replay_from,
-                is_whole: false,
+                is_base: false,
             });
             snapshots.push(SnapshotFacts { lsn, bytes, read });
         }
@@ -227,27 +267,17 @@ impl Survey {
     }
 
     /// What is not needed.
-    pub(super) fn plan(&mut self, client: &Client, facts: &Facts) -> Result<Plan> {
+    pub(super) fn plan(&self, facts: &Facts) -> Plan {
         let mut plan = Plan::default();
         let (mut snapshots, mut log, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         let (mut named, mut released) = (Numbers::default(), Numbers::default());
         let mut is_certain = true;
         let depth = self.lineages.len();
-        let mut damage = std::mem::take(&mut self.damage);
-        // One that cannot be read may need any other one to begin with.
-        let all_known = self.lineages.values().all(|lineage| lineage.start.is_some());
+        let all_known = self.knows_all();
         for (id, lineage) in &self.lineages {
             let end = lineage.end.filter(|_| all_known && self.is_superseded(*id, depth));
             let ends = end.is_some();
-            let base = match self.base(*id, depth).filter(|_| all_known) {
-                Some(base)
-                    if lineage.reaches_from(client, base, &mut damage)?
-                        && is_of_chain(client, *id, base, &mut damage)? =>
-                {
-                    Some(base)
-                }
-                _ => None,
-            };
+            let base = self.base(*id, depth).filter(|_| all_known);
             for snapshot in &lineage.snapshots {
                 let goes = ends || base.is_some_and(|base| snapshot.lsn < base.lsn);
                 if goes {
@@ -277,7 +307,6 @@ impl Survey {
                 plan.ends.push(end);
             }
         }
-        self.damage = damage;
         plan.parents = Parents::of(&self.lineages);
         plan.ends.sort_by_key(|end| Reverse(plan.parents.line(end.owner.lineage).len()));
         let is_in = |numbers: &Numbers, number: Option<u32>| number.is_some_and(|at| numbers.contains(at));
@@ -287,7 +316,7 @@ impl Survey {
             .map(|(hash, bytes, _)| (Object::Page(hash), bytes));
         // A start goes when nothing else is left: it is what a later run finds the rest by.
         plan.deletions = snapshots.into_iter().chain(log).chain(starts).chain(dead).collect();
-        Ok(plan)
+        plan
     }
 
     /// Whether all of a lineage may go: another one of its database is later, no point of the window is its own, nothing was
@@ -342,13 +371,22 @@ impl Survey {
 }
 
 /// Whether a base is a state of this history, as far as the log shows, and not of a copy that went on by itself.
-fn is_of_chain(client: &Client, id: LineageId, base: Base, damage: &mut Vec<ArchiveDamage>) -> Result<bool> {
-    let found = client.require(&snapshot_key(id, base.lsn), Kind::Snapshot, SnapshotObject::decode);
-    let Some((snapshot, _)) = readable(found, damage)? else { return Ok(false) };
-    let differs = differs(client, &snapshot)?;
-    let is_of_chain = differs.is_none();
-    damage.extend(differs);
-    Ok(is_of_chain)
+fn is_of_chain(
+    client: &Client,
+    base: (LineageId, Lsn),
+    facts: &mut Facts,
+    damage: &mut Vec<ArchiveDamage>,
+) -> Result<bool> {
+    match facts.standing(client, base, damage)? {
+        Some(Standing::InChain | Standing::Unknown) => Ok(true),
+        Some(Standing::Contradicted(evidence)) => {
+            if !damage.contains(&evidence) {
+                damage.push(evidence);
+            }
+            Ok(false)
+        }
+        Some(Standing::Ahead(_)) | None => Ok(false),
+    }
 }
 
 impl LineageFacts {
@@ -361,10 +399,10 @@ impl LineageFacts {
         self.entries_ms.max(self.start.as_ref().map_or(0, |start| start.created_ms))
     }
 
-    /// The newest whole snapshot that suits.
+    /// The newest snapshot that suits and can be begun with.
     fn newest(&self, suits: impl Fn(Lsn, u64) -> bool) -> Option<Base> {
         self.snapshots.iter().rev().find_map(|snapshot| {
-            let read = snapshot.read.as_ref().filter(|read| read.is_whole)?;
+            let read = snapshot.read.as_ref().filter(|read| read.is_base)?;
             let (lsn, replay_from) = (snapshot.lsn, read.replay_from);
             suits(lsn, read.time_ms).then_some(Base { lsn, replay_from })
         })

@@ -4,20 +4,31 @@
 //! attached. While there is more to delete than one run condemns, and it deleted something, the next one follows at once: what
 //! comes to an archive in a day is a small part of what a day of runs takes. Where a run fails, or another one is at work, it is
 //! tried again after an hour. What is known of snapshots is kept from run to run (`facts`).
+//!
+//! An archiver that puts nothing asks for nothing. A run found nothing to delete, nothing that is held, nothing damaged, and all
+//! windows end where something was written last: then the next one would find the same, until somebody puts something. It is
+//! spared, for a day at most: others may have, or a hold has died.
 
 use std::time::Duration;
 
 use logwood_base::sync::Arc;
-use logwood_base::{Environment, Error, Result, Step, Task};
+use logwood_base::{Environment, Error, Lsn, Result, Step, Task};
 
 use super::facts::Facts;
 use super::{RetentionOptions, RetentionReport, run};
+use crate::archive::object::Link;
 use crate::archive::object::hold::CONDEMNED_MAX;
 use crate::archive::status::Shared;
 use crate::archive::store::Client;
 
 /// Between the end of a run and the next one.
 const INTERVAL: Duration = Duration::from_secs(3600);
+/// After so long a run looks what others have put, although this archiver has put nothing.
+const SPARED_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// What tells that an archiver has put something, or may have: where its chain ends, its snapshots, its page segments, what
+/// failed.
+type Activity = (Option<(Lsn, Link)>, u64, u64, u64);
 
 /// Runs retention now and then.
 #[derive(Debug)]
@@ -29,6 +40,8 @@ pub(in crate::archive) struct Retainer {
     facts: Facts,
     /// When the next run begins, by the monotonic clock.
     due: Duration,
+    /// What the archiver had put, and when that was, when a run began that found nothing to do.
+    idle_since: Option<(Activity, Duration)>,
 }
 
 impl Retainer {
@@ -40,13 +53,25 @@ impl Retainer {
     ) -> Self {
         let due = environment.clock.monotonic();
         shared.update(|figures| figures.retained_at = Some(due));
-        Self { client, environment, keep, shared, facts: Facts::default(), due }
+        Self { client, environment, keep, shared, facts: Facts::default(), due, idle_since: None }
     }
 
     /// Answers whether the archiver goes on.
     fn run_once(&mut self) -> bool {
+        let (activity, began) = (self.activity(), self.environment.clock.monotonic());
+        let is_known = |(before, then)| before == activity && began.saturating_sub(then) < SPARED_MAX;
+        if self.idle_since.is_some_and(is_known) {
+            self.due = began + INTERVAL;
+            self.shared.update(|figures| figures.retained_at = Some(began));
+            return true;
+        }
         let options = RetentionOptions { keep: self.keep, dry_run: false, deletions_max: CONDEMNED_MAX };
-        let ran = run(&self.client, &self.environment, &options, &mut self.facts);
+        let ran = self
+            .facts
+            .begin(&self.client, &self.environment)
+            .and_then(|()| run(&self.client, &self.environment, &options, &mut self.facts));
+        let is_idle = self.facts.is_still && ran.as_ref().is_ok_and(RetentionReport::is_empty);
+        self.idle_since = is_idle.then_some((activity, began));
         let is_behind = ran.as_ref().is_ok_and(|report| report.left > 0 && !report.condemned.is_empty());
         let now = self.environment.clock.monotonic();
         self.due = if is_behind { now } else { now + INTERVAL };
@@ -54,6 +79,12 @@ impl Retainer {
             self.tell(ran, now);
         }
         !self.client.is_stopped()
+    }
+
+    fn activity(&self) -> Activity {
+        let figures = self.shared.figures();
+        let status = &figures.status;
+        (figures.confirmed, status.snapshots, status.pages.0, status.failures)
     }
 
     fn tell(&self, ran: Result<RetentionReport>, now: Duration) {

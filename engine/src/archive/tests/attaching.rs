@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use logwood_base::{LineageId, Lsn};
+use logwood_base::{Error, LineageId, Lsn};
 
 use super::rig::{DIR, Fault, Rig, check_agreement, fill, read_archive, snapshots};
-use crate::archive::layout::{log_key, parse_lineage};
+use crate::archive::layout::{PROBES_PREFIX, log_key, parse_lineage};
 use crate::archive::lineage::LocalLineage;
 use crate::archive::object::{Owner, Parent, RetentionRun, Start};
-use crate::archive::store::{Put, Store as _};
+use crate::archive::store::{Put, Retry, Store as _};
 use crate::archive::{Archive, Archiver, chain};
 use crate::{Database, Durability, Keyspace};
 
@@ -84,6 +84,34 @@ fn a_request_of_the_probe_that_fails_is_not_the_end_of_it() {
             rig.store.set(k, fault);
             let archiver =
                 db.archive(rig.archive()).unwrap_or_else(|error| panic!("{fault:?}, {k}: {error}"));
+            fill(&db, &keyspace, 0..10, 100, Durability::Durable);
+            archiver.flush().unwrap();
+            check_agreement(&rig, &db, &archiver);
+        }
+    }
+}
+
+#[test]
+fn what_the_probe_gets_back_wrong_once_is_asked_for_again_and_refuses_no_archiver_for_good() {
+    for (k, fault) in [(3, Fault::Flip), (3, Fault::Cut), (3, Fault::Stale), (1, Fault::Refuse)] {
+        for attempts in [1, 3] {
+            let rig = Rig::new(5);
+            let (db, keyspace) = rig.open();
+            let options = || rig.archive().retry(Retry { attempts, ..Retry::default() });
+            rig.store.set(k, fault);
+            let archiver = match db.archive(options()) {
+                Ok(archiver) => archiver,
+                Err(error) => {
+                    assert_eq!(attempts, 1, "{fault:?}: {error}");
+                    let may_pass = match &error {
+                        Error::ArchiveCorrupt(damage) => damage.key.starts_with(PROBES_PREFIX),
+                        Error::ArchiveUnavailable { key, .. } => key.starts_with(PROBES_PREFIX),
+                        _ => false,
+                    };
+                    assert!(may_pass, "{fault:?}: {error}");
+                    db.archive(options()).unwrap()
+                }
+            };
             fill(&db, &keyspace, 0..10, 100, Durability::Durable);
             archiver.flush().unwrap();
             check_agreement(&rig, &db, &archiver);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use logwood_base::Lsn;
+use logwood_base::{Error, Lsn};
 
 use super::rig::{Rig, check_agreement, fill, snapshots};
 use crate::Durability;
@@ -57,6 +57,50 @@ impl Store for Busy {
     fn delete(&self, key: &str) -> crate::Result<()> {
         self.inner.delete(key)
     }
+}
+
+#[test]
+fn where_what_is_in_a_checkpoint_keeps_its_snapshot_from_the_archive_a_gap_goes_on_with_the_next_one() {
+    let rig = Rig::new(2);
+    let (db, keyspace) = rig.open();
+    let archiver = db.archive(rig.archive().leave_gaps(true)).unwrap();
+    fill(&db, &keyspace, 0..20, 300, Durability::Durable);
+    archiver.flush().unwrap();
+    super::super::archiver::uploader_of(&archiver).part("the test wants a gap");
+    fill(&db, &keyspace, 20..40, 300, Durability::Durable);
+    // What stands where the snapshot of now would is not this database's.
+    let key = crate::archive::layout::snapshot_key(archiver.lineage(), db.visible_lsn());
+    rig.store.inner.tamper(&key, Some(b"damaged"));
+    for _ in 0..2 {
+        let error = archiver.flush().unwrap_err();
+        assert!(matches!(&error, Error::ArchiveCorrupt(damage) if damage.key == key), "{error}");
+    }
+    fill(&db, &keyspace, 40..45, 300, Durability::Durable);
+    archiver.flush().unwrap();
+    assert!(rig.store.inner.list("hold/").unwrap().is_empty());
+    rig.store.inner.tamper(&key, None);
+    assert_eq!(check_agreement(&rig, &db, &archiver).gaps.len(), 1);
+}
+
+#[test]
+fn a_clean_stop_in_the_middle_of_a_snapshot_takes_its_hold_back() {
+    let rig = Rig::new(3);
+    let (db, keyspace) = rig.open();
+    fill(&db, &keyspace, 0..300, 2000, Durability::Durable);
+    let archiver = db.archive(rig.archive().snapshot_log_bytes(1)).unwrap();
+    for _ in 0..1000 {
+        super::super::archiver::uploader_of(&archiver).step(true).unwrap();
+        if rig.store.inner.list("pages/").unwrap().len() == 2 {
+            break;
+        }
+    }
+    assert_eq!(rig.store.inner.list("hold/").unwrap().len(), 1);
+    archiver.stop().unwrap();
+    assert!(rig.store.inner.list("hold/").unwrap().is_empty());
+    // What was put is used by the next one.
+    let archiver = db.archive(rig.archive().verify_pages(true)).unwrap();
+    archiver.flush().unwrap();
+    check_agreement(&rig, &db, &archiver);
 }
 
 #[test]

@@ -53,6 +53,69 @@ fn an_archiver_catches_up_with_more_than_one_run_can_delete_and_without_a_snapsh
         assert_eq!(orphans(&rig), 0);
         assert!(archiver.status().retention_age.unwrap() < HOUR / 2);
     }
+    // Where there was nothing to do, once a day.
+    rig.pass(2 * HOUR);
+    orphan(&rig, 1);
+    rig.pass(20 * HOUR);
+    assert_eq!(orphans(&rig), 1);
+    assert!(archiver.status().retention_age.unwrap() < 2 * HOUR);
+    rig.pass(5 * HOUR);
+    assert_eq!(orphans(&rig), 0);
+}
+
+#[test]
+fn an_archiver_that_puts_nothing_asks_the_store_for_nothing_although_it_keeps_a_window() {
+    let rig = Rig::new(56);
+    let (db, keyspace) = rig.open();
+    let archiver = db.archive(keeping(&rig).keep(3 * HOUR)).unwrap();
+    for n in 0..8 {
+        fill(&db, &keyspace, n * 40..n * 40 + 40, 800, Durability::Durable);
+        rig.pass(HOUR);
+    }
+    let all = snapshots(&rig, archiver.lineage());
+    assert!(archiver.status().retention_deleted > 0 && all.len() > 2);
+    rig.pass(5 * HOUR);
+    for day in 0..3 {
+        let before = rig.store.requests();
+        rig.pass(18 * HOUR);
+        assert_eq!(rig.store.requests(), before, "day {day}");
+        rig.pass(6 * HOUR);
+        let of_run = rig.store.requests() - before;
+        assert!((1..20 + 2 * all.len() as u64).contains(&of_run), "day {day}: {of_run}");
+    }
+    // What time alone would let go of was let go of: a run by hand finds nothing.
+    let by_hand = retention(&rig.client(), &rig.environment, &keep(3 * HOUR)).unwrap();
+    assert!(by_hand.condemned.is_empty(), "{by_hand:?}");
+    // When something is put, the next run comes within an hour.
+    let before = archiver.status().retention_deleted;
+    fill(&db, &keyspace, 0..40, 800, Durability::Durable);
+    rig.pass(HOUR + HOUR / 2);
+    assert!(archiver.status().retention_deleted > before);
+    check_whole(&rig, &archiver, db.durable_lsn());
+}
+
+#[test]
+fn how_long_an_archive_was_idle_before_does_not_lengthen_what_is_kept() {
+    let rig = Rig::new(57);
+    let (db, archiver) = hours(&rig, 4);
+    let old = snapshots(&rig, archiver.lineage());
+    archiver.stop().unwrap();
+    rig.clock.advance(100 * HOUR);
+    let keyspace = db.keyspace("k").unwrap();
+    let archiver = db.archive(keeping(&rig).keep(2 * HOUR)).unwrap();
+    for n in 0..6 {
+        fill(&db, &keyspace, n * 40..n * 40 + 40, 800, Durability::Durable);
+        rig.pass(HOUR);
+    }
+    let oldest = snapshots(&rig, archiver.lineage()).into_values().next().unwrap();
+    assert!(!old.contains_key(&oldest.lsn()));
+    assert!(
+        oldest.time_ms + 4 * 3_600_000 > rig.clock.wall_ms(),
+        "{} {}",
+        oldest.time_ms,
+        rig.clock.wall_ms()
+    );
+    check_whole(&rig, &archiver, db.durable_lsn());
 }
 
 #[test]
@@ -147,7 +210,7 @@ fn a_snapshot_that_a_run_has_read_is_not_read_again_by_the_next_one() {
     snapshots_read(&rig);
     for n in 0..3 {
         orphan(&rig, n);
-        rig.clock.advance(2 * HOUR);
+        rig.clock.advance(25 * HOUR);
         archiver.flush().unwrap();
         assert_eq!((orphans(&rig), snapshots_read(&rig)), (0, 0));
     }
@@ -168,7 +231,7 @@ fn another_snapshot_at_the_key_of_one_that_a_run_has_read_is_read() {
     other.trees.next_segment = other.trees.next_segment.next();
     other.trees.segments.push(page);
     rig.store.inner.tamper(&other.key(), Some(&other.encode().bytes));
-    rig.clock.advance(2 * HOUR);
+    rig.clock.advance(25 * HOUR);
     archiver.flush().unwrap();
     assert!(rig.has_page(&named) && !rig.has_page(&unnamed));
 }

@@ -10,7 +10,8 @@ use super::retention::{HOUR, check_whole, hours, keep, restored_early, restores}
 use super::rig::{Fault, Rig, fill, snapshots};
 use crate::Durability;
 use crate::archive::layout::{
-    HOLDS_PREFIX, LATE_PREFIX, PAGES_PREFIX, RUNS_PREFIX, log_key, page_key, snapshot_key, start_key,
+    HOLDS_PREFIX, LATE_PREFIX, PAGES_PREFIX, PROBES_PREFIX, RUNS_PREFIX, log_key, page_key, probe_key,
+    snapshot_key, start_key,
 };
 use crate::archive::object::{Hold, RetentionRun};
 use crate::archive::store::{Retry, Store as _};
@@ -93,6 +94,41 @@ fn a_run_that_has_ended_is_in_nobodys_way_and_what_it_had_no_answer_to_stands_fo
         }
     }
     assert!(unanswered > 5 && answered > 5 && refused > 5, "{unanswered} {answered} {refused}");
+}
+
+#[test]
+fn a_run_that_fails_at_any_request_leaves_its_flag_only_where_that_could_not_be_lowered() {
+    let (mut failed, mut left) = (0, Vec::new());
+    for k in 1.. {
+        let rig = Rig::new(32);
+        let (_db, _archiver) = hours(&rig, 3);
+        let client = rig.client_of(Arc::new(rig.store.clone()));
+        rig.store.set(k, Fault::Fail);
+        let before = rig.store.requests();
+        let ran = retention(&client, &rig.environment, &keep(HOUR));
+        if rig.store.requests() - before < k {
+            break;
+        }
+        failed += u32::from(ran.is_err());
+        if !keys(&rig, RUNS_PREFIX).is_empty() {
+            left.push(k);
+        }
+    }
+    // The last request of all is its deletion.
+    assert!(failed > 20 && left.len() == 1, "{failed} {left:?}");
+}
+
+#[test]
+fn what_was_left_of_looking_what_the_store_does_goes_after_a_day() {
+    let rig = Rig::new(31);
+    let (_db, _archiver) = hours(&rig, 4);
+    let (old, young) = (probe_key(1), probe_key(2));
+    rig.store.inner.put_new(&old, b"first").unwrap();
+    rig.clock.advance(DAY + HOUR);
+    rig.store.inner.put_new(&young, b"time").unwrap();
+    let report = retention(&rig.client(), &rig.environment, &keep(HOUR)).unwrap();
+    assert!(!report.condemned.is_empty());
+    assert_eq!(keys(&rig, PROBES_PREFIX), [young]);
 }
 
 #[test]

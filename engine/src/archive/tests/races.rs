@@ -4,7 +4,7 @@ use logwood_base::{Error, Lsn};
 
 use super::super::archiver::uploader_of;
 use super::rig::{DIR, Rig, check_agreement, fill, log_entries, read_archive};
-use crate::{Append, BaseState, Database, Durability, LogOnly, Term};
+use crate::{Append, BaseState, Database, Durability, LogOnly, Result, Term};
 
 #[test]
 fn of_two_copies_that_went_on_by_themselves_the_later_one_is_fenced() {
@@ -121,20 +121,60 @@ fn a_chain_of_another_database_is_refused() {
     assert!(matches!(error, Error::Fenced { .. }), "{error}");
 }
 
-/// Appends what a database has committed up to an LSN to a replica's log.
-fn replicate(db: &Database, log: &LogOnly, until: Lsn) {
+/// Appends what a database has committed up to an LSN to a replica's log, as far as that takes it.
+fn replicate(db: &Database, log: &LogOnly, until: Lsn) -> Result<()> {
     loop {
         let read = db.core().group.read(log.last().0.next(), until.next(), 1 << 20).unwrap();
         if read.is_empty() {
-            return;
+            return Ok(());
         }
         for entry in read {
             let entries = [(entry.term, &*entry.payload)];
             let (term, first_lsn, durability) = (Term(1), entry.lsn, Durability::Durable);
             let append = Append { term, previous: None, first_lsn, entries: &entries, durability };
-            log.append(append).unwrap().wait().unwrap();
+            log.append(append)?.wait()?;
         }
     }
+}
+
+#[test]
+fn a_replica_catches_up_through_a_gap_that_holds_more_than_its_backlog_may() {
+    let rig = Rig::new(11);
+    let (db, keyspace) = rig.open();
+    let archiver = db.archive(rig.archive().leave_gaps(true)).unwrap();
+    fill(&db, &keyspace, 0..20, 300, Durability::Durable);
+    archiver.flush().unwrap();
+    uploader_of(&archiver).part("the test wants a gap");
+    fill(&db, &keyspace, 0..100, 1000, Durability::Durable);
+    archiver.flush().unwrap();
+    fill(&db, &keyspace, 100..120, 1000, Durability::Durable);
+    archiver.flush().unwrap();
+    assert_eq!(archiver.status().gaps, 1);
+    let replica = Rig::beside(12, logwood_base::disk::SimulatedDisk::new(12), &rig.store.inner);
+    let log = LogOnly::open("log", replica.options().database_id(db.id())).unwrap();
+    let limit = 20_000;
+    let options = replica.archive().lineage(archiver.lineage()).backlog_bytes_max(limit);
+    let beside = log.archive(options).unwrap();
+    let mut refused = 0;
+    for _ in 0..100 {
+        match replicate(&db, &log, db.durable_lsn()) {
+            Ok(()) => break,
+            Err(Error::ArchiveBehind { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        log.set_committed(log.last().0);
+        beside.flush().unwrap();
+    }
+    log.set_committed(log.last().0);
+    assert_eq!((beside.flush().unwrap(), log.last().0), (db.durable_lsn(), db.durable_lsn()));
+    assert!((5..20).contains(&refused), "{refused}");
+    assert_eq!(read_archive(&rig, archiver.lineage()).gaps.len(), 1);
+    // From here on so much may wait as before, and not what the gap held besides.
+    fill(&db, &keyspace, 0..60, 1000, Durability::Durable);
+    let before = log.last().0;
+    let refused = replicate(&db, &log, db.durable_lsn());
+    assert!(matches!(refused, Err(Error::ArchiveBehind { .. })), "{refused:?}");
+    assert!((18..25).contains(&log.last().0.entries_since(before)), "{} {before}", log.last().0);
 }
 
 #[test]
@@ -152,7 +192,7 @@ fn where_a_replica_archived_what_the_database_has_let_go_of_it_goes_on_behind_if
         for round in 0..4 {
             fill(&db, &keyspace, round * 200..round * 200 + 200, 1000, Durability::Durable);
             if reaches || round == 0 {
-                replicate(&db, &log, db.durable_lsn());
+                replicate(&db, &log, db.durable_lsn()).unwrap();
             }
             db.checkpoint().unwrap();
             db.core().log.maintain().unwrap();
@@ -198,7 +238,7 @@ fn a_database_and_a_log_replica_race_on_one_chain_and_both_agree() {
                 2 => {
                     let from = log.last().0.next();
                     let until = Lsn(db.durable_lsn().get().min(from.get() + random.u64(0..15)));
-                    replicate(&db, &log, until);
+                    replicate(&db, &log, until).unwrap();
                     // What is appended need not be committed yet.
                     log.set_committed(Lsn(random.u64(0..=log.last().0.get())));
                 }

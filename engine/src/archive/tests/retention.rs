@@ -265,7 +265,7 @@ fn a_snapshot_without_its_pages_is_no_base() {
 #[test]
 fn a_snapshot_that_the_chain_contradicts_is_named_and_is_no_base() {
     let rig = Rig::new(39);
-    let (_db, archiver) = hours(&rig, 6);
+    let (db, archiver) = hours(&rig, 6);
     let client = rig.client();
     let plan = RetentionOptions { dry_run: true, ..keep(2 * HOUR) };
     let planned = retention(&client, &rig.environment, &plan).unwrap();
@@ -275,9 +275,21 @@ fn a_snapshot_that_the_chain_contradicts_is_named_and_is_no_base() {
     // As a copy of the directory would have put it, which had another entry there.
     base.entry = Some([5; 32]);
     rig.store.inner.tamper(&base.key(), Some(&base.encode().bytes));
-    let report = retention(&client, &rig.environment, &keep(2 * HOUR)).unwrap();
-    assert_eq!(report.damage.iter().map(|damage| &damage.key).collect::<Vec<_>>(), [&base.key()]);
-    assert!(report.condemned.iter().all(|key| !key.starts_with("lineage/")), "{report:?}");
+    let before = all_before(&rig, &archiver, base.lsn());
+    // The one before is the base, as often as it is looked at.
+    for _ in 0..2 {
+        let report = retention(&client, &rig.environment, &keep(2 * HOUR)).unwrap();
+        assert_eq!(report.damage.iter().map(|damage| &damage.key).collect::<Vec<_>>(), [&base.key()]);
+        let left = snapshots(&rig, archiver.lineage());
+        assert_eq!(left.keys().next(), before.last(), "{report:?}");
+    }
+    rig.store.inner.tamper(&base.key(), None);
+    check_whole(&rig, &archiver, db.durable_lsn());
+}
+
+/// The snapshots of an archiver's lineage before an entry.
+fn all_before(rig: &Rig, archiver: &Archiver, lsn: Lsn) -> Vec<Lsn> {
+    snapshots(rig, archiver.lineage()).into_keys().filter(|found| *found < lsn).collect()
 }
 
 #[test]
@@ -305,8 +317,10 @@ fn a_snapshot_that_needs_entries_of_a_gap_is_no_base() {
         previous: crate::archive::object::Link::default(),
     };
     rig.store.inner.tamper(&gap.key(), Some(&gap.encode().bytes));
-    let report = retention(&client, &rig.environment, &keep(3 * HOUR)).unwrap();
-    assert!(report.condemned.is_empty(), "{report:?}");
+    let before = all_before(&rig, &archiver, base.lsn());
+    retention(&client, &rig.environment, &keep(3 * HOUR)).unwrap();
+    let left = snapshots(&rig, archiver.lineage());
+    assert_eq!(left.keys().next(), before.last(), "the one before is");
 }
 
 /// An upload in the middle of a retention run, or a run in the middle of an upload, at the k-th request, for every k. The
@@ -465,7 +479,7 @@ fn no_interleaving_of_an_upload_and_a_run_loses_a_page() {
 }
 
 /// A database that was archived for some hours, restored from an earlier point, and archived again as another lineage.
-fn superseded(rig: &Rig) -> (Archiver, Database, Archiver) {
+fn superseded(rig: &Rig) -> ((Database, Archiver), Database, Archiver) {
     let (db, archiver) = hours(rig, 6);
     let fork = Lsn(db.durable_lsn().get() / 2);
     let archive = Archive::with_client(rig.client(), &rig.environment);
@@ -480,7 +494,7 @@ fn superseded(rig: &Rig) -> (Archiver, Database, Archiver) {
         other.flush().unwrap();
     }
     assert_ne!(archiver.lineage(), other.lineage());
-    (archiver, restored, other)
+    ((db, archiver), restored, other)
 }
 
 fn keys_of(rig: &Rig, archiver: &Archiver) -> Vec<String> {
@@ -491,7 +505,7 @@ fn keys_of(rig: &Rig, archiver: &Archiver) -> Vec<String> {
 #[test]
 fn a_lineage_that_another_one_superseded_goes_when_the_window_has_passed_it() {
     let rig = Rig::new(21);
-    let (old, db, new) = superseded(&rig);
+    let ((_, old), db, new) = superseded(&rig);
     // Its newest entries are in the window: all of what they need stays.
     retention(&rig.client(), &rig.environment, &keep(10 * HOUR)).unwrap();
     assert!(!snapshots(&rig, old.lineage()).is_empty());
@@ -509,6 +523,75 @@ fn a_lineage_that_another_one_superseded_goes_when_the_window_has_passed_it() {
     let listing = Archive::with_client(rig.client(), &rig.environment).verify().unwrap();
     assert_eq!(listing.lineages.len(), 1);
     assert!(listing.lineages[0].holes.iter().all(|hole| hole.is_named_gap), "{listing:?}");
+}
+
+#[test]
+fn a_parent_stays_while_what_its_child_would_begin_with_is_not_of_its_history() {
+    let rig = Rig::new(40);
+    let ((_, old), db, new) = superseded(&rig);
+    let dry = RetentionOptions { dry_run: true, ..keep(3 * HOUR) };
+    let planned = retention(&rig.client(), &rig.environment, &dry).unwrap();
+    assert!(planned.condemned.contains(&start_key(old.lineage())));
+    // As a copy of the directory would have put them, which had other entries there.
+    for mut base in snapshots(&rig, new.lineage()).into_values() {
+        if base.time_ms <= planned.from_ms {
+            base.entry = Some([5; 32]);
+            rig.store.inner.tamper(&base.key(), Some(&base.encode().bytes));
+        }
+    }
+    let report = retention(&rig.client(), &rig.environment, &keep(3 * HOUR)).unwrap();
+    assert!(!report.damage.is_empty());
+    assert!(!report.condemned.contains(&start_key(old.lineage())), "{report:?}");
+    let archive = Archive::with_client(rig.client(), &rig.environment);
+    let options = RestoreOptions::new().point(Point::TimeMs(planned.from_ms)).database(rig.options());
+    let restored = archive.restore("proof", &options).unwrap();
+    assert!(restored.lsn < db.durable_lsn() && restored.lineage == new.lineage(), "{restored:?}");
+}
+
+#[test]
+fn into_a_lineage_that_has_gone_no_snapshot_is_put_at_any_moment_of_a_run() {
+    for week in [false, true] {
+        let (mut lived, mut told, mut k) = (0, 0, 0);
+        loop {
+            k += 1;
+            let rig = Rig::new(41);
+            let ((_old_db, old), db, new) = superseded(&rig);
+            // One that reads what is there takes a snapshot when it is attached; it stood still until now.
+            super::super::archiver::uploader_of(&old).proof_due = true;
+            let machine = rig.clone();
+            rig.store.at(k, move || {
+                if week {
+                    // So long that its hold is taken for a dead one's.
+                    machine.clock.advance(200 * HOUR);
+                }
+                retention(&machine.client(), &machine.environment, &keep(3 * HOUR)).unwrap();
+            });
+            let flushed = old.flush();
+            if rig.store.no_hook() {
+                break;
+            }
+            match flushed {
+                Ok(_) => {
+                    lived += 1;
+                    assert!(keys_of(&rig, &old).contains(&start_key(old.lineage())), "request {k}");
+                }
+                Err(Error::Fenced { .. }) => {
+                    told += 1;
+                    assert!(old.status().stopped.is_some());
+                    assert_eq!(keys_of(&rig, &old), Vec::<String>::new(), "request {k}");
+                    assert!(matches!(old.flush(), Err(Error::Fenced { .. })), "for good");
+                }
+                Err(error) => panic!("request {k}: {error}"),
+            }
+            assert!(rig.store.inner.list("hold/").unwrap().is_empty(), "request {k}");
+            let report = retention(&rig.client(), &rig.environment, &keep(3 * HOUR)).unwrap();
+            assert!(report.damage.is_empty(), "request {k}: {report:?}");
+            restores(&rig, &new, &db);
+            let archive = Archive::with_client(rig.client(), &rig.environment);
+            assert_eq!(archive.newest_lineage().unwrap(), new.lineage(), "request {k}");
+        }
+        assert!(told > if week { 3 } else { 0 } && (week || lived > 3), "{lived} {told} of {k}");
+    }
 }
 
 #[test]

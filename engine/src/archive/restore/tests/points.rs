@@ -185,15 +185,51 @@ fn a_link_in_the_directory_is_refused_and_nothing_is_written_behind_it() {
 }
 
 #[test]
-fn a_snapshot_that_the_chain_does_not_reach_yet_is_passed_over() {
+fn a_snapshot_that_the_chain_does_not_reach_yet_is_restored_where_it_is_asked_for_or_nothing_else_is_there() {
     let mut world = World::filled(9);
     let reached = world.last();
     for _ in 0..15 {
         world.commit();
     }
-    // Its transactions are all whole, so that it needs no log: it can be restored as it is.
+    // Its transactions are all whole, so that it needs no log: it can be restored as it is. But it may be of another history.
     let snapshot = world.snapshot();
-    world.check_restore(Point::Latest, snapshot);
+    let time_ms = world.model.states[&snapshot].0;
+    for (point, expected) in
+        [(Point::Latest, reached), (Point::TimeMs(time_ms), reached), (Point::Lsn(snapshot), snapshot)]
+    {
+        let report = world.check_restore(point, expected);
+        let [note] = &report.notes[..] else { panic!("{report:?}") };
+        assert!(note.contains(&format!("beyond lsn {reached}, where the log")), "{note}");
+    }
+    assert!(matches!(world.restore(Point::Lsn(snapshot.next())), Err(Error::NotFound { .. })));
+    world.forget_restored();
+    let view = world.archive().open_at("view", Point::Latest, None, options(&world.environment)).unwrap();
+    assert_eq!((view.lsn(), view.notes().len()), (reached, 1));
+    for listing in [world.archive().list().unwrap(), world.archive().verify().unwrap()] {
+        let lineage = &listing.lineages[0];
+        assert_eq!(lineage.intervals.last().map(|interval| interval.last), Some(reached));
+        let ahead: Vec<Lsn> =
+            lineage.snapshots.iter().filter(|found| found.is_ahead).map(|found| found.lsn).collect();
+        assert_eq!(ahead, [snapshot]);
+    }
+    // Where everything before it is damaged, there is nothing else.
+    let objects: Vec<String> = world.store.keys();
+    let own = crate::archive::layout::snapshot_key(world.chain.owner.lineage, snapshot);
+    let bodies: Vec<_> = objects.iter().map(|key| world.store.peek(key).unwrap()).collect();
+    for key in objects.iter().filter(|key| key.contains("/snapshot/") && **key != own) {
+        world.store.tamper(key, Some(b"damaged"));
+    }
+    let key = crate::archive::layout::start_key(world.chain.owner.lineage);
+    let (mut start, _) =
+        crate::archive::object::Start::decode(&key, &world.store.peek(&key).unwrap()).unwrap();
+    start.first_lsn = Lsn(2);
+    world.store.tamper(&key, Some(&start.encode().bytes));
+    let report = world.check_restore(Point::Latest, snapshot);
+    assert!(report.notes.len() > 1, "{report:?}");
+    let listing = world.archive().list().unwrap();
+    let reaches: Vec<Lsn> = listing.lineages[0].intervals.iter().map(|interval| interval.last).collect();
+    assert_eq!(reaches, [snapshot]);
+    objects.iter().zip(&bodies).for_each(|(key, body)| world.store.tamper(key, Some(body)));
     // One that needs log which is not there: as an upload leaves it that a crash cut off.
     let key = world.store.keys().into_iter().rfind(|key| key.contains("/snapshot/")).unwrap();
     let body = world.store.peek(&key).unwrap();
