@@ -13,7 +13,7 @@
 //! | [`store`] | the object store as the archive sees it; directory, memory, S3 |
 //! | `options`, `archiver`, `status` | the public face |
 //! | `attach`, `walk`, `compare` | finding one's place in the chain; whether what stands there is of this history |
-//! | `uploader`, `other`, `snapshot`, `gap` | the log's way into the chain; what others put there; checkpoints; gaps |
+//! | `uploader`, `putting`, `other`, `snapshot`, `gap` | the log's way into the chain; what others put there; checkpoints; gaps |
 //! | `retention`, `hold` | deleting what no promised point needs; keeping it away from what is in use |
 //! | `order` | which of several histories is the later one |
 //! | `gate`, `source` | what commits and archiver share; what is archived |
@@ -39,6 +39,7 @@ pub(crate) mod lineage;
 mod options;
 pub(crate) mod order;
 mod other;
+mod putting;
 mod retention;
 mod snapshot;
 pub(crate) mod source;

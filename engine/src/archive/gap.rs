@@ -11,8 +11,9 @@ use logwood_wal::Hold;
 use super::chain::Item;
 use super::layout::log_key;
 use super::object::{Gap, Kind};
+use super::putting::Found;
 use super::snapshot::SnapshotJob;
-use super::uploader::{Found, Uploader};
+use super::uploader::Uploader;
 use super::walk::follow;
 use crate::planted::{Bug, planted};
 

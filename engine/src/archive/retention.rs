@@ -18,7 +18,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `survey`, `plan` | what the archive holds, and what of it goes |
+//! | `survey`, `lineage`, `plan` | what the archive holds, and what of it goes |
 //! | `facts` | what is known of snapshots, from run to run |
 //! | `needs` | what of that is spared, because it is held or lives after all |
 //! | `flag` | what keeps other runs, and holders, away |
@@ -45,6 +45,7 @@ pub(super) use task::Retainer;
 
 mod facts;
 mod flag;
+mod lineage;
 mod needs;
 mod plan;
 mod survey;

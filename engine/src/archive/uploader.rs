@@ -19,7 +19,6 @@
 //! 2. The hold in the log is never beyond what was read back.
 //! 3. Nothing is gathered that is not decided.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use logwood_base::sync::Arc;
@@ -28,27 +27,17 @@ use logwood_wal::Hold;
 
 use super::chain::{Chain, Item};
 use super::lineage::LocalLineage;
-use super::object::{Encoded, Kind, Link, LogManifest, LogWriter};
+use super::object::{Link, LogManifest, LogWriter};
 use super::options::ArchiveOptions;
+use super::putting::Found;
 use super::snapshot::{Proven, SnapshotJob};
 use super::source::Source;
 use super::status::Shared;
-use super::store::{Client, Put};
-use crate::planted::{Bug, planted};
-
-/// How often a put is refused without an object behind it before that is a failure.
-const STRAY_REFUSALS_MAX: u32 = 3;
-
-/// Of so many attempts at one place it is known that they were this archiver's own.
-const TRIED_MAX: usize = 1000;
+use super::store::Client;
 
 /// After so many objects, or so much time, the place in the chain is noted in the directory.
 const NOTE_OBJECTS: u64 = 64;
 const NOTE_TIME: Duration = Duration::from_secs(60);
-
-/// After so long without an object of young entries the place in the chain is looked at before the next one, and the
-/// lineage behind it.
-const STANDSTILL: Duration = Duration::from_secs(3600);
 
 /// One archiver's work. Stepped by its task and by flushes, one at a time.
 #[derive(Debug)]
@@ -96,12 +85,6 @@ pub(super) struct Uploader {
     pub(super) start_seen: Duration,
     /// Why nothing more is done.
     pub(super) fenced: Option<Error>,
-}
-
-/// What stands at a key after a put.
-pub(super) enum Found {
-    Ours,
-    Other(Box<Item>),
 }
 
 /// The answer to whoever writes to a lineage that has ended.
@@ -294,113 +277,6 @@ impl Uploader {
             Found::Other(item) => self.adopt(*item)?,
         }
         Ok(())
-    }
-
-    /// Puts the next object of the chain, up to `last`, and looks before and afterwards whether its place is still one.
-    pub(super) fn put_next(&mut self, key: &str, encoded: &Encoded, last: Lsn) -> Result<Found> {
-        if self.tried.last() != Some(&encoded.link) {
-            if self.tried.len() == TRIED_MAX {
-                self.tried.remove(0);
-            }
-            self.tried.push(encoded.link);
-        }
-        if !self.is_certain() {
-            self.check_place()?;
-        }
-        let found = self.put(key, encoded)?;
-        // One that is never at rest looks now and then, too: whoever emptied the store did not wait for it to be.
-        if self.now().saturating_sub(self.start_seen) >= STANDSTILL {
-            self.check_start()?;
-        }
-        // Looked at again: the request, or this process, may have stood still for long.
-        if !self.is_certain() {
-            self.check_start()?;
-            // The object before may go once this one stands behind it; not while others stand behind this one.
-            if matches!(found, Found::Ours) && self.is_followed(last)? {
-                self.check_place()?;
-                self.check_next(last)?;
-            }
-        }
-        Ok(found)
-    }
-
-    /// Whether young entries were put within the last hour, by both clocks: then this place cannot have gone.
-    fn is_certain(&self) -> bool {
-        let (monotonic, wall) = self.certain_at;
-        let clock = &self.source.environment.clock;
-        let long = STANDSTILL.as_millis() as u64;
-        clock.monotonic().saturating_sub(monotonic) < STANDSTILL && clock.wall_ms().abs_diff(wall) < long
-    }
-
-    /// Refuses to go on at a place that retention has passed while this archiver stood still and another one wrote: the key
-    /// would be free again, and what is put there would stand beside the chain.
-    fn check_place(&self) -> Result<()> {
-        let Some((first, _)) = self.shared.figures().confirmed else { return Ok(()) };
-        self.check_stands(super::layout::log_key(self.shared.lineage, first))
-    }
-
-    /// Refuses to count what was put when it is the first object that this archiver knows of, others stand behind it, and none
-    /// where it ends: retention passed this place before, and it stands beside the chain.
-    fn check_next(&self, last: Lsn) -> Result<()> {
-        if self.shared.figures().confirmed.is_some() {
-            return Ok(());
-        }
-        self.check_stands(super::layout::log_key(self.shared.lineage, last.next()))
-    }
-
-    fn check_stands(&self, key: String) -> Result<()> {
-        if !self.client.is_gone(&key)? {
-            return Ok(());
-        }
-        let reason = "retention has passed this archiver's place: attach another one".to_owned();
-        Err(Error::Fenced { key, reason })
-    }
-
-    /// Whether objects of the chain stand behind an entry.
-    fn is_followed(&self, last: Lsn) -> Result<bool> {
-        let lineage = self.shared.lineage;
-        let mut found = false;
-        let prefix = super::layout::log_prefix(lineage);
-        self.client.list_behind(&prefix, &super::layout::log_key(lineage, last), |_| {
-            found = true;
-            ControlFlow::Break(())
-        })?;
-        Ok(found)
-    }
-
-    /// Refuses to go on in a lineage whose start is gone, after an object was put: retention closes a lineage before it
-    /// takes it away, and takes what closes it last, behind the start.
-    fn check_start(&mut self) -> Result<()> {
-        let key = super::layout::start_key(self.shared.lineage);
-        if self.client.is_gone(&key)? {
-            return Err(ended(key));
-        }
-        self.start_seen = self.now();
-        Ok(())
-    }
-
-    /// Puts an object of the chain at its key; see the table of the module.
-    fn put(&self, key: &str, encoded: &Encoded) -> Result<Found> {
-        for _ in 0..=STRAY_REFUSALS_MAX {
-            let put = self.client.put_new(key, &encoded.bytes);
-            if planted(Bug::TrustPut) && put.is_ok() {
-                return Ok(Found::Ours);
-            }
-            let found = self.client.fetch(key, Kind::Log, |key, bytes| {
-                if bytes == encoded.bytes {
-                    return Ok(Found::Ours);
-                }
-                self.chain.decode(key, bytes).map(|item| Found::Other(Box::new(item)))
-            });
-            match (found?, put) {
-                (Some(found), _) => return Ok(found),
-                (None, Err(error)) => return Err(error),
-                (None, Ok(Put::Created)) => return Err(super::store::missing(key)),
-                (None, Ok(Put::Exists)) => {}
-            }
-        }
-        let cause = "refused, although nothing stands there".to_owned();
-        Err(Error::ArchiveUnavailable { operation: "put", key: key.to_owned(), cause })
     }
 
     /// An object of this archiver was read back.

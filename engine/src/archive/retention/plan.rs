@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use logwood_base::{LineageId, Lsn};
 
-use super::survey::LineageFacts;
+use super::lineage::LineageFacts;
 use crate::archive::chain::{self, Content};
 use crate::archive::layout::{Sha256, log_key, page_key, snapshot_key, start_key};
 use crate::archive::object::{Link, Owner};

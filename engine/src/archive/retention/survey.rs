@@ -8,16 +8,16 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use logwood_base::{ArchiveDamage, Clock, LineageId, Lsn, Result};
 
 use super::facts::{Facts, Numbers};
+use super::lineage::{Base, LineageFacts, Listed, ReadSnapshot, SnapshotFacts};
 use super::plan::{End, Object, Parents, Plan};
-use crate::archive::chain::{self, Chain, Item, readable};
-use crate::archive::layout::{lineage_prefix, log_key, log_prefix, parse_lsn, snapshot_prefix, start_key};
-use crate::archive::object::{Kind, Owner, Start};
+use crate::archive::chain::{self, readable};
+use crate::archive::layout::{log_key, start_key};
+use crate::archive::object::{Kind, Start};
 use crate::archive::order::{self, Written};
 use crate::archive::read::history;
 use crate::archive::read::standing::Standing;
@@ -26,48 +26,6 @@ use crate::archive::store::Client;
 /// A lineage that another one has superseded stays until another one was put to so long after it, by the store's clock:
 /// longer than an archiver goes on without looking for its place.
 const SUPERSEDED_TIME_MIN: Duration = Duration::from_secs(2 * 3600);
-
-/// One snapshot.
-struct SnapshotFacts {
-    lsn: Lsn,
-    bytes: u64,
-    /// `None` when it cannot be read.
-    read: Option<ReadSnapshot>,
-}
-
-#[derive(Clone, Copy)]
-struct ReadSnapshot {
-    time_ms: u64,
-    replay_from: Lsn,
-    /// Whether all its pages are listed, with their lengths; and, of those that were looked at, whether the log bears it out.
-    is_base: bool,
-}
-
-/// A snapshot to begin with.
-#[derive(Clone, Copy)]
-struct Base {
-    lsn: Lsn,
-    replay_from: Lsn,
-}
-
-/// One lineage.
-pub(super) struct LineageFacts {
-    /// `None` when it cannot be read.
-    pub(super) start: Option<Start>,
-    start_bytes: u64,
-    /// Ascending.
-    snapshots: Vec<SnapshotFacts>,
-    /// Where each object begins, and its bytes.
-    log: BTreeMap<Lsn, u64>,
-    /// The time of the newest entry that can be read; 0 without one.
-    entries_ms: u64,
-    /// Where the chain ends; `None` when its newest object cannot be read.
-    end: Option<End>,
-    /// The entry that comes next, or an earlier one where the newest object cannot be read.
-    next: Option<Lsn>,
-    /// When its newest object was put, by the store's clock; `None` when it has gone meanwhile.
-    put_ms: Option<u64>,
-}
 
 /// The whole archive.
 pub(super) struct Survey {
@@ -78,37 +36,6 @@ pub(super) struct Survey {
     now_ms: u64,
     keep_ms: u64,
     pub(super) damage: Vec<ArchiveDamage>,
-}
-
-/// What a listing has of one lineage: where each object begins, and its bytes.
-#[derive(Default)]
-struct Listed {
-    start: Option<u64>,
-    snapshots: BTreeMap<Lsn, u64>,
-    log: BTreeMap<Lsn, u64>,
-}
-
-impl Listed {
-    fn take(client: &Client, id: LineageId) -> Result<Self> {
-        let (mut listed, start) = (Self::default(), start_key(id));
-        let (snapshots, log) = (snapshot_prefix(id), log_prefix(id));
-        client.list_behind(&lineage_prefix(id), "", |object| {
-            if object.key == start {
-                listed.start = Some(object.bytes);
-            } else if let Some(lsn) = parse_lsn(&object.key) {
-                let is_of = |prefix: &str| object.key.starts_with(prefix);
-                let into = match (is_of(&snapshots), is_of(&log)) {
-                    (true, _) => &mut listed.snapshots,
-                    (_, true) => &mut listed.log,
-                    _ => return ControlFlow::Continue(()),
-                };
-                into.insert(lsn, object.bytes);
-            }
-            if client.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        client.goes_on()?;
-        Ok(listed)
-    }
 }
 
 impl Survey {
@@ -386,44 +313,5 @@ fn is_of_chain(
             Ok(false)
         }
         Some(Standing::Ahead(_)) | None => Ok(false),
-    }
-}
-
-impl LineageFacts {
-    fn owner(&self) -> Option<Owner> {
-        self.start.as_ref().map(|start| start.owner)
-    }
-
-    /// When it was written to last: its newest entry, or its beginning.
-    fn newest_ms(&self) -> u64 {
-        self.entries_ms.max(self.start.as_ref().map_or(0, |start| start.created_ms))
-    }
-
-    /// The newest snapshot that suits and can be begun with.
-    fn newest(&self, suits: impl Fn(Lsn, u64) -> bool) -> Option<Base> {
-        self.snapshots.iter().rev().find_map(|snapshot| {
-            let read = snapshot.read.as_ref().filter(|read| read.is_base)?;
-            let (lsn, replay_from) = (snapshot.lsn, read.replay_from);
-            suits(lsn, read.time_ms).then_some(Base { lsn, replay_from })
-        })
-    }
-
-    /// Whether what follows a base is where a listing says: it was not believed for anything that is deleted.
-    fn reaches_from(&self, client: &Client, base: Base, damage: &mut Vec<ArchiveDamage>) -> Result<bool> {
-        let (Some(owner), Some((first, _))) = (self.owner(), self.log.range(..=base.replay_from).next_back())
-        else {
-            // The chain begins behind the base, or is empty: nothing goes.
-            return Ok(false);
-        };
-        let found = readable(Chain::from_lsn(client, owner, *first).next_item(), damage)?.flatten();
-        let next = self.log.range(first.next()..).next().map(|(next, _)| *next);
-        // A snapshot that the chain does not reach yet was put for a gap that never came.
-        Ok(found.is_some_and(|item| {
-            let behind = item.last_lsn().next();
-            // Where the base needs entries up to itself, a gap has none of them.
-            let needs_entries = base.replay_from <= base.lsn;
-            !(needs_entries && matches!(item, Item::Gap(..)))
-                && next.map_or(behind >= base.replay_from, |next| behind == next)
-        }))
     }
 }

@@ -1,0 +1,99 @@
+//! The intervals of points that bases and runs of entries make.
+
+use std::collections::BTreeSet;
+
+use logwood_base::{LineageId, Lsn};
+
+use super::{Interval, LineageListing};
+
+/// A run of entries without a hole.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) first: Lsn,
+    pub(super) last: Lsn,
+    pub(super) first_time_ms: u64,
+    pub(super) last_time_ms: u64,
+}
+
+/// A state that entries can be applied to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BaseAt {
+    pub(super) lsn: Lsn,
+    pub(super) time_ms: u64,
+    pub(super) replay_from: Lsn,
+    /// The chain has not come to it.
+    pub(super) is_ahead: bool,
+}
+
+/// Works out the intervals: of parents before those of their children.
+pub(super) fn settle_intervals(lineages: &mut [LineageListing], bases: &[(Vec<Run>, Vec<BaseAt>, Lsn)]) {
+    let mut settled: BTreeSet<LineageId> = BTreeSet::new();
+    loop {
+        let due = lineages.iter().position(|lineage| {
+            // A parent that is not there, or is among its own ancestors, gives nothing to begin with.
+            let waits = |parent: LineageId| {
+                !settled.contains(&parent) && lineages.iter().any(|other| other.lineage == parent)
+            };
+            !settled.contains(&lineage.lineage) && !lineage.parent.is_some_and(|(parent, _)| waits(parent))
+        });
+        let Some(at) = due.or_else(|| lineages.iter().position(|other| !settled.contains(&other.lineage)))
+        else {
+            return;
+        };
+        let (runs, snapshots, first_lsn) = &bases[at];
+        let mut all = snapshots.clone();
+        if *first_lsn == Lsn::FIRST && lineages[at].parent.is_none() {
+            all.push(BaseAt { lsn: Lsn::ZERO, time_ms: 0, replay_from: Lsn::FIRST, is_ahead: false });
+        }
+        if let Some((parent, fork)) = lineages[at].parent {
+            let of_parent = lineages.iter().find(|other| other.lineage == parent);
+            let within = |interval: &&Interval| (interval.first..=interval.last).contains(&fork);
+            if let Some(interval) = of_parent.and_then(|parent| parent.intervals.iter().find(within)) {
+                let (time_ms, replay_from) = (interval.last_time_ms, fork.next());
+                all.push(BaseAt { lsn: fork, time_ms, replay_from, is_ahead: false });
+            }
+        }
+        let reached: Vec<BaseAt> = all.iter().copied().filter(|base| !base.is_ahead).collect();
+        let found = intervals(runs, &reached);
+        lineages[at].intervals = if found.is_empty() { intervals(runs, &all) } else { found };
+        settled.insert(lineages[at].lineage);
+    }
+}
+
+/// The intervals that bases and runs make, joined where they touch.
+fn intervals(runs: &[Run], bases: &[BaseAt]) -> Vec<Interval> {
+    let mut found: Vec<Interval> = Vec::new();
+    for base in bases {
+        let holding = |lsn: Lsn| runs.iter().find(|run| (run.first..=run.last).contains(&lsn));
+        let needs_log = base.replay_from <= base.lsn;
+        let before = holding(base.replay_from).filter(|run| run.last >= base.lsn);
+        if needs_log && before.is_none() {
+            continue;
+        }
+        let behind = holding(base.lsn.next());
+        let (last, last_time_ms) = match behind {
+            Some(run) => (run.last, run.last_time_ms),
+            None => (base.lsn, base.time_ms),
+        };
+        let at_first = base.lsn == Lsn::ZERO;
+        let (first, first_time_ms) = match behind {
+            Some(run) if at_first => (run.first, run.first_time_ms),
+            _ if at_first => continue,
+            _ => (base.lsn, base.time_ms),
+        };
+        found.push(Interval { first, last, first_time_ms, last_time_ms });
+    }
+    found.sort_by_key(|interval| (interval.first, interval.last));
+    let mut joined: Vec<Interval> = Vec::new();
+    for interval in found {
+        match joined.last_mut() {
+            Some(before) if interval.first <= before.last.next() => {
+                if interval.last > before.last {
+                    (before.last, before.last_time_ms) = (interval.last, interval.last_time_ms);
+                }
+            }
+            _ => joined.push(interval),
+        }
+    }
+    joined
+}
