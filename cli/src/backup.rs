@@ -21,8 +21,11 @@ use crate::read::hex;
 pub fn run(arguments: &Backup, output: &mut Output) -> Result<(), Failure> {
     let database = open::existing(&arguments.directory)?;
     let shown: Mutex<Option<(u64, Progress)>> = Mutex::new(None);
-    let options =
-        BackupOptions::new().link(!arguments.copy).verify(!arguments.no_verify).progress(move |at| {
+    let options = BackupOptions::new()
+        .link(!arguments.copy)
+        .verify(!arguments.no_verify)
+        .replace_newer(arguments.replace_newer)
+        .progress(move |at| {
             let Ok(mut shown) = shown.lock() else { return };
             // Reading back is a step of its own, with another total.
             if shown.as_ref().is_none_or(|(total, _)| *total != at.bytes_total) {

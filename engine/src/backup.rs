@@ -25,6 +25,7 @@ use logwood_wal::Hold;
 
 use crate::core::Core;
 use crate::directory::Layout;
+use crate::entry::Entry;
 use crate::planted::{Bug, planted};
 use crate::seed::log::UpTo;
 use crate::seed::{Added, Origin, OriginKind, Seed, refuse_inside};
@@ -61,12 +62,13 @@ type Callback = Arc<dyn Fn(BackupProgress) + Send + Sync>;
 pub struct BackupOptions {
     link: bool,
     verify: bool,
+    replace_newer: bool,
     progress: Option<Callback>,
 }
 
 impl Default for BackupOptions {
     fn default() -> Self {
-        Self { link: true, verify: true, progress: None }
+        Self { link: true, verify: true, replace_newer: false, progress: None }
     }
 }
 
@@ -95,6 +97,15 @@ impl BackupOptions {
         self
     }
 
+    /// Whether a backup of a later state of the database may be replaced, or one that holds commits which this database has
+    /// never had. Default: false, and then it is `AlreadyExists`: a database that was brought back to an earlier state would
+    /// replace what may be the only copy of the rest.
+    #[must_use]
+    pub fn replace_newer(mut self, replace: bool) -> Self {
+        self.replace_newer = replace;
+        self
+    }
+
     /// Told how far it has come. Default: nobody.
     #[must_use]
     pub fn progress(mut self, callback: impl Fn(BackupProgress) + Send + Sync + 'static) -> Self {
@@ -108,6 +119,7 @@ impl fmt::Debug for BackupOptions {
         f.debug_struct("BackupOptions")
             .field("link", &self.link)
             .field("verify", &self.verify)
+            .field("replace_newer", &self.replace_newer)
             .finish_non_exhaustive()
     }
 }
@@ -157,6 +169,9 @@ impl Core {
         let hold = self.hold_log("backup")?;
         let source = self.backup_source()?;
         let manifest = &source.manifest;
+        if let Some(origin) = seed.replaced().filter(|_| !options.replace_newer) {
+            self.require_earlier(origin, manifest.checkpoint_lsn, to)?;
+        }
         hold.advance(manifest.replay_from);
         let base = manifest.replay_from.previous();
         let base = (base, self.group.term_of(base)?);
@@ -193,6 +208,28 @@ impl Core {
         report.took = self.environment.clock.monotonic().saturating_sub(started);
         tracing::info!(to = %to.display(), lsn = %report.lsn, bytes = report.bytes, "backup is complete");
         Ok(report)
+    }
+
+    /// Refuses a backup that is not of an earlier state than `lsn` of this very history. Whether the histories are the same is
+    /// told by the entry at which the backup ends, as long as the log has it.
+    fn require_earlier(&self, origin: &Origin, lsn: Lsn, to: &Path) -> Result<()> {
+        let at = origin.lsn;
+        let what = if at > lsn {
+            "backup of a later state"
+        } else {
+            let entries = match self.group.read(at, at.next(), 1) {
+                Err(Error::TooOld { .. }) => return Ok(()),
+                entries => entries?,
+            };
+            let Some(entry) = entries.first() else { return Ok(()) };
+            let folder = Layout::new(&self.path).log();
+            let time_ms = Entry::decode(&entry.payload).map_err(|error| error.at(&folder, at))?.time_ms;
+            if time_ms == origin.time_ms {
+                return Ok(());
+            }
+            "backup of another history"
+        };
+        Err(Error::AlreadyExists { what, name: format!("{} (at lsn {at})", to.display()) })
     }
 
     /// Holds everything that is in the log now.

@@ -27,6 +27,7 @@ use crate::core::Handle;
 use crate::entry::{self, Body, HEADER_BYTES, Operation, fragments_hasher};
 use crate::fragments::FRAGMENT_OVERHEAD;
 use crate::keyspace::Keyspace;
+use crate::planted::{Bug, planted};
 use crate::runs::RUNS_MAX;
 use crate::ticket::LogWrite;
 pub(crate) use log::Underway;
@@ -101,8 +102,8 @@ pub struct BulkWrite {
     gathered: Vec<Gathered>,
     /// Whether the arena's operations ascend as they are.
     ascends: bool,
-    /// How many of them have left the arena, and how many bytes of the next one.
-    left: (usize, usize),
+    /// While it is emptied: how many of them have left it, and how many bytes of the next one. Nothing is added meanwhile.
+    left: Option<(usize, usize)>,
     /// Bytes that have left it and are too few for a fragment, or found no room.
     piece: Vec<u8>,
     /// The last operation that left the arena.
@@ -152,7 +153,7 @@ impl BulkWrite {
             arena: Vec::new(),
             gathered: Vec::new(),
             ascends: true,
-            left: (0, 0),
+            left: None,
             piece: Vec::new(),
             last: None,
             runs: 0,
@@ -254,7 +255,10 @@ impl BulkWrite {
         let (Operation::Put { key, .. } | Operation::Delete { key, .. }) = operation else {
             return Err(Error::Internal("a range delete in a bulk write".to_owned()));
         };
-        if self.arena.len() + self.gathered.len() * size_of::<Gathered>() >= self.memory_bytes {
+        // Also what a commit has begun to empty, and could not: what is added now would stand behind what was sorted, or
+        // take the place of an operation that is in the log by half.
+        let is_full = self.arena.len() + self.gathered.len() * size_of::<Gathered>() >= self.memory_bytes;
+        if is_full || (self.left.is_some() && !planted(Bug::PutBehindWhatLeft)) {
             self.spill()?;
         }
         let start = self.arena.len();
@@ -298,24 +302,28 @@ impl BulkWrite {
 
     /// Writes what the arena holds, in order, and empties it. After an error it goes on where it was.
     fn spill(&mut self) -> Result<()> {
-        if self.left == (0, 0) {
-            self.sort()?;
-        }
+        let (mut next, mut bytes) = match self.left {
+            Some(left) => left,
+            None => {
+                self.sort()?;
+                (0, 0)
+            }
+        };
         let piece_bytes = PIECE_BYTES_MAX.min(self.core.options.payload_bytes_max() - FRAGMENT_OVERHEAD);
-        while let Some(operation) = self.gathered.get(self.left.0) {
-            let next = self.gathered.get(self.left.0 + 1);
-            if next.is_some_and(|next| self.place_of(next) == self.place_of(operation)) {
-                self.left.0 += 1;
+        while let Some(operation) = self.gathered.get(next) {
+            let behind = self.gathered.get(next + 1);
+            if bytes == 0 && behind.is_some_and(|behind| self.place_of(behind) == self.place_of(operation)) {
+                next += 1;
                 continue;
             }
-            let from = operation.bytes.start as usize + self.left.1;
+            let from = operation.bytes.start as usize + bytes;
             let to = (operation.bytes.end as usize).min(from + piece_bytes - self.piece.len());
             self.piece.extend_from_slice(&self.arena[from..to]);
-            self.left = if to == operation.bytes.end as usize {
-                (self.left.0 + 1, 0)
-            } else {
-                (self.left.0, self.left.1 + to - from)
+            (next, bytes) = match to == operation.bytes.end as usize {
+                true => (next + 1, 0),
+                false => (next, bytes + to - from),
             };
+            self.left = Some((next, bytes));
             if self.piece.len() == piece_bytes {
                 self.append()?;
             }
@@ -325,7 +333,7 @@ impl BulkWrite {
         }
         self.gathered.clear();
         self.arena.clear();
-        (self.ascends, self.left) = (true, (0, 0));
+        (self.ascends, self.left) = (true, None);
         Ok(())
     }
 

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use logwood_base::sync::Arc;
 use logwood_base::{KeyspaceId, Lsn, Result};
+use logwood_wal::Group;
 
 use crate::core::{Core, Handle};
 use crate::directory::Layout;
@@ -40,12 +41,14 @@ use feed::Feed;
 pub(crate) use feed::LogFeed;
 pub(crate) use followers::Followers;
 pub(crate) use news::News;
+pub(crate) use oldest::Oldest;
 use reader::{Beginning, Reader};
 
 mod change_set;
 mod feed;
 mod followers;
 mod news;
+mod oldest;
 pub(crate) mod reader;
 
 /// How changes are followed. Built by its setters, which can be chained.
@@ -233,7 +236,8 @@ impl Changes {
             Beginning { from, known_to: sequencer.applier.applied(), open }
         };
         let log = Layout::new(&core.path).log();
-        let reader = Reader::new(core.group.clone(), &log, beginning, options)?;
+        let whole: (_, &dyn Fn(&Group) -> Lsn) = (&core.oldest, &|_| core.whole_from());
+        let reader = Reader::new(core.group.clone(), &log, beginning, whole, options)?;
         let mut changes = Self::over(Arc::clone(&core) as Arc<dyn Feed>, reader, options);
         if options.hold {
             core.followers.came(&options.name);
@@ -244,7 +248,13 @@ impl Changes {
 
     /// The commits of a log whose owner says what is committed. It is read once from its first entry up to `from`, for
     /// the transactions that are open there.
-    pub(crate) fn of_log(feed: LogFeed, log: &Path, from: Lsn, options: &ChangesOptions) -> Result<Self> {
+    pub(crate) fn of_log(
+        feed: LogFeed,
+        log: &Path,
+        from: Lsn,
+        oldest: &Oldest,
+        options: &ChangesOptions,
+    ) -> Result<Self> {
         feed.check()?;
         let from = from.max(Lsn::FIRST);
         // Whatever is found out below stays true until the reader has a hold of its own.
@@ -255,7 +265,9 @@ impl Changes {
             BTreeSet::new()
         };
         let known_to = feed.group.last().0.min(from.previous());
-        let reader = Reader::new(feed.group.clone(), log, Beginning { from, known_to, open }, options)?;
+        let whole: (_, &dyn Fn(&Group) -> Lsn) = (oldest, &whole_log);
+        let reader =
+            Reader::new(feed.group.clone(), log, Beginning { from, known_to, open }, whole, options)?;
         Ok(Self::over(Arc::new(feed), reader, options))
     }
 
@@ -418,6 +430,18 @@ impl Future for Ready<'_> {
 impl Core {
     /// The oldest LSN that changes can be read from.
     pub(crate) fn oldest_change_lsn(&self) -> Result<Lsn> {
-        reader::oldest(&self.group, &Layout::new(&self.path).log())
+        self.oldest.of(&self.group, &Layout::new(&self.path).log(), &|_| self.whole_from())
     }
+
+    /// A place that the log does not let go beyond, unless a later checkpoint allows it, and that no transaction reaches over
+    /// which has ended.
+    fn whole_from(&self) -> Lsn {
+        let needed = self.forest.store().replay_from();
+        self.sequencer.lock().applier.fragments.whole_from(needed)
+    }
+}
+
+/// Of a log whose owner lets go of it as he likes, all that is decided must be looked through.
+pub(crate) fn whole_log(group: &Group) -> Lsn {
+    group.committed_lsn().next()
 }

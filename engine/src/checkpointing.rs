@@ -158,6 +158,25 @@ impl Core {
         Ok(())
     }
 
+    /// Ends what bulk writes that were dropped have left open, where it can: it keeps the log, and only a write would end it
+    /// otherwise. For those who ask for a checkpoint or for room.
+    pub(crate) fn end_dropped(&self) -> Result<()> {
+        let settled = {
+            let mut sequencer = self.sequencer.lock();
+            if sequencer.check_open().is_err() || !sequencer.is_unsettled() {
+                return Ok(());
+            }
+            self.check_writable()?;
+            self.settle_beginning(&mut sequencer)
+        };
+        self.publisher.tell();
+        match settled {
+            // The next write that finds room does it.
+            Ok(()) | Err(Error::DiskFull { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes a checkpoint of this moment, or of a later one, before it returns.
     pub(crate) fn checkpoint_now(&self) -> Result<Lsn> {
         let goal = self.sequencer.lock().applier.applied();

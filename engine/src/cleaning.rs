@@ -52,6 +52,7 @@ impl Core {
     /// Packs everything: see [`crate::Database::compact`].
     pub(crate) fn compact(&self) -> Result<()> {
         self.check_writable()?;
+        self.end_dropped()?;
         self.forest.compact(&mut || self.checkpoint_always())?;
         // Whoever asks for space wants the log's too, and not when its keeper comes to it.
         match self.log.maintain() {

@@ -21,7 +21,7 @@ use crate::Options;
 use crate::apply::Applier;
 use crate::bulk::Underway;
 use crate::catalog::Catalog;
-use crate::changes::{Followers, News};
+use crate::changes::{Followers, News, Oldest};
 use crate::checkpointing::Checkpointer;
 use crate::cleaning::Cleaner;
 use crate::planted::{Bug, planted};
@@ -52,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) news: Arc<News>,
     /// Who follows changes and is expected back.
     pub(crate) followers: Followers,
+    /// From where on changes can be read.
+    pub(crate) oldest: Oldest,
     pub(crate) transactions: Transactions,
     pub(crate) poison: Poison,
     pub(crate) checkpointer: Checkpointer,

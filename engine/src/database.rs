@@ -326,6 +326,7 @@ impl Database {
     /// # Errors
     /// `DiskFull`, and a later one may succeed; `Corruption`; `Poisoned`.
     pub fn checkpoint(&self) -> Result<Lsn> {
+        self.core.end_dropped()?;
         self.core.checkpoint_now()
     }
 
@@ -400,7 +401,8 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// `AlreadyExists` when `to` is a database that is no backup of this one, or no longer; `AlreadyOpen`;
+    /// `AlreadyExists` when `to` is a database that is no backup of this one, or no longer, or a backup of a later state
+    /// ([`BackupOptions::replace_newer`]); `AlreadyOpen`;
     /// `InvalidArgument` when it holds other files; `Corruption` when the database is damaged, or the backup is not what
     /// was written; `DiskFull`, `Io`; otherwise as [`Database::checkpoint`].
     pub fn backup_with(&self, to: impl AsRef<Path>, options: &BackupOptions) -> Result<BackupReport> {
@@ -433,7 +435,9 @@ impl Database {
     /// Follows the commits from `from` on, in order. `from` is at most one beyond the newest commit.
     ///
     /// To begin with everything: take the changes from `visible_lsn().next()` on, then a snapshot, copy it, and pass over
-    /// the commits up to its LSN.
+    /// the commits up to its LSN. A snapshot also shows commits that were made as buffered, and that a power cut may take:
+    /// before a copy of it is kept elsewhere, make a durable commit, of an empty batch for instance, so that
+    /// [`Database::durable_lsn`] has reached the snapshot's LSN.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -459,7 +463,9 @@ impl Database {
     }
 
     /// The oldest LSN that [`Database::changes`] can begin at. It moves up as checkpoints let the log go, and never past
-    /// what somebody holds. Reads one entry of the log, or the rest of a transaction of which the first part is gone.
+    /// what somebody holds. It is never inside of a large transaction of which the first part is gone: what the log has before
+    /// the older checkpoint is looked through for the end of one, once for each time that the log has moved. That is little,
+    /// unless somebody holds it.
     ///
     /// ```
     /// # use logwood::{Database, Lsn, Options};

@@ -11,7 +11,7 @@ use logwood_base::{Corruption, DatabaseId, Environment, Error, GroupId, LogId, L
 use logwood_wal::{Append, BaseState, Expect, Group, Hold, Log, Tail, Ticket};
 
 use crate::Options;
-use crate::changes::{Changes, ChangesOptions, LogFeed, News};
+use crate::changes::{Changes, ChangesOptions, LogFeed, News, Oldest, whole_log};
 use crate::directory::{Kind, Layout};
 use crate::entry::Entry;
 
@@ -45,6 +45,8 @@ pub struct LogOnly {
     group: Group,
     /// Told of what is committed, for those who follow it.
     news: Arc<News>,
+    /// From where on changes can be read.
+    oldest: Oldest,
     #[cfg(feature = "archive")]
     gate: std::sync::Arc<crate::archive::source::LogGate>,
     _lock: Box<dyn DirLock>,
@@ -134,6 +136,7 @@ impl LogOnly {
             log,
             group,
             news,
+            oldest: Oldest::default(),
             #[cfg(feature = "archive")]
             gate,
             _lock: lock,
@@ -361,18 +364,22 @@ impl LogOnly {
             group: self.group.clone(),
             news: Arc::clone(&self.news),
         };
-        Changes::of_log(feed, &self.layout.log(), from, options)
+        Changes::of_log(feed, &self.layout.log(), from, &self.oldest, options)
     }
 
-    /// The oldest LSN that [`LogOnly::changes`] can begin at.
+    /// The oldest LSN that [`LogOnly::changes`] can begin at. Reads the log once, and then what is new in it: a large
+    /// transaction of which the first part is gone may end anywhere. One that ends later is met, and is `TooOld`, by whoever
+    /// follows: see [`LogOnly::release`].
     ///
     /// # Errors
     /// As [`Database::oldest_change_lsn`](crate::Database::oldest_change_lsn).
     pub fn oldest_change_lsn(&self) -> Result<Lsn> {
-        crate::changes::reader::oldest(&self.group, &self.layout.log())
+        self.oldest.of(&self.group, &self.layout.log(), &whole_log)
     }
 
-    /// Lets entries up to `lsn` go, as far as no holder needs them. The space comes back in the background.
+    /// Lets entries up to `lsn` go, as far as no holder needs them. The space comes back in the background. Where changes are
+    /// followed, do not release the first part of a large transaction that has not ended: whoever begins behind it cannot read
+    /// it.
     pub fn release(&self, lsn: Lsn) {
         self.group.release(lsn);
     }

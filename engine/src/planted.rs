@@ -83,6 +83,8 @@ pub enum Bug {
     ChangesForgetFragments,
     /// A reader of changes forgets the fragments of what it has passed, whether it was released or not.
     ChangesForgetWhatEnded,
+    /// A bulk write takes operations in between what a failed commit has sorted and begun to write.
+    PutBehindWhatLeft,
     /// Of operations on one key in several sorted runs the one of the earliest run wins.
     EarliestRunWins,
     /// What looks whether a bulk write can be applied takes the place of another writer's preparation.

@@ -6,7 +6,9 @@
 //! 3. Open the log; the manifest's `durable_end` bounds from below where it may end.
 //! 4. Check that the log reaches back to the manifest's `replay_from` and on to its checkpoint.
 //! 5. Apply the entries behind the checkpoint. When they change more pages than `dirty_bytes_max`, a checkpoint is
-//!    written on the way: replay's memory is bounded like that of a running database.
+//!    written on the way: replay's memory is bounded like that of a running database. On a full disk it goes on without,
+//!    and tries again later: what is changed stays in memory, as it did in the database that met the full disk, which refused
+//!    writes from twice `dirty_bytes_max` on; more than that only where a crash has cut off a checkpoint.
 //! 6. Publish the last entry. A copy that nobody has written to becomes a database in its own right
 //!    ([`Core::part_from_origin`]), and transactions whose end never came are aborted. Where the disk is full, the first
 //!    write that finds room does both, before anything else.
@@ -29,7 +31,7 @@ use logwood_wal::{BaseState, Expect, Group, Log};
 use crate::Options;
 use crate::apply::Applier;
 use crate::catalog::Catalog;
-use crate::changes::{Followers, News};
+use crate::changes::{Followers, News, Oldest};
 use crate::checkpointing::Checkpointer;
 use crate::cleaning::Cleaner;
 use crate::commit::GROUP;
@@ -158,6 +160,7 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         poison: Poison::new(),
         checkpointer: Checkpointer::new(opened.checkpoint_lsn, bytes),
         cleaner: Cleaner::default(),
+        oldest: Oldest::default(),
         counters: Counters::new(report),
         #[cfg(feature = "archive")]
         archive: crate::archive::gate::Gate::default(),
@@ -336,6 +339,7 @@ impl Replay<'_> {
         let mut gathered_bytes = GATHERED_BYTES.min(most);
         self.applier.begin_replay(most.min(self.log.statistics().log_bytes as usize));
         let mut dirty_before = self.forest.dirty_bytes() as u64;
+        let mut checkpoint_from = bound;
         let mut cursor = group.cursor(from);
         while let Some(entry) = cursor.next()? {
             let whole = self.applier.replay(entry.lsn, entry.payload, gathered_bytes)?;
@@ -354,8 +358,13 @@ impl Replay<'_> {
                 grown if grown < bound / 4 => (gathered_bytes * 2).min(most),
                 _ => gathered_bytes,
             };
-            if dirty > bound {
-                self.checkpoint()?;
+            if dirty > checkpoint_from {
+                checkpoint_from = match self.checkpoint() {
+                    Ok(()) => bound,
+                    // Opening takes no room but for a segment of the log: what was read before is read on.
+                    Err(Error::DiskFull { .. }) => dirty + bound / 2,
+                    Err(error) => return Err(error),
+                };
             }
             dirty_before = self.forest.dirty_bytes() as u64;
         }

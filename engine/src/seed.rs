@@ -52,7 +52,9 @@ pub(crate) struct Seed {
     target: Layout,
     /// Where it is made.
     work: Layout,
-    /// What stands there already, if that is a backup of the same database.
+    /// What stands there already, if that is a backup of the same database: what it says of itself, and what it holds unless
+    /// that is damaged.
+    replaced: Option<Origin>,
     standing: Option<Manifest>,
     /// Kept to the end.
     _lock: Box<dyn DirLock>,
@@ -77,7 +79,8 @@ impl Seed {
         let target = Layout::new(root);
         refuse_links(disk, &target)?;
         settle::finish(disk, &target)?;
-        let standing = standing(environment, &target, kind, database)?;
+        let replaced = replaced(environment, &target, kind, database)?;
+        let standing = if replaced.is_some() { standing(environment, &target)? } else { None };
         check_names(disk, &target)?;
         let work = Layout::new(&target.seed());
         disk.create_dir(&work.root)?;
@@ -89,7 +92,7 @@ impl Seed {
         settle::clear(disk, &work.log())?;
         settle::clear(disk, &work.manifest())?;
         disk.sync_dir(&work.root)?;
-        Ok(Self { environment: environment.clone(), target, work, standing, _lock: lock })
+        Ok(Self { environment: environment.clone(), target, work, replaced, standing, _lock: lock })
     }
 
     /// A seed that helpers shared, when they have ended.
@@ -100,6 +103,11 @@ impl Seed {
     pub(crate) fn into_inner(shared: std::sync::Arc<Self>) -> Result<Self> {
         std::sync::Arc::into_inner(shared)
             .ok_or_else(|| Error::Internal("a helper outlived its work".to_owned()))
+    }
+
+    /// The earlier backup that this one will take the place of.
+    pub(crate) const fn replaced(&self) -> Option<&Origin> {
+        self.replaced.as_ref()
     }
 
     /// The folder in which the database is made.
@@ -206,13 +214,13 @@ pub(crate) fn forget_origin(disk: &dyn Disk, layout: &Layout) -> Result<()> {
     disk.sync_dir(&layout.root)
 }
 
-/// The manifest of the earlier backup that may be brought up to date; refuses what must not be overwritten.
-fn standing(
+/// The earlier backup that may be brought up to date; refuses what must not be overwritten.
+fn replaced(
     environment: &Environment,
     target: &Layout,
     kind: OriginKind,
     database: DatabaseId,
-) -> Result<Option<Manifest>> {
+) -> Result<Option<Origin>> {
     let disk = &*environment.disk;
     let mut stands = false;
     for folder in FOLDERS {
@@ -222,12 +230,15 @@ fn standing(
         return Ok(None);
     }
     match origin(disk, target)? {
-        Some(origin) if kind == OriginKind::Backup && origin.kind == kind && origin.database == database => {}
-        _ => {
-            let name = target.root.display().to_string();
-            return Err(Error::AlreadyExists { what: "database", name });
+        Some(origin) if kind == OriginKind::Backup && origin.kind == kind && origin.database == database => {
+            Ok(Some(origin))
         }
+        _ => Err(Error::AlreadyExists { what: "database", name: target.root.display().to_string() }),
     }
+}
+
+/// The manifest of an earlier backup.
+fn standing(environment: &Environment, target: &Layout) -> Result<Option<Manifest>> {
     let disk = std::sync::Arc::clone(&environment.disk);
     match Store::open_read_only(disk, &target.root, StoreOptions::default(), &|_| Ok(())) {
         Ok((_, opened)) => Ok(Some((*opened.manifest).clone())),

@@ -8,6 +8,7 @@ pub(crate) mod checks;
 mod concurrent;
 mod crash;
 mod faults;
+mod full_disk;
 mod hostile;
 mod inspection;
 mod lock;

@@ -33,6 +33,9 @@ pub struct Backup {
     /// Do not read the backup back.
     #[arg(long)]
     pub no_verify: bool,
+    /// Replace a backup of a later state, or of another history of the database, too.
+    #[arg(long)]
+    pub replace_newer: bool,
 }
 
 /// What `bench` does.

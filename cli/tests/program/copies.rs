@@ -181,3 +181,48 @@ fn every_workload_is_measured() {
     assert!(text.starts_with("read: 1000 operations in ") && text.contains("p99.9"), "{text}");
     assert_eq!(place.run("scan", &[]).done(), FRUIT, "the data of others is left alone");
 }
+
+#[test]
+fn changes_without_a_beginning_are_printed_from_where_they_can_be_read_whole() {
+    use logwood::{BulkOptions, Database, Durability, Options};
+
+    let place = Place::with(FRUIT);
+    for shift in 0..3u32 {
+        let directory = place.path(&format!("bulk{shift}"));
+        let db = Database::open(&directory, Options::new().log_segment_bytes(64 << 10)).unwrap();
+        let ks = db.ensure_keyspace("k").unwrap();
+        let mut bulk = db.bulk_write(BulkOptions::new().memory_bytes(64 << 10)).unwrap();
+        for n in 0..600 + 40 * shift {
+            bulk.put(&ks, &n.to_be_bytes(), &[b'v'; 300]).unwrap();
+            if n % 50 == 0 {
+                ks.put_with(b"between", b"its fragments", Durability::Buffered).unwrap();
+            }
+        }
+        bulk.commit(Durability::Durable).unwrap();
+        for _ in 0..2 {
+            ks.put(b"behind", b"it").unwrap();
+            db.checkpoint().unwrap();
+        }
+        db.compact().unwrap();
+        drop((bulk, ks));
+        db.close().unwrap();
+        let printed = run(["changes", directory.to_str().unwrap()]).done();
+        assert!(!printed.is_empty() && !printed.contains("between"), "{printed}");
+    }
+}
+
+#[test]
+fn a_backup_of_a_later_state_stays_unless_it_is_said_by_name() {
+    let place = Place::with(FRUIT);
+    let to = place.path("backup").to_str().unwrap().to_owned();
+    let early = place.path("early").to_str().unwrap().to_owned();
+    place.run("backup", &[&early]).done();
+    place.run("put", &["elder", "black"]).done();
+    place.run("put", &["fig", "green"]).done();
+    place.run("backup", &[&to]).done();
+    // Back to the earlier state, whose own backups go to the same place.
+    run(["backup", &early, &to]).fails(64, "later state");
+    assert!(run(["stat", &to]).done().contains("never opened"));
+    run(["backup", &early, &to, "--replace-newer"]).done();
+    run(["get", &to, "fig"]).fails(1, "'fig'");
+}

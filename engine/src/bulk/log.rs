@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use logwood_base::sync::Arc;
-use logwood_base::{Error, Lsn, Result};
+use logwood_base::{Error, KeyspaceId, Lsn, Result};
 use logwood_btree::{Change, ChangeKind, SortedChanges};
 use logwood_wal::Durability;
 
@@ -12,7 +12,7 @@ use crate::apply;
 use crate::catalog::KeyspaceShared;
 use crate::core::Core;
 use crate::directory::Layout;
-use crate::entry::{Body, DecodeError, Entry, OperationIter, Operations};
+use crate::entry::{Body, DecodeError, Entry, Operations};
 use crate::fragments::Collected;
 use crate::planted::{Bug, planted};
 use crate::runs::Merge;
@@ -22,17 +22,32 @@ use crate::ticket::LogWrite;
 /// The first fragments of bulk writes that are under way, and how many bytes each has in the log.
 pub(crate) type Underway = BTreeMap<Lsn, u64>;
 
-/// Operations that were joined, one after the other.
-struct Joined<'a> {
-    operations: OperationIter<'a>,
-    log: &'a Path,
-    transaction: Lsn,
+/// Operations that were joined in memory, in the order of keyspace and key.
+struct Joined<'a>(std::vec::IntoIter<Change<'a>>);
+
+impl<'a> Joined<'a> {
+    /// Sorts operations, of which those on one key may follow each other.
+    fn new(joined: &'a [u8], log: &Path, transaction: Lsn) -> Result<Self> {
+        let malformed = |error| DecodeError::Malformed(error).at(log, transaction);
+        let operations = Operations::new(joined).iter();
+        let changes = operations.map(|operation| operation.map(apply::change).map_err(malformed));
+        let mut changes = changes.collect::<Result<Vec<_>>>()?;
+        changes.sort_by(|a, b| place(a).cmp(&place(b)));
+        Ok(Self(changes.into_iter()))
+    }
+}
+
+/// Where a change belongs in the order of keyspace and key.
+fn place<'a>(change: &Change<'a>) -> (KeyspaceId, &'a [u8]) {
+    let (ChangeKind::Put { key, .. }
+    | ChangeKind::Delete { key }
+    | ChangeKind::DeleteRange { from: key, .. }) = change.kind;
+    (change.keyspace, key)
 }
 
 impl SortedChanges for Joined<'_> {
     fn next(&mut self) -> Result<Option<Change<'_>>> {
-        let malformed = |error| DecodeError::Malformed(error).at(self.log, self.transaction);
-        self.operations.next().transpose().map(|operation| operation.map(apply::change)).map_err(malformed)
+        Ok(self.0.next())
     }
 }
 
@@ -113,8 +128,7 @@ impl Core {
                 if planted(Bug::PreparationTakesThePlace) {
                     self.forest.prepare(&[]).map(drop)?;
                 }
-                let operations = Operations::new(&joined).iter();
-                self.forest.prepare_sorted(&mut Joined { operations, log: &log, transaction })
+                self.forest.prepare_sorted(&mut Joined::new(&joined, &log, transaction)?)
             }
             Some(Collected::Sorted { fragments, runs }) => self.forest.prepare_sorted(&mut Merge::new(
                 &self.group,

@@ -123,7 +123,10 @@ impl<'a> ChangeSet<'a> {
         let next = match &mut self.source {
             Source::Catalog(change) => return Ok(change.take()),
             Source::Entry { log, payload, at } => next_operation(log, self.lsn, payload, at),
-            Source::Fragments(fragments) => fragments.next(),
+            Source::Fragments(fragments) => fragments.next().map_err(|error| match error {
+                Error::TooOld { oldest, .. } => Error::TooOld { what: "change", asked: self.lsn, oldest },
+                other => other,
+            }),
         };
         if let Err(error) = &next {
             *self.torn = Some(error.clone());

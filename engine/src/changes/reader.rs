@@ -19,6 +19,7 @@ use logwood_wal::{Group, Hold};
 
 use super::ChangesOptions;
 use super::change_set::ChangeSet;
+use super::oldest::Oldest;
 use crate::entry::{Body, Entry};
 use crate::planted::{Bug, planted};
 
@@ -64,6 +65,7 @@ impl Reader {
         group: Group,
         log: &Path,
         beginning: Beginning,
+        (oldest, whole): (&Oldest, &dyn Fn(&Group) -> Lsn),
         options: &ChangesOptions,
     ) -> Result<Self> {
         let Beginning { from, known_to, open } = beginning;
@@ -76,9 +78,12 @@ impl Reader {
             true => Some(hold_all(&group, &options.name, options.log_bytes_max)?),
             false => None,
         };
-        let oldest = oldest(&group, log)?;
-        if from < oldest {
-            return Err(Error::TooOld { what: "change", asked: from, oldest });
+        // Behind what the log may let go of, no transaction has lost its beginning.
+        if from < whole(&group) {
+            let oldest = oldest.of(&group, log, whole)?;
+            if from < oldest {
+                return Err(Error::TooOld { what: "change", asked: from, oldest });
+            }
         }
         let needed = (options.hold && options.until_released).then_some(from);
         let mut reader = Self {
@@ -258,33 +263,4 @@ pub(crate) fn open_before(group: &Group, log: &Path, from: Lsn) -> Result<BTreeS
         }
     }
     Ok(open)
-}
-
-/// The oldest LSN that changes can be read from: the log's first entry, but for the rest of a transaction of which the log
-/// has let the first fragments go.
-pub(crate) fn oldest(group: &Group, log: &Path) -> Result<Lsn> {
-    let first = group.first_lsn();
-    let mut next = first;
-    loop {
-        let entries = match group.read(next, Lsn::MAX, AHEAD_BYTES) {
-            // Let go meanwhile.
-            Err(Error::TooOld { .. }) => return oldest(group, log),
-            entries => entries?,
-        };
-        if entries.is_empty() {
-            return Ok(next);
-        }
-        for entry in entries {
-            let decoded = Entry::decode(&entry.payload).map_err(|error| error.at(log, entry.lsn))?;
-            match decoded.body {
-                Body::Fragment { transaction, .. } if transaction < first => next = entry.lsn.next(),
-                Body::CommitFragments { transaction, .. } | Body::Abort { transaction }
-                    if transaction < first =>
-                {
-                    return Ok(entry.lsn.next());
-                }
-                _ => return Ok(next),
-            }
-        }
-    }
 }

@@ -459,3 +459,43 @@ pub(super) fn a_page_segment_that_rotted_in_the_backup_is_copied_again() {
     assert!(report.segments_copied >= 1, "{report:?}");
     assert_eq!(read_backup(&world).unwrap(), now(&world));
 }
+
+#[test]
+fn a_backup_of_a_later_state_or_of_another_history_is_replaced_only_when_that_is_asked_for() {
+    let mut world = filled(11);
+    world.drop_all();
+    let early = world.disk.snapshot();
+    world.open(0).unwrap();
+    (0..30).for_each(|key| world.step(&put(key, 5)).unwrap());
+    let later = now(&world);
+    let report = world.db().backup(TO).unwrap();
+    let backup = world.disk.snapshot();
+    world.drop_all();
+
+    // The database is brought back to what it was, and writes less than it had written, then more.
+    let mut back = World::new(12);
+    for path in early.paths() {
+        back.disk.write_file(&path, &early.read_file(&path).unwrap());
+    }
+    for path in backup.paths().into_iter().filter(|path| path.starts_with("/backup")) {
+        back.disk.write_file(&path, &backup.read_file(&path).unwrap());
+    }
+    back.clock.advance(std::time::Duration::from_secs(60));
+    let db = Database::open(DIR, back.options.clone()).unwrap();
+    let ks = db.keyspace("ks0").unwrap();
+    for expected in ["backup of a later state", "backup of another history"] {
+        let refused = db.backup(TO).unwrap_err();
+        assert!(matches!(refused, Error::AlreadyExists { what, .. } if what == expected), "{refused}");
+        back.db = Some(db.clone());
+        assert_eq!(read_backup(&back).unwrap(), later, "it is what it was");
+        while db.visible_lsn() <= report.lsn {
+            ks.put(b"another", b"history").unwrap();
+        }
+    }
+    let replaced = db.backup_with(TO, &BackupOptions::new().replace_newer(true)).unwrap();
+    assert_eq!(replaced.lsn, db.visible_lsn());
+    assert_eq!(read_backup(&back).unwrap(), read_all(&db).unwrap());
+    // From here on it is an earlier state of this history.
+    ks.put(b"another", b"commit").unwrap();
+    db.backup(TO).unwrap();
+}

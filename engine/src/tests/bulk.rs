@@ -1,6 +1,7 @@
 //! Bulk writes: what they take with them, what comes between, and what is left of them when they do not end.
 
-mod full_disk;
+pub(super) mod full_disk;
+mod left;
 
 use std::time::Duration;
 

@@ -21,6 +21,7 @@ use crate::{
 
 pub(super) mod crashes;
 mod log_only;
+mod oldest;
 
 /// What somebody makes of the changes: the same state, by another way.
 #[derive(Clone, Default)]

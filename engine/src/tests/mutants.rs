@@ -46,6 +46,10 @@ fn every_planted_bug_is_killed_by_its_test() {
             Bug::ChangesForgetWhatEnded,
             changes::what_began_before_the_release_and_ended_behind_it_is_there_after_a_crash,
         ),
+        (
+            Bug::PutBehindWhatLeft,
+            bulk::full_disk::what_is_put_behind_a_commit_that_failed_is_as_if_it_had_never_failed,
+        ),
         (Bug::EarliestRunWins, bulk::the_memory_of_a_merge_is_a_fragment_for_each_run_and_one_value),
         (
             Bug::PreparationTakesThePlace,

@@ -113,7 +113,8 @@ impl Ledger {
     /// # Errors
     /// As [`Database::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let db = Database::open(path, Options::new())?;
+        // The view may come later, or never: no more log is kept for it than is quicker read than built anew.
+        let db = Database::open(path, Options::new().follower(view::NAME, view::LOG_BYTES_MAX))?;
         Ok(Self {
             accounts: db.ensure_keyspace("accounts")?,
             transfers: db.ensure_keyspace("transfers")?,

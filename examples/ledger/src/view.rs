@@ -3,7 +3,8 @@
 //! It has a database of its own. Its sums and the LSN up to which they hold are written in one batch, so that after a crash
 //! at any moment it goes on with the commit behind the last one that is in the sums: none is counted twice, none is missed.
 //!
-//! The ledger's log keeps what the view has not stored yet ([`ChangesOptions::hold_until_released`]), across crashes too.
+//! The ledger's log keeps what the view has not stored yet ([`ChangesOptions::hold_until_released`]), also while the view is
+//! away and across crashes: the ledger is opened with the view's name ([`Options::follower`]).
 //! When the view was away for so long that the log let go of what it needs, it is built anew from a snapshot.
 
 use std::collections::BTreeMap;
@@ -18,8 +19,11 @@ use crate::{Ledger, LedgerError, Result, Transfer};
 
 const POSITION: &[u8] = b"position";
 
+/// What the view is called where the ledger's log keeps what it needs, from before the ledger is open ([`Options::follower`]).
+pub(crate) const NAME: &str = "turnover";
+
 /// Most log that the ledger keeps for the view. A view that is further behind is quicker built anew.
-const LOG_BYTES_MAX: u64 = 1 << 30;
+pub(crate) const LOG_BYTES_MAX: u64 = 1 << 30;
 
 /// What an account has paid and was paid.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -41,7 +45,7 @@ pub struct Turnover {
 }
 
 impl Turnover {
-    /// Opens the view of a ledger in a directory of its own. Call it right after the ledger was opened.
+    /// Opens the view of a ledger in a directory of its own.
     ///
     /// # Errors
     /// As [`Database::open`].
@@ -51,7 +55,7 @@ impl Turnover {
         let place = db.ensure_keyspace("place")?;
         let from = position(&place)?.map_or(Lsn(1), Lsn::next);
         let options = ChangesOptions::new()
-            .name("turnover")
+            .name(NAME)
             .hold_until_released(true)
             .durable_only(true)
             .log_bytes_max(LOG_BYTES_MAX);
@@ -150,6 +154,9 @@ fn rebuild(
         let (key, value) = record?;
         add(&mut changed, &key, &value, |_| Ok(Sums::default()))?;
     }
+    // What the snapshot shows may be buffered: a power cut must not take from the ledger what the view has stored.
+    source.commit(source.batch(), Durability::Durable)?;
+    debug_assert!(source.durable_lsn() >= snapshot.lsn());
     let mut batch = db.batch();
     batch.delete_range::<&[u8]>(sums, ..)?;
     store(batch, db, sums, place, snapshot.lsn(), &changed)

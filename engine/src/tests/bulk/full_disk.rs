@@ -2,9 +2,11 @@
 
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
 
-use super::{LITTLE, begun, filled, key, overwrite, reopen, require, try_fill};
+use super::{LITTLE, begun, filled, key, overwrite, reopen, require, try_fill, under_way};
+use crate::fragments::Collected;
 use crate::tests::checks::read_all;
-use crate::{BulkWrite, Durability, Error};
+use crate::tests::world::Records;
+use crate::{BulkOptions, BulkWrite, Durability, Error, Keyspace};
 
 #[test]
 fn a_disk_that_is_full_at_any_moment_of_a_bulk_write_is_an_answer_that_loses_nothing() {
@@ -181,4 +183,80 @@ fn the_first_fragment_counts_as_under_way_only_for_as_long_as_its_bulk_write_liv
         world.drop_all();
     }
     assert!(refused > 2 && stopped > 0, "{refused} refused, {stopped} stopped");
+}
+
+/// What may be put to a bulk write whose commit has failed, behind `last`, the operation that was cut.
+fn put_more(bulk: &mut BulkWrite, a: &Keyspace, round: u64, last: &[u8], records: &mut Records) {
+    let value = match round % 5 {
+        0 => Some(vec![b'n'; LAST_BYTES]),
+        1 => Some(vec![b'n'; LAST_BYTES - 1000]),
+        2 => Some(vec![b'n'; LAST_BYTES + 1000]),
+        3 => Some(b"short".to_vec()),
+        _ => None,
+    };
+    match value {
+        Some(value) => {
+            bulk.put(a, last, &value).unwrap();
+            records.insert(last.to_vec(), value);
+        }
+        None => {
+            bulk.delete(a, last).unwrap();
+            records.remove(last);
+        }
+    }
+    // Each of them would be a run of its own, were they not sorted.
+    for n in (0..600).rev() {
+        bulk.put(a, &key(n * 7), b"put behind the failure").unwrap();
+        records.insert(key(n * 7), b"put behind the failure".to_vec());
+    }
+}
+
+const LAST_BYTES: usize = 100_000;
+
+#[test]
+pub(in crate::tests) fn what_is_put_behind_a_commit_that_failed_is_as_if_it_had_never_failed() {
+    let mut refused = 0;
+    for round in 0..40 {
+        let mut world = begun();
+        let a = world.db().keyspace("a").unwrap();
+        let mut records = Records::new();
+        let mut bulk = world.db().bulk_write(BulkOptions::new().memory_bytes(512 << 10)).unwrap();
+        for n in 0..100 {
+            bulk.put(&a, &key(n * 31 % 100), &[b'v'; 250]).unwrap();
+            records.insert(key(n), vec![b'v'; 250]);
+        }
+        bulk.put(&a, b"last", &vec![b'o'; LAST_BYTES]).unwrap();
+        records.insert(b"last".to_vec(), vec![b'o'; LAST_BYTES]);
+        // The log ends somewhere else in each round, and so does what is written of the last value.
+        world.disk.set_capacity(Some(world.disk.used_bytes()));
+        for n in 0..round / 5 {
+            records.insert(format!("filler {n}").into_bytes(), vec![b'f'; 2000]);
+            a.put(format!("filler {n}").as_bytes(), &[b'f'; 2000]).unwrap();
+        }
+        if let Err(error) = bulk.commit(Durability::Durable) {
+            refused += 1;
+            assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+            if round % 2 == 0 {
+                // Taken or not, the answer says so.
+                let extra = bulk.put(&a, b"extra", b"while it is full");
+                assert!(matches!(extra, Ok(()) | Err(Error::DiskFull { .. })), "{extra:?}");
+                if extra.is_ok() {
+                    records.insert(b"extra".to_vec(), b"while it is full".to_vec());
+                }
+            }
+            world.disk.set_capacity(None);
+            put_more(&mut bulk, &a, round, b"last", &mut records);
+            bulk.write_out().unwrap();
+            let (_, collected) = under_way(world.db().core());
+            assert!(!matches!(collected, Some(Collected::Unsorted { .. })), "{round}: it is sorted as ever");
+            bulk.commit(Durability::Durable).unwrap();
+        }
+        world.disk.set_capacity(None);
+        assert!(read_all(world.db()).unwrap()["a"] == records, "{round}");
+        drop((a, bulk));
+        reopen(&mut world, round);
+        assert!(read_all(world.db()).unwrap()["a"] == records, "{round}: behind a crash");
+        world.verify_clean();
+    }
+    assert!(refused > 20, "{refused} refused");
 }
