@@ -29,7 +29,7 @@ use crate::fragments::FRAGMENT_OVERHEAD;
 use crate::keyspace::Keyspace;
 use crate::planted::{Bug, planted};
 use crate::runs::RUNS_MAX;
-use crate::ticket::LogWrite;
+use crate::ticket::{LogWrite, Ticket};
 pub(crate) use log::Underway;
 
 /// Most bytes of one fragment's piece: the merge has two of them in memory for each run.
@@ -207,12 +207,35 @@ impl BulkWrite {
     /// then, nothing of the input is lost, and after `DiskFull` it can be committed again. A failure while it takes effect
     /// stops the database: `Poisoned`, and nothing of it is there when it is opened again.
     pub fn commit(&mut self, durability: Durability) -> Result<Lsn> {
+        self.commit_async(durability)?.wait()
+    }
+
+    /// As [`BulkWrite::commit`], but for the wait: answers a ticket to wait for, or to `.await`. What came before the last write
+    /// of the log (the merge into the trees, above all) is done when this returns.
+    ///
+    /// ```
+    /// # use logwood::{BulkOptions, Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut bulk = db.bulk_write(BulkOptions::new())?;
+    /// bulk.put(&ks, b"a", b"1")?;
+    /// let ticket = bulk.commit_async(Durability::Durable)?;
+    /// // Something else, while the disk is at work …
+    /// let lsn = ticket.wait()?;
+    /// assert!(db.visible_lsn() >= lsn);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`BulkWrite::commit`], for what is known before the write.
+    pub fn commit_async(&mut self, durability: Durability) -> Result<Ticket> {
         let (lsn, write) = match &self.ended {
             Some(ended) => ended.clone(),
             None => self.begin_commit(durability)?,
         };
         self.ended = Some((lsn, write.clone()));
-        self.core.finish_commit(lsn, &write)
+        Ok(Ticket::new(Arc::clone(&self.core), lsn, write))
     }
 
     fn begin_commit(&mut self, durability: Durability) -> Result<(Lsn, LogWrite)> {

@@ -25,7 +25,9 @@ use crate::snapshot::Snapshot;
 /// What must be true of a key for [`Keyspace::put_if`] and [`Keyspace::delete_if`] to change it.
 ///
 /// Records carry no version number. What a version is for, that nobody has changed the value since it was looked at,
-/// is [`Condition::Unchanged`]: the version is a snapshot, and what counts is the value.
+/// is [`Condition::Unchanged`]: the version is a snapshot, and what counts is the value. Where it matters that nobody has
+/// written to the key in between, be it the same value, or has deleted and put it again, use a
+/// [`Transaction`](crate::Transaction): a read in it conflicts with every change of the key.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Condition<'a> {
@@ -35,7 +37,7 @@ pub enum Condition<'a> {
     Present,
     /// It has this value.
     Equals(&'a [u8]),
-    /// It has the value that it has in the snapshot, or none as there.
+    /// It has the value that it has in the snapshot, or none as there; whatever it had in between.
     Unchanged(&'a Snapshot),
 }
 

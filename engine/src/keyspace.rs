@@ -11,7 +11,7 @@ use logwood_wal::Durability;
 use crate::catalog::KeyspaceShared;
 use crate::core::Handle;
 use crate::entry::{self, Operation};
-use crate::range::{Range, behind_prefix, bounds, prefix_bounds};
+use crate::range::{Range, behind_prefix, bounds, half_open, longest_key, prefix_bounds};
 
 /// A keyspace: an ordered map from keys to values, both bytes. Handles are cheap to clone and can be used from any
 /// thread.
@@ -247,6 +247,31 @@ impl Keyspace {
     pub fn delete_with(&self, key: &[u8], durability: Durability) -> Result<Lsn> {
         limits::check("key bytes", key.len(), self.core.options.key_bytes_max)?;
         self.commit(&Operation::Delete { keyspace: self.shared.id, key }, durability)
+    }
+
+    /// Takes the values of a range of keys away, as durably as [`Options::durability`](crate::Options::durability) says: one
+    /// entry of a few bytes, in the time of two lookups, however many they are.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// for key in ["a", "b", "c"] {
+    ///     ks.put(key.as_bytes(), b"")?;
+    /// }
+    /// ks.delete_range("b"..)?;
+    /// assert_eq!(ks.count_all()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Lsn> {
+        limits::check("key bytes", longest_key(&range), self.core.options.key_bytes_max)?;
+        let (from, to) = half_open(&range);
+        let operation = Operation::DeleteRange { keyspace: self.shared.id, from: &from, to: to.as_deref() };
+        self.commit(&operation, self.core.options.durability)
     }
 
     /// The records of a range of keys, in both directions, as of now: `ks.range("a".."f")`.

@@ -225,6 +225,48 @@ impl Snapshot {
         self.range::<&[u8]>(keyspace, ..)
     }
 
+    /// The record with the least key.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"b", b"2")?;
+    /// let snapshot = db.snapshot();
+    /// ks.put(b"a", b"1")?;
+    /// let (key, value) = snapshot.first(&ks)?.expect("there is one");
+    /// assert_eq!((&*key, &*value), (&b"b"[..], &b"2"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn first(&self, keyspace: &Keyspace) -> Result<Option<(Value, Value)>> {
+        self.iter(keyspace)?.next().transpose()
+    }
+
+    /// The record with the greatest key.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let snapshot = db.snapshot();
+    /// ks.put(b"b", b"2")?;
+    /// let (key, value) = snapshot.last(&ks)?.expect("there is one");
+    /// assert_eq!((&*key, &*value), (&b"a"[..], &b"1"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn last(&self, keyspace: &Keyspace) -> Result<Option<(Value, Value)>> {
+        self.iter(keyspace)?.next_back().transpose()
+    }
+
     /// How many records a range has. Takes time by the depth of the tree, not by the length of the range.
     ///
     /// ```

@@ -356,6 +356,48 @@ impl Transaction {
         self.range::<&[u8]>(keyspace, ..)
     }
 
+    /// The record with the least key, own writes among them.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"b", b"2")?;
+    /// let transaction = db.transaction();
+    /// ks.put(b"a", b"1")?;
+    /// let (key, value) = transaction.first(&ks)?.expect("there is one");
+    /// assert_eq!((&*key, &*value), (&b"b"[..], &b"2"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Transaction::get`].
+    pub fn first(&self, keyspace: &Keyspace) -> Result<Option<(Value, Value)>> {
+        self.iter(keyspace)?.next().transpose()
+    }
+
+    /// The record with the greatest key, own writes among them.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// let transaction = db.transaction();
+    /// ks.put(b"b", b"2")?;
+    /// let (key, value) = transaction.last(&ks)?.expect("there is one");
+    /// assert_eq!((&*key, &*value), (&b"a"[..], &b"1"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Transaction::get`].
+    pub fn last(&self, keyspace: &Keyspace) -> Result<Option<(Value, Value)>> {
+        self.iter(keyspace)?.next_back().transpose()
+    }
+
     /// How many records a range has. Takes time by the depth of the tree and by how many records of the range the
     /// transaction itself has written, not by the length of the range.
     ///

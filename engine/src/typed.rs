@@ -23,7 +23,7 @@
 //! | the same for values | [`ValueCodec`] |
 //! | read and write | [`TypedKeyspace`] |
 //! | read in a snapshot or a transaction | [`View`], which both are |
-//! | write in a batch, a transaction or a bulk write | [`Writes`], which they are |
+//! | write in a batch, a transaction or a bulk write | [`Writes`], which they are; range deletes: [`RangeWrites`] |
 //! | read or write a long value piece by piece | [`TypedKeyspace::bytes`], with [`KeyCodec::to_bytes`]: a piece has no type |
 //!
 //! A keyspace does not know its types: open it with the same ones each time. What does not decode is `InvalidArgument`,
@@ -32,10 +32,15 @@
 mod key;
 mod keyspace;
 mod value;
+mod view;
+mod walking;
+mod writing;
 
 pub use key::{KeyCodec, KeyReader, PrefixOf};
-pub use keyspace::{TypedKeyspace, TypedRange, View, Writes};
+pub use keyspace::TypedKeyspace;
 pub use value::ValueCodec;
+pub use view::{RangeWrites, View, Writes};
+pub use walking::TypedRange;
 
 use logwood_base::Error;
 

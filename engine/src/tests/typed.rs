@@ -59,3 +59,35 @@ fn bytes_of_other_types_are_an_error_and_end_an_iteration() {
     assert!(walk.next().is_none() && walk.next_back().is_none());
     assert!(ks.typed::<u64, u16>().iter().unwrap().next().unwrap().is_err());
 }
+
+#[test]
+fn typed_range_deletes_conditions_and_lookups_are_those_of_the_bytes() {
+    let mut world = World::new(1);
+    world.open(0).unwrap();
+    let db = world.db();
+    let typed = db.create_keyspace("k").unwrap().typed::<(Option<u8>, std::cmp::Reverse<u32>), f64>();
+    let key = |part: Option<u8>, n: u32| (part, std::cmp::Reverse(n));
+    for n in 0..10 {
+        typed.put_with(key(Some(1), n), f64::from(n), Durability::Buffered).unwrap();
+        typed.put(key(None, n), -f64::from(n)).unwrap();
+    }
+    assert_eq!(typed.first().unwrap(), Some((key(None, 9), -9.0)));
+    assert_eq!(typed.last().unwrap(), Some((key(Some(1), 0), 0.0)));
+    let found = typed.get_many([key(Some(1), 3), key(Some(2), 3), key(None, 3)]).unwrap();
+    assert_eq!(found, [Some(3.0), None, Some(-3.0)]);
+    let (snapshot, before) = (db.snapshot(), typed.digest_all().unwrap());
+    typed.delete_range(..key(Some(0), u32::MAX)).unwrap();
+    assert_eq!(typed.count_all().unwrap(), 10);
+    assert_ne!(typed.digest_all().unwrap(), before);
+    assert!(typed.contains_in(&snapshot, key(None, 4)).unwrap() && !typed.contains(key(None, 4)).unwrap());
+    let mut transaction = db.transaction();
+    typed.delete_range_in(&mut transaction, key(Some(1), 7)..=key(Some(1), 5)).unwrap();
+    assert!(!typed.contains_in(&transaction, key(Some(1), 6)).unwrap());
+    transaction.commit(Durability::Durable).unwrap();
+    let left: Vec<_> = typed.iter().unwrap().map(|record| record.unwrap().1).collect();
+    assert_eq!(left, [9.0, 8.0, 4.0, 3.0, 2.0, 1.0, 0.0]);
+    assert!(!typed.delete_if(key(Some(1), 6), Condition::Present).unwrap().is_done());
+    assert!(typed.delete_if(key(Some(1), 8), Condition::Present).unwrap().is_done());
+    typed.delete_with(key(Some(1), 9), Durability::Buffered).unwrap();
+    assert_eq!(typed.digest(key(Some(1), 4)..).unwrap(), typed.digest_all().unwrap());
+}

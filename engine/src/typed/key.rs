@@ -9,10 +9,15 @@
 //! | `String`, `Vec<u8>` at the end of a key | as they are |
 //! | `String`, `Vec<u8>` before other parts | 0 becomes 0 255, and 0 0 ends it |
 //! | tuples of up to six | one part after the other |
+//! | `f32`, `f64` | the bits big-endian; of a negative number all are flipped, of another one the sign bit |
+//! | `Option<K>` | 0; or 1, then the key |
+//! | `Reverse<K>` | the key as if parts followed it, every bit flipped |
 //!
 //! No part that something follows is the beginning of another one of its type, so a part decides before the next one is
 //! looked at. A string that is the whole key is its bytes, readable in the program `logwood`. These bytes are on disks:
 //! they never change.
+
+mod order;
 
 use logwood_base::Result;
 

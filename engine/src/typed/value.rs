@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `()` | none |
 //! | `u8` … `u128`, `i8` … `i128` | little-endian, fixed width |
+//! | `f32`, `f64` | their bits, little-endian |
 //! | `bool` | 0 or 1 |
+//! | `Option<V>` | 0; or 1, then the value |
 //! | `String`, `Vec<u8>`, `[u8; N]` | as they are |
 
 use logwood_base::Result;
@@ -79,6 +81,25 @@ impl ValueCodec for bool {
     }
 }
 
+impl<V: ValueCodec> ValueCodec for Option<V> {
+    type Ref<'a> = Option<V::Ref<'a>>;
+
+    fn encode(value: Self::Ref<'_>, bytes: &mut Vec<u8>) {
+        bytes.push(u8::from(value.is_some()));
+        if let Some(value) = value {
+            V::encode(value, bytes);
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        match bytes {
+            [0] => Ok(None),
+            [1, value @ ..] => V::decode(value).map(Some),
+            _ => Err(undecodable("option")),
+        }
+    }
+}
+
 impl ValueCodec for Vec<u8> {
     type Ref<'a> = &'a [u8];
 
@@ -115,9 +136,9 @@ impl<const N: usize> ValueCodec for [u8; N] {
     }
 }
 
-macro_rules! integers {
-    ($($integer:ty),*) => {$(
-        impl ValueCodec for $integer {
+macro_rules! numbers {
+    ($($number:ty),*) => {$(
+        impl ValueCodec for $number {
             type Ref<'a> = Self;
 
             fn encode(value: Self, bytes: &mut Vec<u8>) {
@@ -131,7 +152,7 @@ macro_rules! integers {
     )*};
 }
 
-integers!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128);
+numbers!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32, f64);
 
 #[cfg(test)]
 mod tests {
@@ -149,5 +170,12 @@ mod tests {
         assert!(String::decode(b"\xff").is_err());
         assert_eq!(String::decode("né".as_bytes()).unwrap(), "né");
         assert_eq!((bool::decode(&[1]).unwrap(), <()>::decode(&[]).is_ok()), (true, true));
+        for value in [None, Some(-1.5), Some(f64::INFINITY)] {
+            let mut bytes = Vec::new();
+            Option::<f64>::encode(value, &mut bytes);
+            assert_eq!(Option::<f64>::decode(&bytes).unwrap(), value);
+        }
+        assert_eq!(Option::<String>::decode(b"\x01").unwrap().as_deref(), Some(""));
+        assert!(Option::<u8>::decode(&[]).is_err() && Option::<()>::decode(&[0, 0]).is_err());
     }
 }

@@ -228,11 +228,11 @@ pub(in crate::tests) fn what_is_put_behind_a_commit_that_failed_is_as_if_it_had_
         bulk.put(&a, b"last", &vec![b'o'; LAST_BYTES]).unwrap();
         records.insert(b"last".to_vec(), vec![b'o'; LAST_BYTES]);
         // The log ends somewhere else in each round, and so does what is written of the last value.
-        world.disk.set_capacity(Some(world.disk.used_bytes()));
         for n in 0..round / 5 {
             records.insert(format!("filler {n}").into_bytes(), vec![b'f'; 2000]);
             a.put(format!("filler {n}").as_bytes(), &[b'f'; 2000]).unwrap();
         }
+        world.disk.set_capacity(Some(world.disk.used_bytes()));
         if let Err(error) = bulk.commit(Durability::Durable) {
             refused += 1;
             assert!(matches!(error, Error::DiskFull { .. }), "{error}");

@@ -134,3 +134,24 @@ fn a_long_value_is_compared_before_the_lock_and_read_once() {
     assert_eq!(refused, Conditional::Refused(Some(b"short"[..].into())));
     drop((seen, ks));
 }
+
+#[test]
+fn a_value_that_went_and_came_again_is_unchanged_to_a_condition_and_a_conflict_to_a_transaction() {
+    let (world, ks) = one();
+    ks.put(b"k", b"1").unwrap();
+    let seen = world.db().snapshot();
+    let mut transaction = world.db().transaction();
+    assert_eq!(transaction.get(&ks, b"k").unwrap().as_deref(), Some(&b"1"[..]));
+    transaction.put(&ks, b"k", b"of the transaction").unwrap();
+    ks.delete(b"k").unwrap();
+    ks.put(b"k", b"1").unwrap();
+    assert!(ks.put_if(b"k", b"2", Condition::Unchanged(&seen)).unwrap().is_done());
+    ks.put(b"k", b"1").unwrap();
+    assert!(matches!(transaction.commit(crate::Durability::Durable), Err(Error::Conflict(_))));
+    // The same without a second change, by a put of what is there.
+    let mut transaction = world.db().transaction();
+    assert!(transaction.contains(&ks, b"k").unwrap());
+    transaction.put(&ks, b"k", b"of the transaction").unwrap();
+    ks.put(b"k", b"1").unwrap();
+    assert!(matches!(transaction.commit(crate::Durability::Durable), Err(Error::Conflict(_))));
+}
