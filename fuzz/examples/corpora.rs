@@ -96,6 +96,7 @@ fn archived() -> Seeds {
         digests: vec![KeyspaceDigest { keyspace: KeyspaceId(1), digest: None }],
         trees,
     };
+    let proven = SnapshotObject { entry: Some([8; 32]), ..snapshot.clone() };
     let pages = vec![[6; 32], [7; 32]];
     let hold =
         Hold { lineage: owner.lineage, placed_ms: 1, log: Some((Lsn(9), Lsn(12))), snapshot: None, pages };
@@ -110,6 +111,7 @@ fn archived() -> Seeds {
         ("hold", hold.encode().bytes),
         ("retention", run.encode().bytes),
         ("noted", start(Some(parent), Some(Lsn(30)))),
+        ("proven", proven.encode().bytes),
     ])
 }
 
