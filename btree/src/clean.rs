@@ -28,7 +28,7 @@ use crate::node::slot::Node;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::shared::{Ahead, Place, Shared, Writer};
-use crate::store::{Label, LivePercent, PageKind, PageLabel, PageRef, Stream};
+use crate::store::{Label, LivePercent, PageKind, PageLabel, PageRef, Pin, Stream};
 use crate::version::Seek;
 
 /// What is worth emptying while the database is in use.
@@ -55,6 +55,13 @@ pub enum Cleaned {
     Nothing,
 }
 
+/// A segment that is to be emptied. A checkpoint that ends meanwhile may leave nothing alive in it: its file stays until its
+/// pages have been looked through, and then none of them is the trees'.
+pub(crate) struct Victim {
+    pub(crate) number: SegmentNo,
+    _pin: Pin,
+}
+
 impl Forest {
     /// Marks some live pages of the emptiest segment for the next checkpoint, or goes on with those of the one before.
     /// Between two checkpoints a quarter of the cache is marked at most, or 64 KiB.
@@ -71,7 +78,7 @@ impl Forest {
         let (victim, mut pages) = match marking {
             Some(marking) => marking,
             None => match self.victim(WORTH_CLEANING) {
-                Some(victim) => (victim, self.shared.store.pages_of(victim)?),
+                Some(victim) => (victim.number, self.pages_of(&victim)?),
                 None => return Ok(Cleaned::Nothing),
             },
         };
@@ -93,16 +100,23 @@ impl Forest {
     /// As [`Forest::clean_step`].
     pub(crate) fn clean_below(&self, most: LivePercent) -> Result<bool> {
         let Some(victim) = self.victim(most) else { return Ok(false) };
-        self.mark_pages(&self.shared.store.pages_of(victim)?)?;
-        self.shared.writer.lock().marked.insert(victim);
+        self.mark_pages(&self.pages_of(&victim)?)?;
+        self.shared.writer.lock().marked.insert(victim.number);
         Ok(true)
     }
 
     /// The emptiest segment that is not marked.
-    fn victim(&self, most: LivePercent) -> Option<SegmentNo> {
+    pub(crate) fn victim(&self, most: LivePercent) -> Option<Victim> {
+        let pin = self.shared.store.pin();
         let marked = self.shared.writer.lock().marked.clone();
         let victims = self.shared.store.victims(marked.len() + 1, most);
-        victims.into_iter().find(|victim| !marked.contains(victim))
+        let number = victims.into_iter().find(|number| !marked.contains(number))?;
+        Some(Victim { number, _pin: pin })
+    }
+
+    /// What stands in a segment, whether or not it is still alive.
+    pub(crate) fn pages_of(&self, victim: &Victim) -> Result<Vec<PageLabel>> {
+        self.shared.store.pages_of(victim.number)
     }
 
     /// Packs everything: gives back what was dropped or detached, marks what is worth moving and has `checkpoint` write it,
@@ -142,7 +156,7 @@ impl Forest {
         checkpoint()
     }
 
-    fn mark_pages(&self, pages: &[PageLabel]) -> Result<()> {
+    pub(crate) fn mark_pages(&self, pages: &[PageLabel]) -> Result<()> {
         for label in pages {
             let guard = crossbeam_epoch::pin();
             let Some(core) = self.shared.tree(label.keyspace) else { continue };

@@ -126,12 +126,17 @@ impl Store {
         results.into_iter().map(|result| result.expect("each page was read above")).collect()
     }
 
-    /// What stands in a sealed segment, from its index: for the cleaner and for healing.
+    /// What stands in a sealed segment, from its index: for the cleaner and for healing. Of one that died since, too, while a
+    /// [`Pin`](super::Pin) from when it was alive is held.
     ///
     /// # Errors
-    /// `Corruption` when trailer or index do not verify; `Io`; `NotFound` for a segment that is not sealed.
+    /// `Corruption` when trailer or index do not verify; `Io`; `NotFound` for a segment that is not sealed, or gone.
     pub fn pages_of(&self, number: SegmentNo) -> Result<Vec<PageLabel>> {
-        let sealed = self.inner.state.lock().segments.get(&number).and_then(|segment| segment.sealed);
+        let sealed = {
+            let state = self.inner.state.lock();
+            let alive = state.segments.get(&number).and_then(|segment| segment.sealed);
+            alive.or_else(|| state.dead.get(&number).map(|dead| dead.sealed))
+        };
         let Some(sealed) = sealed else {
             return Err(Error::NotFound { what: "sealed page segment", name: number.to_string() });
         };

@@ -7,6 +7,7 @@ use super::world::{
     KEYSPACE, Model, at, change, checkpoint, commit, create, dir, environment, everything, open, require,
     scan, small,
 };
+use crate::store::LivePercent;
 use crate::{At, Change, ChangeKind, Cleaned, Forest, Tree, verify_directory};
 
 fn key(n: u64) -> Vec<u8> {
@@ -244,6 +245,27 @@ fn cleaning_and_compacting_give_space_back_while_in_use() {
     let report = verify_directory(&disk_arc, dir(), &mut |damage| panic!("{damage:?}"), &mut |_| {}).unwrap();
     assert!(report.space_errors.is_empty(), "{:?}", report.space_errors);
     assert_eq!(report.trees.len(), 1);
+}
+
+#[test]
+fn a_segment_that_a_checkpoint_empties_while_it_is_being_cleaned_is_no_error() {
+    let disk = SimulatedDisk::new(1);
+    let (forest, tree, mut model) = begun(&disk);
+    write(&forest, &mut model, 3, 0..290);
+    let victim = forest.victim(LivePercent { images: 100, deltas: 100 }).expect("something is alive");
+    // All of it is written anew, and two generations later no manifest names what was written before.
+    for lsn in 4..9 {
+        write(&forest, &mut model, lsn, 0..300);
+        checkpoint(&forest).unwrap();
+    }
+    assert!(forest.store().live_bytes().iter().all(|(number, _)| *number != victim.number));
+    forest.mark_pages(&forest.pages_of(&victim).unwrap()).unwrap();
+    require(&tree, &forest.snapshot(), &model);
+    let kept = forest.statistics().store.waiting_segments;
+    drop(victim);
+    checkpoint(&forest).unwrap();
+    assert!(forest.statistics().store.waiting_segments < kept, "its file goes when nobody looks into it");
+    require_one_of(&disk, &[(8, &model)]);
 }
 
 #[test]
