@@ -26,6 +26,9 @@ pub(crate) struct Account {
     pub(crate) evictions: AtomicU64,
     pub(crate) written: Mutex<PageWrites>,
     #[cfg(test)]
+    /// Pieces that large entries were applied in; a test holds that none changes many leaves.
+    pub(crate) pieces: AtomicU64,
+    #[cfg(test)]
     /// Stores that readers made to memory which other readers share; a test holds that cached reads make none.
     pub(crate) shared_stores: AtomicU64,
 }

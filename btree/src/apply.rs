@@ -108,7 +108,7 @@ pub(crate) fn apply(
     let mut applier = Applier { shared, writer, guard, lsn, keeps_past: true };
     for part in parts(changes) {
         for run in sorted(part.points, &trees)?.chunk_by(|a, b| a.core.id == b.core.id) {
-            applier.write(run[0].core, run)?;
+            applier.write(run[0].core, run, usize::MAX)?;
         }
         part.delete_range(&mut applier, &trees)?;
     }

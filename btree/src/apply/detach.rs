@@ -77,7 +77,7 @@ impl Applier<'_> {
         let leaf = way.node.leaf().ok_or_else(lost)?;
         let keys = keys_of(leaf, from, to);
         let points: Vec<Point<'_>> = keys.iter().map(|key| Point { core, key, value: None }).collect();
-        self.write(core, &points)
+        self.write(core, &points, usize::MAX).map(drop)
     }
 
     /// Takes everything between two ways out of the tree, and with it the keys of the left leaf from `from` on. `range`

@@ -1,7 +1,9 @@
 //! Changes at one LSN that touch more leaves than memory may hold: those of a large batch, and those that are replayed.
 //!
-//! They are applied in the order of their keys, a piece at a time. Between two pieces the locks are let go, leaves that did
-//! not change are evicted, and what was replaced is freed. Beyond a bound, changed leaves go straight to pages, as those of
+//! They are applied in the order of their keys, a piece at a time: some changes of one tree, and some leaves, since what a piece
+//! replaces cannot be freed before it ends. Between two pieces the locks are let go, leaves that did not change are evicted,
+//! and what was replaced is freed. So anybody may come between two leaves of an entry, and what that means is said in
+//! [`sorted`](super::sorted): a checkpoint of before among them, which sees neither half. Beyond a bound, changed leaves go straight to pages, as those of
 //! [`sorted`](super::sorted) changes do; that is safe for the same reasons, and a full disk is no failure at all here: what
 //! does not get to its page stays in memory.
 //!
@@ -19,6 +21,10 @@ use crate::version::Seek;
 
 /// Changes of one piece.
 const PIECE_POINTS: usize = 4096;
+/// Leaves of one piece: what they take is at most this part of the cache, or they are so few that letting go would be what
+/// costs.
+const PIECE_SHARE: usize = 16;
+const PIECE_LEAVES_MIN: usize = 64;
 /// A batch is large when its leaves may take more than this part of the cache, which is the room that is made for it.
 const SCATTERED_SHARE: usize = 8;
 /// Changed leaves stay in memory up to this many eighths of it.
@@ -29,12 +35,17 @@ const SORTED_BYTES: usize = size_of::<Change<'_>>() + 2 * size_of::<Point<'_>>()
 
 /// How the pieces are applied.
 #[derive(Clone, Copy)]
-struct Pieces {
-    lsn: Lsn,
+pub(super) struct Pieces {
+    pub(super) lsn: Lsn,
     /// Whether somebody may read below the LSN.
-    keeps_past: bool,
+    pub(super) keeps_past: bool,
     /// Memory for nodes.
-    bound: usize,
+    pub(super) bound: usize,
+}
+
+/// Leaves that one piece changes at most.
+pub(super) fn piece_leaves(shared: &Shared) -> usize {
+    (shared.options.cache_bytes / PIECE_SHARE / shared.options.leaf_bytes).max(PIECE_LEAVES_MIN)
 }
 
 /// Whether the leaves of a batch may take more memory than there is room for.
@@ -96,17 +107,17 @@ fn apply_pieces(shared: &Shared, changes: &[Change<'_>], how: Pieces) -> Result<
     let mut pass = Pass::new(shared, how.bound / 8 * DIRTY_EIGHTHS, usize::MAX);
     for part in parts(changes) {
         let points = sorted(part.points, &trees)?;
-        let mut pieces = points.chunks(PIECE_POINTS).peekable();
-        while let Some(piece) = pieces.next() {
-            pass.more = pieces.peek().is_some();
-            apply_piece(shared, how, |applier| {
-                pass.oldest = shared.registry.needs().oldest();
-                let may_become = shared.account.bytes(Class::Dirty) + piece.len() * shared.options.leaf_bytes;
-                let mut runs = piece.chunk_by(|a, b| a.core.id == b.core.id);
-                if may_become <= pass.dirty_max {
-                    return runs.try_for_each(|run| applier.write(run[0].core, run));
+        let leaves_max = piece_leaves(shared);
+        let mut chunks = points.chunks(PIECE_POINTS).peekable();
+        while let Some(chunk) = chunks.next() {
+            pass.more = chunks.peek().is_some();
+            apply_runs(shared, how, chunk, |applier, run| {
+                let more = run.len().min(leaves_max) * shared.options.leaf_bytes;
+                let changed = shared.account.bytes(Class::Dirty) + pass.kept(shared);
+                if changed + more <= pass.dirty_max {
+                    return applier.write(run[0].core, run, leaves_max);
                 }
-                runs.try_for_each(|run| applier.write_sorted(run[0].core, run, &mut pass))
+                applier.write_sorted(run[0].core, run, &mut pass)
             })?;
         }
         // What a range delete detaches is read by its past, until that is pruned.
@@ -119,20 +130,40 @@ fn apply_pieces(shared: &Shared, changes: &[Change<'_>], how: Pieces) -> Result<
     Ok(())
 }
 
-/// Does a piece, and gives back what it left behind: memory stays bounded however many pieces there are.
-fn apply_piece(
+/// Applies sorted changes, a piece at a time. `work` gets those of one tree that are left, does those of some leaves, and
+/// answers how many that were.
+pub(super) fn apply_runs<'p>(
     shared: &Shared,
     how: Pieces,
-    work: impl FnOnce(&mut Applier<'_>) -> Result<()>,
+    points: &[Point<'p>],
+    mut work: impl FnMut(&mut Applier<'_>, &[Point<'p>]) -> Result<usize>,
 ) -> Result<()> {
+    for run in points.chunk_by(|a, b| a.core.id == b.core.id) {
+        let mut rest = run;
+        while !rest.is_empty() {
+            let done = apply_piece(shared, how, |applier| work(applier, rest))?;
+            rest = &rest[done..];
+        }
+    }
+    Ok(())
+}
+
+/// Does a piece, and gives back what it left behind: memory stays bounded however many pieces there are.
+fn apply_piece<T>(
+    shared: &Shared,
+    how: Pieces,
+    work: impl FnOnce(&mut Applier<'_>) -> Result<T>,
+) -> Result<T> {
     let writing_ahead = shared.writing_ahead.lock();
     let mut writer = shared.writer.lock();
     let guard = crossbeam_epoch::pin();
     let Pieces { lsn, keeps_past, bound } = how;
-    work(&mut Applier { shared, writer: &mut writer, guard: &guard, lsn, keeps_past })?;
+    let done = work(&mut Applier { shared, writer: &mut writer, guard: &guard, lsn, keeps_past })?;
     writer.tidy(&shared.registry, &guard);
     shared.evict(&mut writer, bound, &guard);
     drop((writer, writing_ahead, guard));
     shared.collect();
-    Ok(())
+    #[cfg(test)]
+    shared.account.pieces.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    Ok(done)
 }

@@ -1,6 +1,7 @@
 //! Changes of one entry that are more than memory may hold: they come in order, and go straight to pages.
 //!
-//! The changes are taken up a mebibyte at a time and merged into the leaves that they fall into. While few leaves wait for
+//! The changes are taken up a mebibyte at a time and merged into the leaves that they fall into, some [pieces](super::pieces) of
+//! leaves one after the other: what a leaf was is freed when its piece ends. While few leaves wait for
 //! the next checkpoint, a changed leaf stays in memory, as ever. Beyond that, what it becomes is written to page segments at
 //! once, and its parent gets addresses in its place: one leaf becomes many, when input in order fills an empty range. One
 //! leaf stays *open*, in memory: the last one, while more is to come for it, or a small one, which those behind it join until
@@ -24,6 +25,7 @@ use std::ops::Range;
 
 use logwood_base::{Error, KeyspaceId, Lsn, Result};
 
+use super::pieces::{Pieces, apply_runs, piece_leaves};
 use super::{Applier, Change, ChangeKind, Point, check_order, tree_of};
 use crate::account::Class;
 use crate::cursor::KeyRange;
@@ -95,7 +97,9 @@ impl Chunk {
 /// What is known while the changes pass by.
 pub(super) struct Pass {
     /// Nobody reads below it.
-    pub(super) oldest: Lsn,
+    oldest: Lsn,
+    /// Leaves of one piece.
+    leaves_max: usize,
     /// Whether others follow behind those at hand.
     pub(super) more: bool,
     /// Whether the disk took every page so far.
@@ -114,6 +118,7 @@ impl Pass {
     pub(super) fn new(shared: &Shared, dirty_max: usize, dirty_max_without_room: usize) -> Self {
         Self {
             oldest: Lsn::ZERO,
+            leaves_max: piece_leaves(shared),
             more: true,
             has_room: true,
             dirty_max,
@@ -121,6 +126,11 @@ impl Pass {
             kept_before: shared.account.bytes(Class::Kept),
             open: None,
         }
+    }
+
+    /// Bytes of older versions that were kept since the beginning.
+    pub(super) fn kept(&self, shared: &Shared) -> usize {
+        shared.account.bytes(Class::Kept).saturating_sub(self.kept_before)
     }
 
     /// Forgets the open leaf, which stays in memory: it may have been detached.
@@ -137,10 +147,6 @@ pub(crate) fn apply_sorted(shared: &Shared, lsn: Lsn, changes: &mut dyn SortedCh
     let mut pass = Pass::new(shared, cache / 4, cache);
     while pass.more {
         pass.more = chunk.fill(changes)?;
-        // The locks are let go between two chunks: a checkpoint of before goes on, and readers evict.
-        let writing_ahead = shared.writing_ahead.lock();
-        let mut writer = shared.writer.lock();
-        let guard = crossbeam_epoch::pin();
         let mut trees = super::Trees::new();
         for points in chunk.points.chunk_by(|a, b| a.keyspace == b.keyspace) {
             trees.push(
@@ -150,7 +156,6 @@ pub(crate) fn apply_sorted(shared: &Shared, lsn: Lsn, changes: &mut dyn SortedCh
                 })?,
             );
         }
-        let mut applier = Applier { shared, writer: &mut writer, guard: &guard, lsn, keeps_past: true };
         let points: Vec<Point<'_>> = chunk
             .points
             .iter()
@@ -162,14 +167,10 @@ pub(crate) fn apply_sorted(shared: &Shared, lsn: Lsn, changes: &mut dyn SortedCh
                 })
             })
             .collect::<Result<_>>()?;
-        pass.oldest = shared.registry.needs().oldest();
-        for run in points.chunk_by(|a, b| a.core.id == b.core.id) {
-            applier.write_sorted(run[0].core, run, &mut pass)?;
-        }
-        writer.tidy(&shared.registry, &guard);
-        shared.evict(&mut writer, shared.options.cache_bytes, &guard);
-        drop((writer, writing_ahead, guard));
-        shared.collect();
+        // The locks are let go between two pieces: a checkpoint of before goes on, and readers evict.
+        apply_runs(shared, Pieces { lsn, keeps_past: true, bound: cache }, &points, |applier, run| {
+            applier.write_sorted(run[0].core, run, &mut pass)
+        })?;
     }
     shared.writer.lock().applied = lsn;
     Ok(())
@@ -204,16 +205,19 @@ pub(crate) fn prepare_sorted(shared: &Shared, changes: &mut dyn SortedChanges) -
 }
 
 impl Applier<'_> {
-    /// Applies sorted changes of one tree, in memory or straight to pages.
+    /// Applies sorted changes of one tree, in memory or straight to pages: those of the first leaves, as many as a piece may
+    /// change. Answers how many changes those are.
     pub(super) fn write_sorted(
         &mut self,
         core: &TreeCore,
         points: &[Point<'_>],
         pass: &mut Pass,
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let guard = self.guard;
+        pass.oldest = self.shared.registry.needs().oldest();
         let mut rest = points;
-        while let Some(first) = rest.first() {
+        for _ in 0..pass.leaves_max {
+            let Some(first) = rest.first() else { break };
             let way = core.way(self.shared, Seek::From(first.key), guard)?;
             let leaf =
                 way.node.leaf().ok_or_else(|| Error::Internal("a way did not end in a leaf".into()))?;
@@ -221,7 +225,7 @@ impl Applier<'_> {
             let (here, behind) = rest.split_at(count);
             let bytes = |point: &Point<'_>| point.key.len() + point.value.map_or(0, <[u8]>::len);
             let dirty = self.shared.account.bytes(Class::Dirty) + here.iter().map(bytes).sum::<usize>();
-            let kept = self.shared.account.bytes(Class::Kept).saturating_sub(pass.kept_before);
+            let kept = pass.kept(self.shared);
             let may_wait = dirty <= pass.dirty_max_without_room;
             let to_disk = if pass.has_room { dirty + kept > pass.dirty_max } else { !may_wait };
             let older = (to_disk && self.keeps_past).then(|| self.older_of(core, &way, leaf, pass.oldest));
@@ -245,7 +249,7 @@ impl Applier<'_> {
             }
             rest = behind;
         }
-        Ok(())
+        Ok(points.len() - rest.len())
     }
 
     /// What serves readers of before, when another leaf takes the place of `leaf`: its page, if that says it all to everybody

@@ -22,12 +22,19 @@ use crate::version::{Older, Part, Previous, Seek};
 const WARM_POINTS: usize = 16;
 
 impl Applier<'_> {
-    /// Applies sorted changes of different keys to one tree.
-    pub(super) fn write(&mut self, core: &TreeCore, points: &[Point<'_>]) -> Result<()> {
+    /// Applies sorted changes of different keys to one tree, those of the first `leaves_max` leaves. Answers how many those are.
+    pub(super) fn write(
+        &mut self,
+        core: &TreeCore,
+        points: &[Point<'_>],
+        leaves_max: usize,
+    ) -> Result<usize> {
         let guard = self.guard;
         let mut rest = points;
         let (mut warm, mut leaves, mut written) = (0, 0, 0);
-        while let Some(first) = rest.first() {
+        while let Some(first) = rest.first()
+            && leaves < leaves_max
+        {
             // Points that lie thinly: each waits for memory of its own.
             if warm <= written && rest.len() > 1 && written < leaves * 4 {
                 self.warm(core, &rest[..rest.len().min(WARM_POINTS)])?;
@@ -49,7 +56,7 @@ impl Applier<'_> {
             written += count;
             leaves += 1;
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Looks at what the writing of each point will look at first: one round per step that a look takes, so that the

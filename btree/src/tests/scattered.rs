@@ -3,7 +3,7 @@
 use logwood_base::disk::simulated::{Fault, Operation, Outcome, SimulatedDisk};
 use logwood_base::{Error, Lsn};
 
-use super::sorted::require_sound;
+use super::sorted::{require_sound, try_apply_sorted};
 use super::world::{KEYSPACE, Model, change, checkpoint, create, open, require, scale, small};
 use crate::{Change, ChangeKind, Forest, ForestOptions, Tree};
 
@@ -101,6 +101,55 @@ fn a_batch_that_touches_more_leaves_than_memory_may_hold_is_applied_inside_the_c
         drop(snapshot);
         require_kept(&disk, &forest, &mut rng, &model);
     }
+}
+
+/// Requires that what is done reads many leaves, and in pieces that are each small: what a piece replaces is freed behind it.
+fn require_small_pieces(forest: &Forest, work: impl FnOnce()) {
+    let (reads, pieces) = (forest.statistics().cold_reads, pieces(forest));
+    work();
+    let (reads, pieces) = (forest.statistics().cold_reads - reads, self::pieces(forest) - pieces);
+    assert!(reads > 600, "{reads} pages were read");
+    // A sixteenth of the cache, or 64.
+    assert!(reads <= pieces * 64 + pieces, "{reads} pages were read in {pieces} pieces");
+}
+
+fn pieces(forest: &Forest) -> u64 {
+    forest.shared.account.pieces.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+#[test]
+fn a_few_keys_of_each_leaf_are_changed_some_leaves_at_a_time() {
+    let disk = SimulatedDisk::new(1);
+    let (forest, tree, mut model) = begun(&disk);
+    // Two of a leaf, so that all that the first one is given fits into one piece of changes, or one chunk.
+    let mut deletes = |forest: &Forest, first: usize, apply: &dyn Fn(&Forest, &[Change<'_>])| {
+        let keys: Vec<Vec<u8>> = model.keys().skip(first).step_by(20).cloned().collect();
+        let changes: Vec<Change<'_>> = keys.iter().map(|key| change(key, None)).collect();
+        apply(forest, &changes);
+        keys.iter().for_each(|key| drop(model.remove(key)));
+        forest.publish(forest.applied_lsn());
+        checkpoint(forest).unwrap();
+        forest.shared.evict_everything();
+    };
+    deletes(&forest, 1, &|forest, changes| {
+        forest.prepare(changes).map(drop).unwrap();
+        require_small_pieces(forest, || {
+            super::super::apply::apply_scattered(&forest.shared, Lsn(3), changes).unwrap()
+        });
+    });
+    deletes(&forest, 7, &|forest, changes| {
+        require_small_pieces(forest, || forest.replay(Lsn(4), changes).unwrap())
+    });
+    deletes(&forest, 11, &|forest, changes| {
+        let changes = changes.iter().map(|change| match change.kind {
+            ChangeKind::Delete { key } => (key.to_vec(), None),
+            _ => unreachable!("deletes alone"),
+        });
+        let changes = changes.collect();
+        require_small_pieces(forest, || try_apply_sorted(forest, 5, &changes).unwrap());
+    });
+    require(&tree, &forest.snapshot(), &model);
+    require_sound(&forest);
 }
 
 #[test]
