@@ -44,6 +44,8 @@ pub(crate) struct Applier {
     gathered_operations: usize,
     /// Whether there are such commits, if only empty ones.
     gathers: bool,
+    /// Whether nobody reads yet, so that no version need be kept.
+    replays: bool,
     /// Named in errors.
     log: PathBuf,
 }
@@ -79,6 +81,7 @@ impl Applier {
             gathered: Vec::new(),
             gathered_operations: 0,
             gathers: false,
+            replays: false,
             log: log.to_owned(),
         })
     }
@@ -123,7 +126,12 @@ impl Applier {
         let entry = Entry::decode(payload).map_err(|error| error.at(&self.log, lsn))?;
         match entry.body {
             Body::Commit(operations) if lsn > self.in_trees => {
-                self.gathered.extend_from_slice(operations.as_bytes());
+                let more = operations.as_bytes();
+                debug_assert!(
+                    self.gathered.len() + more.len() <= self.gathered.capacity(),
+                    "room was taken once"
+                );
+                self.gathered.extend_from_slice(more);
                 self.gathered_operations += operations.iter().count();
                 self.gathers = true;
                 self.took(lsn, entry.time_ms);
@@ -137,19 +145,23 @@ impl Applier {
             _ => {
                 self.flush()?;
                 self.apply_entry(lsn, &entry)?;
+                // What it kept for readers of before goes with the next one.
+                self.forest.publish(lsn);
             }
         }
         Ok(true)
     }
 
-    /// Room for what replay gathers, taken once: memory that is let grow is copied.
-    pub(crate) fn begin_replay(&mut self, gathered_bytes_max: usize) {
-        self.gathered.reserve_exact(gathered_bytes_max);
+    /// Room for what replay gathers, with the entry that passes the bound, taken once: memory that is let grow is copied.
+    pub(crate) fn begin_replay(&mut self, room: usize) {
+        self.replays = true;
+        self.gathered.reserve_exact(room);
     }
 
     /// Applies the rest, and gives the room back.
     pub(crate) fn end_replay(&mut self) -> Result<()> {
         self.flush()?;
+        self.replays = false;
         self.gathered = Vec::new();
         Ok(())
     }
@@ -229,7 +241,8 @@ impl Applier {
     }
 
     fn apply_operations(&mut self, lsn: Lsn, operations: Operations<'_>) -> Result<()> {
-        self.forest.apply(lsn, &self.changes(lsn, operations)?)
+        let changes = self.changes(lsn, operations)?;
+        if self.replays { self.forest.replay(lsn, &changes) } else { self.forest.apply(lsn, &changes) }
     }
 
     /// Operations as the trees take them.

@@ -51,7 +51,9 @@ pub struct Database {
 impl Database {
     /// Opens the database in a directory, and creates it when there is none.
     ///
-    /// Opening replays at most [`Options::recovery_log_bytes_max`] of log and walks no tree.
+    /// Opening replays at most [`Options::recovery_log_bytes_max`] of log and walks no tree. It reads and checks the whole log
+    /// that is there: what followers, the archiver and bulk writes hold takes time too, about as long as the disk takes to read
+    /// it. [`Options::log_bytes_max`] bounds what they may hold.
     ///
     /// ```
     /// # use logwood::{Database, Options};

@@ -337,7 +337,8 @@ impl Replay<'_> {
         let most = GATHERED_BYTES_MAX.min(bound as usize / 4).min(self.options.cache_bytes / 8);
         let least = GATHERED_BYTES_MIN.min(most);
         let mut gathered_bytes = GATHERED_BYTES.min(most);
-        self.applier.begin_replay(most.min(self.log.statistics().log_bytes as usize));
+        let room = most + self.options.payload_bytes_max();
+        self.applier.begin_replay(room.min(self.log.statistics().log_bytes as usize));
         let mut dirty_before = self.forest.dirty_bytes() as u64;
         let mut checkpoint_from = bound;
         let mut cursor = group.cursor(from);

@@ -16,6 +16,7 @@ mod log_only;
 mod long_values;
 mod model;
 mod mutants;
+mod replay;
 mod space;
 mod transactions;
 mod typed;

@@ -127,11 +127,10 @@ pub(super) fn a_small_disk_fills_up_and_serves_again_when_it_has_room() {
             world.step(&Step::Background { steps: 20 }).unwrap();
         }
     }
-    if full {
-        assert!(world.db().keyspace("ks0").unwrap().get(b"key-025").unwrap().is_some());
-        world.disk.set_capacity(None);
-        world.resume().unwrap();
-    }
+    assert!(full, "the disk never filled up");
+    assert!(world.db().keyspace("ks0").unwrap().get(b"key-025").unwrap().is_some());
+    world.disk.set_capacity(None);
+    world.resume().unwrap();
     world.step(&put(1, 60)).unwrap();
     world.step(&Step::Checkpoint).unwrap();
     world.check().unwrap();
