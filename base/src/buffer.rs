@@ -4,11 +4,12 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::limits::BLOCK_BYTES;
+use crate::memory::Mapping;
 
 /// Bytes that start on a boundary of [`BLOCK_BYTES`] in memory.
 ///
-/// The alignment comes from reserving one block too many and starting at the first boundary inside, so that no
-/// unsafe code is needed. Growing beyond the reserve copies.
+/// Where an allocator gives the memory, the alignment comes from reserving one block too many and starting at the first boundary
+/// inside, so that no unsafe code is needed. Growing beyond the reserve copies.
 ///
 /// ```
 /// use logwood_base::AlignedBuffer;
@@ -20,9 +21,20 @@ use crate::limits::BLOCK_BYTES;
 /// ```
 #[derive(Default)]
 pub struct AlignedBuffer {
+    storage: Storage,
+}
+
+enum Storage {
     /// `start` bytes of nothing, then the content. Never reallocated in place: see `reserve`.
-    storage: Vec<u8>,
-    start: usize,
+    Allocated { bytes: Vec<u8>, start: usize },
+    /// The content is the first `length` bytes.
+    Mapped { mapping: Mapping, length: usize },
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self::Allocated { bytes: Vec::new(), start: 0 }
+    }
 }
 
 impl AlignedBuffer {
@@ -32,7 +44,14 @@ impl AlignedBuffer {
         let mut storage: Vec<u8> = Vec::with_capacity(bytes + BLOCK_BYTES);
         let start = storage.as_ptr().align_offset(BLOCK_BYTES);
         storage.resize(start, 0);
-        Self { storage, start }
+        Self { storage: Storage::Allocated { bytes: storage, start } }
+    }
+
+    /// An empty buffer with room for `bytes`, straight from the system and given back to it: see [`Mapping`]. For large buffers
+    /// that live for a short time.
+    #[must_use]
+    pub fn mapped(bytes: usize) -> Self {
+        Self { storage: Storage::Mapped { mapping: Mapping::new(bytes), length: 0 } }
     }
 
     /// A buffer of `bytes` zeros.
@@ -44,28 +63,47 @@ impl AlignedBuffer {
     }
 
     /// Appends bytes.
-    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
-        self.reserve(bytes.len());
-        self.storage.extend_from_slice(bytes);
+    pub fn extend_from_slice(&mut self, more: &[u8]) {
+        self.reserve(more.len());
+        match &mut self.storage {
+            Storage::Allocated { bytes, .. } => bytes.extend_from_slice(more),
+            Storage::Mapped { mapping, length } => {
+                mapping[*length..*length + more.len()].copy_from_slice(more);
+                *length += more.len();
+            }
+        }
     }
 
     /// Appends zeros until the content is at least `length` bytes long.
     pub fn pad_to(&mut self, length: usize) {
-        if length > self.len() {
-            self.reserve(length - self.len());
-            self.storage.resize(self.start + length, 0);
+        let before = self.len();
+        if length > before {
+            self.reserve(length - before);
+            match &mut self.storage {
+                Storage::Allocated { bytes, start } => bytes.resize(*start + length, 0),
+                Storage::Mapped { mapping, length: end } => {
+                    mapping[before..length].fill(0);
+                    *end = length;
+                }
+            }
         }
     }
 
     /// Memory that it holds, in bytes, used or not.
     #[must_use]
-    pub const fn capacity(&self) -> usize {
-        self.storage.capacity()
+    pub fn capacity(&self) -> usize {
+        match &self.storage {
+            Storage::Allocated { bytes, .. } => bytes.capacity(),
+            Storage::Mapped { mapping, .. } => mapping.len(),
+        }
     }
 
     /// Keeps the first `length` bytes.
     pub fn truncate(&mut self, length: usize) {
-        self.storage.truncate(self.start + length);
+        match &mut self.storage {
+            Storage::Allocated { bytes, start } => bytes.truncate(*start + length),
+            Storage::Mapped { length: end, .. } => *end = length.min(*end),
+        }
     }
 
     /// Drops the content and keeps the room.
@@ -75,17 +113,19 @@ impl AlignedBuffer {
 
     /// Makes room for `more` bytes, moving to a new aligned place when there is none.
     fn reserve(&mut self, more: usize) {
-        if self.storage.capacity() - self.storage.len() >= more && self.is_aligned() {
-            return;
+        let has_room = match &self.storage {
+            Storage::Allocated { bytes, start } => {
+                // A default buffer, which has no room yet, does not start on a boundary.
+                bytes.capacity() - bytes.len() >= more
+                    && (bytes.as_ptr() as usize + start).is_multiple_of(BLOCK_BYTES)
+            }
+            Storage::Mapped { mapping, length } => mapping.len() - length >= more,
+        };
+        if !has_room {
+            let mut moved = Self::with_capacity((self.len() + more).max(2 * self.len()));
+            moved.extend_from_slice(self);
+            *self = moved;
         }
-        let mut moved = Self::with_capacity((self.len() + more).max(2 * self.len()));
-        moved.storage.extend_from_slice(self);
-        *self = moved;
-    }
-
-    /// Whether the content starts on a boundary. Only a default buffer, which has no room yet, does not.
-    fn is_aligned(&self) -> bool {
-        (self.storage.as_ptr() as usize + self.start).is_multiple_of(BLOCK_BYTES)
     }
 }
 
@@ -93,13 +133,19 @@ impl Deref for AlignedBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.storage[self.start..]
+        match &self.storage {
+            Storage::Allocated { bytes, start } => &bytes[*start..],
+            Storage::Mapped { mapping, length } => &mapping[..*length],
+        }
     }
 }
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.storage[self.start..]
+        match &mut self.storage {
+            Storage::Allocated { bytes, start } => &mut bytes[*start..],
+            Storage::Mapped { mapping, length } => &mut mapping[..*length],
+        }
     }
 }
 
@@ -121,17 +167,27 @@ mod tests {
 
     #[test]
     fn stays_aligned_while_it_grows() {
-        let mut buffer = AlignedBuffer::default();
-        let mut expected = Vec::new();
-        for n in 0..3000u32 {
-            buffer.extend_from_slice(&n.to_le_bytes());
-            expected.extend_from_slice(&n.to_le_bytes());
+        for mut buffer in
+            [AlignedBuffer::default(), AlignedBuffer::mapped(20_000), AlignedBuffer::mapped(100)]
+        {
+            let mut expected = Vec::new();
+            for n in 0..3000u32 {
+                buffer.extend_from_slice(&n.to_le_bytes());
+                expected.extend_from_slice(&n.to_le_bytes());
+                assert!((buffer.as_ptr() as usize).is_multiple_of(BLOCK_BYTES));
+            }
+            assert_eq!(&*buffer, &*expected);
+            buffer.truncate(10);
+            buffer.pad_to(5000);
+            assert_eq!(&buffer[..10], &expected[..10]);
+            assert!(
+                buffer.len() == 5000 && buffer[10..].iter().all(|byte| *byte == 0),
+                "what stood there is gone"
+            );
+            buffer.clear();
+            assert!(buffer.is_empty());
+            buffer.extend_from_slice(b"again");
             assert!((buffer.as_ptr() as usize).is_multiple_of(BLOCK_BYTES));
         }
-        assert_eq!(&*buffer, &*expected);
-        buffer.clear();
-        assert!(buffer.is_empty());
-        buffer.extend_from_slice(b"again");
-        assert!((buffer.as_ptr() as usize).is_multiple_of(BLOCK_BYTES));
     }
 }

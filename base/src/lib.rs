@@ -8,7 +8,7 @@
 //! | [`codec`], [`checksum`], [`digest`] | bytes in and out, and what proves them |
 //! | [`disk`] | the [`Disk`] and [`File`] traits, the real disk, the simulated disk |
 //! | [`environment`] | the [`Clock`], [`Random`] and [`Spawner`] traits, real and manual |
-//! | [`memory`] | large pieces of memory, for huge pages |
+//! | [`memory`] | large pieces of memory, straight from the system |
 //! | [`sync`] | locks and atomics, replaceable to explore interleavings |
 //!
 //! Nothing here knows of logs or trees. The crate is synchronous.

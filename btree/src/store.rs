@@ -130,8 +130,6 @@ struct Inner {
     images: RwLock<HashMap<SegmentNo, Arc<writer::Image>>>,
     /// Bytes of pages in open segments.
     open_bytes: AtomicUsize,
-    /// The memory of a segment that was sealed, for the next one: what is given back to an allocator may stay with it.
-    spare: Mutex<writer::Spare>,
     files: reader::OpenFiles,
     /// Held through a commit, so that one ends before the next begins. Locked before `state`.
     committing: Mutex<()>,

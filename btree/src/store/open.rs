@@ -226,7 +226,6 @@ impl Store {
                 writers: Default::default(),
                 images: RwLock::new(HashMap::new()),
                 open_bytes: AtomicUsize::new(0),
-                spare: Mutex::default(),
                 files,
                 committing: Mutex::new(()),
                 leftovers: Mutex::new(None),

@@ -76,7 +76,7 @@ pub struct StoreStatistics {
     pub total_bytes: u64,
     /// Stored bytes of the pages that trees reach, in sealed and open segments.
     pub live_bytes: u64,
-    /// Bytes of open segments and abandoned ones, in memory, and what is kept there for the next one.
+    /// Bytes of open segments and abandoned ones, in memory.
     pub open_bytes: u64,
     /// Segments whose writing failed and whose pages wait to be written again.
     pub abandoned_segments: u64,
@@ -194,7 +194,7 @@ impl Store {
             segments: sealed.clone().count() as u64,
             total_bytes: sealed.map(|sealed| u64::from(sealed.bytes)).sum(),
             live_bytes: state.segments.values().map(|segment| segment.live_bytes).sum(),
-            open_bytes: open_bytes + self.inner.spare.lock().held_bytes() as u64,
+            open_bytes,
             abandoned_segments: state.abandoned.len() as u64,
             waiting_segments: state.dead.len() as u64,
             waiting_bytes: state.dead.values().map(|dead| u64::from(dead.sealed.bytes)).sum(),

@@ -30,34 +30,6 @@ pub(super) struct Image {
     pub(super) bytes: RwLock<AlignedBuffer>,
 }
 
-/// The memory of a segment that was sealed.
-#[derive(Debug, Default)]
-pub(super) struct Spare {
-    bytes: AlignedBuffer,
-    /// The most that ever stood in it: so much of it is memory and not only address space.
-    used: usize,
-}
-
-impl Spare {
-    fn keep(&mut self, mut bytes: AlignedBuffer) {
-        self.used = self.used.max(bytes.len());
-        bytes.clear();
-        self.bytes = bytes;
-    }
-
-    /// Memory that it holds.
-    pub(super) fn held_bytes(&self) -> usize {
-        if self.bytes.capacity() > 0 { self.used } else { 0 }
-    }
-}
-
-impl Image {
-    fn into_bytes(self) -> AlignedBuffer {
-        let mut bytes = self.bytes.write();
-        std::mem::take(&mut bytes)
-    }
-}
-
 /// The open segment of a stream.
 #[derive(Debug)]
 pub(super) struct SegmentWriter {
@@ -159,11 +131,10 @@ impl Store {
         state.segments.insert(number, SegmentState { stream, live_bytes: 0, sealed: None });
         let header = SegmentHeader { number, database: self.inner.identity.database, stream };
         // Room for the page that passes the target and for the index: growing would copy the whole image. What is not
-        // used costs address space only.
+        // used costs address space only, and what was used is the system's again when the segment is sealed.
         let options = &self.inner.options;
         let room = (options.segment_bytes as usize).min(options.open_bytes_max) + 2 * PAGE_BYTES_MAX;
-        let spare = std::mem::take(&mut self.inner.spare.lock().bytes);
-        let mut bytes = if spare.capacity() >= room { spare } else { AlignedBuffer::with_capacity(room) };
+        let mut bytes = AlignedBuffer::mapped(room);
         bytes.extend_from_slice(&header.encode());
         let image = Arc::new(Image { bytes: RwLock::new(bytes) });
         self.inner.images.write().insert(number, Arc::clone(&image));
@@ -265,10 +236,6 @@ impl Store {
             self.inner.files.insert(number, file);
         }
         self.inner.images.write().remove(&number);
-        // Unless somebody reads in it right now.
-        if let Some(image) = Arc::into_inner(writer.image) {
-            self.inner.spare.lock().keep(image.into_bytes());
-        }
         SegmentSummary { number, bytes, hash }
     }
 
