@@ -108,7 +108,7 @@ fn require_small_pieces(forest: &Forest, work: impl FnOnce()) {
     let (reads, pieces) = (forest.statistics().cold_reads, pieces(forest));
     work();
     let (reads, pieces) = (forest.statistics().cold_reads - reads, self::pieces(forest) - pieces);
-    assert!(reads > 600, "{reads} pages were read");
+    assert!(reads > 300, "{reads} pages were read");
     // A sixteenth of the cache, or 64.
     assert!(reads <= pieces * 64 + pieces, "{reads} pages were read in {pieces} pieces");
 }
