@@ -11,7 +11,8 @@
 //! the walk goes on with the rest.
 //!
 //! The files' part has seen every leaf already. Where what it [derived](crate::verify::Derived) from a leaf's records
-//! agrees with all that the parent says, the walk does not read that leaf again.
+//! agrees with all that the parent says, the walk does not read that leaf again. What is left of a node's children it
+//! reads together (`ahead`), from the device.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,10 +25,15 @@ use logwood_base::{Disk, Error, KeyspaceId, Result, SegmentNo};
 use crate::forest::Forest;
 use crate::format::child::ChildEntry;
 use crate::format::inner::InnerReader;
-use crate::load::{LoadedValue, contradiction, read_leaf, undecodable};
+use crate::format::leaf::LeafValue;
+use crate::load::{LeafRecords, contradiction, undecodable};
 use crate::overflow::hash_from_device;
 use crate::store::{Detached, Manifest, Page, PageKind, PageRef, Store, StoreOptions};
 use crate::verify::{Damage, Derived, FilesProgress, FilesReport, KeyRange, verify_and_derive};
+
+mod ahead;
+
+use ahead::ReadAhead;
 
 /// What a verification read and found.
 #[derive(Clone, Debug, Default)]
@@ -124,6 +130,7 @@ fn walk(
     let mut walk = Walk {
         store,
         derived,
+        ahead: ReadAhead::new(store),
         on_damage,
         on_progress: progress,
         progress: begun,
@@ -135,13 +142,13 @@ fn walk(
             None => Some(Digest::EMPTY),
             Some(root) => {
                 let range = KeyRange { low: Vec::new(), high: None };
-                walk.node(tree.keyspace, &root.child, root.level, &range)?
+                walk.nodes(tree.keyspace, &[(range, root.child.clone())], root.level)?
             }
         };
         walk.report.trees.extend(digest.map(|digest| (tree.keyspace, digest)));
     }
     for Detached { keyspace, root } in &manifest.detached {
-        walk.detached(*keyspace, &root.child)?;
+        walk.detached(*keyspace, std::slice::from_ref(&root.child))?;
     }
     walk.compare_space(&manifest);
     Ok(walk.report)
@@ -151,6 +158,8 @@ struct Walk<'a> {
     store: &'a Store,
     /// What the files' part has seen of leaves.
     derived: Derived,
+    /// What was read and not yet looked at.
+    ahead: ReadAhead<'a>,
     on_damage: &'a mut dyn FnMut(Damage),
     on_progress: &'a mut dyn FnMut(FilesProgress),
     progress: FilesProgress,
@@ -160,6 +169,34 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Verifies subtrees and computes the sums of all of them. `None` when there is damage inside.
+    fn nodes(
+        &mut self,
+        keyspace: KeyspaceId,
+        mut children: &[(KeyRange, ChildEntry)],
+        level: u8,
+    ) -> Result<Option<Digest>> {
+        let mut total = Some(Digest::EMPTY);
+        while !children.is_empty() {
+            let derived = &self.derived;
+            let settled = self.ahead.piece(children.iter().map(|(range, entry)| {
+                let digest = if level == 0 { derived.agreed(entry, range) } else { None };
+                (entry, digest)
+            }));
+            let (piece, behind) = children.split_at(settled.len());
+            children = behind;
+            for ((range, entry), settled) in piece.iter().zip(settled) {
+                entry.pages().for_each(|page| self.reached(page));
+                let digest = match settled {
+                    Some(digest) => Some(digest),
+                    None => self.node(keyspace, entry, level, range)?,
+                };
+                total = total.zip(digest).map(|(total, digest)| total.plus(digest));
+            }
+        }
+        Ok(total)
+    }
+
     /// Verifies a subtree and computes its sums. `None` when there is damage inside.
     fn node(
         &mut self,
@@ -168,18 +205,7 @@ impl Walk<'_> {
         level: u8,
         range: &KeyRange,
     ) -> Result<Option<Digest>> {
-        entry.pages().for_each(|page| self.reached(page));
-        if level == 0
-            && let Some(digest) = self.derived.agreed(entry, range)
-        {
-            return Ok(Some(digest));
-        }
-        let found = self.store.read_from_device(&entry.page).and_then(|page| match page.kind() {
-            PageKind::Leaf if level == 0 => self.leaf(&page, entry, range).map(Some),
-            PageKind::Inner if level > 0 => self.inner(&page, keyspace, entry, level, range),
-            kind => Err(contradiction(self.store, &entry.page, "page kind of level", level, kind as u8)),
-        });
-        let found = found.and_then(|found| {
+        let found = self.look(keyspace, entry, level, range).and_then(|found| {
             let resolved = !entry.unresolved && usize::from(entry.resolved) == entry.deltas.len();
             match found {
                 Some(digest) if resolved && digest != entry.digest => {
@@ -200,29 +226,44 @@ impl Walk<'_> {
         }
     }
 
-    /// Reads the pages of a subtree that no tree reaches: their room is taken as long as they stand there.
-    fn detached(&mut self, keyspace: KeyspaceId, entry: &ChildEntry) -> Result<()> {
-        entry.pages().for_each(|page| self.reached(page));
-        let everything = KeyRange { low: Vec::new(), high: None };
-        if self.derived.agreed(entry, &everything).is_some() {
-            return Ok(());
+    /// The sums of a subtree, whatever its parent says of them.
+    fn look(
+        &mut self,
+        keyspace: KeyspaceId,
+        entry: &ChildEntry,
+        level: u8,
+        range: &KeyRange,
+    ) -> Result<Option<Digest>> {
+        let (image, blocks) = self.ahead.take(entry)?;
+        match image.kind() {
+            PageKind::Leaf if level == 0 => self.leaf(&image, &blocks, entry, range).map(Some),
+            PageKind::Inner if level > 0 => self.inner(&image, keyspace, entry, level, range),
+            kind => Err(contradiction(self.store, &entry.page, "page kind of level", level, kind as u8)),
         }
-        let store = self.store;
-        let found = store.read_from_device(&entry.page).and_then(|page| {
-            if page.kind() == PageKind::Leaf {
-                read_leaf(store, &page, entry)?.overflow.iter().for_each(|page| self.reached(page));
-                return Ok(Vec::new());
+    }
+
+    /// Reads the pages of subtrees that no tree reaches: their room is taken as long as they stand there.
+    fn detached(&mut self, keyspace: KeyspaceId, mut children: &[ChildEntry]) -> Result<()> {
+        let everything = KeyRange { low: Vec::new(), high: None };
+        while !children.is_empty() {
+            let derived = &self.derived;
+            let settled =
+                self.ahead.piece(children.iter().map(|entry| (entry, derived.agreed(entry, &everything))));
+            let (piece, behind) = children.split_at(settled.len());
+            children = behind;
+            for (entry, settled) in piece.iter().zip(settled) {
+                entry.pages().for_each(|page| self.reached(page));
+                if settled.is_none() {
+                    self.detached_node(keyspace, entry)?;
+                }
             }
-            let decoding = |error: CodecError| undecodable(store, &entry.page, error);
-            let mut children = Vec::new();
-            let mut iter = InnerReader::new(page.body()).map_err(decoding)?.iter();
-            while let Some((_, child)) = iter.next().map_err(decoding)? {
-                children.push(child);
-            }
-            Ok(children)
-        });
-        match found {
-            Ok(children) => children.iter().try_for_each(|child| self.detached(keyspace, child)),
+        }
+        Ok(())
+    }
+
+    fn detached_node(&mut self, keyspace: KeyspaceId, entry: &ChildEntry) -> Result<()> {
+        match self.detached_children(entry) {
+            Ok(children) => self.detached(keyspace, &children),
             Err(Error::Corruption(corruption)) => {
                 self.report.damages += 1;
                 let affects = format!("keyspace {keyspace}, records that were deleted");
@@ -233,6 +274,24 @@ impl Walk<'_> {
         }
     }
 
+    /// The children of a node that no tree reaches; of a leaf, what of it stands elsewhere is counted.
+    fn detached_children(&mut self, entry: &ChildEntry) -> Result<Vec<ChildEntry>> {
+        let store = self.store;
+        let (image, blocks) = self.ahead.take(entry)?;
+        if image.kind() == PageKind::Leaf {
+            let records = LeafRecords::read(store, entry, &image, &blocks)?;
+            records.overflow.iter().for_each(|page| self.reached(page));
+            return Ok(Vec::new());
+        }
+        let decoding = |error: CodecError| undecodable(store, &entry.page, error);
+        let mut children = Vec::new();
+        let mut iter = InnerReader::new(image.body()).map_err(decoding)?.iter();
+        while let Some((_, child)) = iter.next().map_err(decoding)? {
+            children.push(child);
+        }
+        Ok(children)
+    }
+
     fn reached(&mut self, page: &PageRef) {
         self.report.pages += 1;
         *self.live.entry(page.addr.segment).or_default() += u64::from(page.bytes);
@@ -240,26 +299,26 @@ impl Walk<'_> {
         (self.on_progress)(self.progress);
     }
 
-    fn leaf(&mut self, page: &Page, entry: &ChildEntry, range: &KeyRange) -> Result<Digest> {
-        let loaded = read_leaf(self.store, page, entry)?;
-        loaded.overflow.iter().for_each(|page| self.reached(page));
+    fn leaf(
+        &mut self,
+        image: &Page,
+        blocks: &[Page],
+        entry: &ChildEntry,
+        range: &KeyRange,
+    ) -> Result<Digest> {
+        let records = LeafRecords::read(self.store, entry, image, blocks)?;
+        records.overflow.iter().for_each(|page| self.reached(page));
         let mut digest = Digest::EMPTY;
         let mut last: Option<&[u8]> = None;
-        for (key, value) in &loaded.records {
-            let inside = *key >= range.low && range.high.as_ref().is_none_or(|high| key < high);
-            if !inside || last.is_some_and(|last| last >= &key[..]) {
-                let found = key.escape_ascii();
-                return Err(contradiction(
-                    self.store,
-                    &entry.page,
-                    "key order",
-                    "keys inside the fences",
-                    found,
-                ));
+        for (key, value) in records.iter() {
+            let inside = *key >= range.low[..] && range.high.as_ref().is_none_or(|high| *key < high[..]);
+            if !inside || last.is_some_and(|last| last >= key) {
+                let (expected, found) = ("keys inside the fences", key.escape_ascii());
+                return Err(contradiction(self.store, &entry.page, "key order", expected, found));
             }
             match value {
-                LoadedValue::Inline(value) => digest.add(key, value),
-                LoadedValue::Overflow(reference) => {
+                LeafValue::Inline(value) => digest.add(key, value),
+                LeafValue::Overflow(reference) => {
                     digest.add_hash(hash_from_device(self.store, key, reference)?);
                 }
             }
@@ -282,15 +341,20 @@ impl Walk<'_> {
         if reader.level() != level {
             return Err(contradiction(store, &entry.page, "page level", level, reader.level()));
         }
-        let mut children: Vec<(Vec<u8>, ChildEntry)> = Vec::with_capacity(reader.len());
+        let mut children: Vec<(KeyRange, ChildEntry)> = Vec::with_capacity(reader.len());
         let mut iter = reader.iter();
         while let Some((separator, child)) = iter.next().map_err(decoding)? {
-            children.push((separator.to_vec(), child));
+            if let Some((before, _)) = children.last_mut() {
+                before.high = Some(separator.to_vec());
+            }
+            children.push((KeyRange { low: separator.to_vec(), high: range.high.clone() }, child));
         }
         // A page begins behind its fence where all that stood before it had no records: a leaf without any has no page, nor
         // has a node over nothing but such leaves.
-        let fences = children.first().is_none_or(|(low, _)| *low >= range.low)
-            && children.last().is_none_or(|(low, _)| range.high.as_ref().is_none_or(|high| low < high));
+        let fences = children.first().is_none_or(|(first, _)| first.low >= range.low)
+            && children
+                .last()
+                .is_none_or(|(last, _)| range.high.as_ref().is_none_or(|high| last.low < *high));
         if !fences {
             return Err(contradiction(store, &entry.page, "fences", "the parent's", "others"));
         }
@@ -299,14 +363,7 @@ impl Walk<'_> {
             let found = newest.unwrap_or_default();
             return Err(contradiction(store, &entry.page, "LSN of children", entry.lsn, found));
         }
-        let mut total = Some(Digest::EMPTY);
-        for (at, (low, child)) in children.iter().enumerate() {
-            let high = children.get(at + 1).map(|(next, _)| next.clone()).or_else(|| range.high.clone());
-            let part = KeyRange { low: low.clone(), high };
-            let digest = self.node(keyspace, child, level - 1, &part)?;
-            total = total.zip(digest).map(|(total, digest)| total.plus(digest));
-        }
-        Ok(total)
+        self.nodes(keyspace, &children, level - 1)
     }
 
     /// Compares live bytes, when every page could be reached.

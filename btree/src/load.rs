@@ -4,18 +4,17 @@
 //! of the address. Who comes second uses what the first one installed. Damage is an error for the keys that the page
 //! holds; it changes nothing, and the next reader finds it again. Long values are not read: the leaf keeps where they stand.
 
+use std::sync::Arc;
+
 use crossbeam_epoch::Guard;
 use logwood_base::codec::CodecError;
-use logwood_base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use logwood_base::sync::atomic::Ordering;
 use logwood_base::{Corruption, Error, KeyspaceId, Lsn, Result};
 
 use crate::descent::TreeCore;
 use crate::format::child::ChildEntry;
-use crate::format::delta::DeltaReader;
 use crate::format::inner::InnerReader;
-use crate::format::leaf::{LeafReader, LeafValue};
-use crate::format::overflow::OverflowRef;
+use crate::format::leaf::LeafValue;
 use crate::node::content::Content;
 use crate::node::inner::{Inner, Keys};
 use crate::node::leaf::Leaf;
@@ -26,25 +25,10 @@ use crate::node::{Cold, Image};
 use crate::shared::Shared;
 use crate::store::{Page, PageKind, PageRef, Store};
 use crate::version::{Part, Previous};
-use std::sync::Arc;
 
-/// A leaf holds one record that is as large as records may be, or some that are not.
-const LEAF_BYTES_MAX: usize = 2 * (KEY_BYTES_MAX + VALUE_BYTES_MAX);
+mod records;
 
-/// The records of a leaf as they were read, and the pages that its long values stand in: those too that a delta block has taken
-/// away or replaced.
-pub(crate) struct LoadedLeaf {
-    pub(crate) records: Vec<(Vec<u8>, LoadedValue)>,
-    pub(crate) overflow: Vec<PageRef>,
-}
-
-/// The value of a record that was read.
-pub(crate) enum LoadedValue {
-    /// Its bytes.
-    Inline(Vec<u8>),
-    /// Where they are.
-    Overflow(OverflowRef),
-}
+pub(crate) use records::LeafRecords;
 
 impl Shared {
     /// Puts the page that `slot` names into memory. `None` when the slot moved on meanwhile: begin at the root again.
@@ -89,14 +73,11 @@ impl Shared {
         let page = self.store.read(&entry.page)?;
         match page.kind() {
             PageKind::Leaf if level == 0 => {
-                let (leaf, overflow) = match self.build_plain(&page, entry, &past)? {
-                    Some(leaf) => (leaf, Vec::new()),
-                    None => {
-                        let LoadedLeaf { records, overflow } = read_leaf(&self.store, &page, entry)?;
-                        (self.build(records, entry.newest_lsn(), Previous::new(past)), overflow)
-                    }
-                };
-                leaf.set_image(Image { entry: entry.clone(), overflow }, true);
+                let blocks: Vec<PageRef> = entry.deltas.iter().map(|delta| delta.page).collect();
+                let blocks = self.store.read_many(&blocks).into_iter().collect::<Result<Vec<Page>>>()?;
+                let records = LeafRecords::read(&self.store, entry, &page, &blocks)?;
+                let leaf = self.build(&records, entry.newest_lsn(), Previous::new(past));
+                leaf.set_image(Image { entry: entry.clone(), overflow: records.overflow }, true);
                 Ok(Node::Leaf(leaf))
             }
             PageKind::Inner if level > 0 => {
@@ -110,49 +91,21 @@ impl Shared {
         }
     }
 
-    /// Builds a leaf whose records all stand in its page, straight from there; `None` when some do not.
-    fn build_plain(&self, page: &Page, entry: &ChildEntry, past: &[Part]) -> Result<Option<Leaf>> {
-        let decoding = |error: CodecError| undecodable(&self.store, &entry.page, error);
-        if !entry.deltas.is_empty() {
-            return Ok(None);
-        }
-        let reader = LeafReader::new(page.body()).map_err(decoding)?;
-        let mut iter = reader.iter();
-        let mut keys = Vec::with_capacity(page.body().len());
-        let mut records = Vec::with_capacity(reader.len());
-        while let Some((key, value)) = iter.next().map_err(decoding)? {
-            let LeafValue::Inline(value) = value else { return Ok(None) };
-            let from = keys.len();
-            keys.extend_from_slice(key);
-            records.push((from..keys.len(), value));
-        }
-        if records.len() as u64 != entry.digest.count {
-            let (expected, found) = (entry.digest.count, records.len());
-            return Err(contradiction(&self.store, &entry.page, "record count", expected, found));
-        }
-        let records = records.into_iter().map(|(key, value)| ViewRecord::whole(&keys[key], value));
-        let past = Previous::new(past.to_vec());
-        Ok(Some(Leaf::build(&Content::of_records(records), entry.lsn, past, &self.account)))
-    }
-
-    /// Builds a leaf some of whose values may stand elsewhere. The caller keeps the pages of those.
-    fn build(&self, records: Vec<(Vec<u8>, LoadedValue)>, lsn: Lsn, past: Option<Previous>) -> Leaf {
-        let mut overflow = Vec::new();
-        let inline: Vec<_> = records
-            .into_iter()
-            .map(|(key, value)| match value {
-                LoadedValue::Inline(value) => (key, Some(value)),
-                LoadedValue::Overflow(reference) => {
-                    overflow.push(Arc::new(OverflowValue::new(reference, &self.store, &self.account)));
-                    (key, None)
-                }
+    /// Builds a leaf. Some of its values may stand elsewhere: the caller keeps the pages of those.
+    fn build(&self, records: &LeafRecords<'_>, lsn: Lsn, past: Option<Previous>) -> Leaf {
+        let overflow: Vec<_> = records
+            .iter()
+            .filter_map(|(_, value)| match value {
+                LeafValue::Inline(_) => None,
+                LeafValue::Overflow(reference) => Some(reference.clone()),
             })
+            .map(|reference| Arc::new(OverflowValue::new(reference, &self.store, &self.account)))
             .collect();
         let mut overflow = overflow.iter();
-        let records = inline.iter().filter_map(|(key, value)| {
+        let records = records.iter().filter_map(|(key, value)| {
             let value = match value {
-                Some(value) => RecordValue::Inline(value),
-                None => RecordValue::Overflow(overflow.next()?),
+                LeafValue::Inline(value) => RecordValue::Inline(value),
+                LeafValue::Overflow(_) => RecordValue::Overflow(overflow.next()?),
             };
             Some(ViewRecord { prefix: &[], suffix: key, value })
         });
@@ -179,78 +132,6 @@ impl Shared {
 
     fn contradiction(&self, entry: &ChildEntry, check: &'static str, expected: u8, found: u8) -> Error {
         contradiction(&self.store, &entry.page, check, expected, found)
-    }
-}
-
-/// The records of a leaf: its image, its delta blocks over it. Reads no overflow page.
-///
-/// # Errors
-/// `Corruption`; `Io`.
-pub(crate) fn read_leaf(store: &Store, page: &Page, entry: &ChildEntry) -> Result<LoadedLeaf> {
-    let decoding = |error: CodecError| undecodable(store, &entry.page, error);
-    let reader = LeafReader::new(page.body()).map_err(decoding)?;
-    let mut iter = reader.iter();
-    let mut loaded = LoadedLeaf { records: Vec::with_capacity(reader.len()), overflow: Vec::new() };
-    let mut bytes = 0;
-    while let Some((key, value)) = iter.next().map_err(decoding)? {
-        bytes = value.bytes().saturating_add(bytes + key.len());
-        if bytes > LEAF_BYTES_MAX {
-            return Err(contradiction(
-                store,
-                &entry.page,
-                "bytes of a leaf's records",
-                LEAF_BYTES_MAX,
-                bytes,
-            ));
-        }
-        let key = key.to_vec();
-        let value = loaded.value(value);
-        loaded.records.push((key, value));
-    }
-    if entry.deltas.is_empty() {
-        if loaded.records.len() as u64 != entry.digest.count {
-            let (expected, found) = (entry.digest.count, loaded.records.len());
-            return Err(contradiction(store, &entry.page, "record count", expected, found));
-        }
-        return Ok(loaded);
-    }
-    let blocks: Vec<PageRef> = entry.deltas.iter().map(|delta| delta.page).collect();
-    for (block, page) in blocks.iter().zip(store.read_many(&blocks)) {
-        lay_over(store, &mut loaded, block, &page?)?;
-    }
-    Ok(loaded)
-}
-
-/// Lays a delta block over the records before it.
-fn lay_over(store: &Store, loaded: &mut LoadedLeaf, block: &PageRef, page: &Page) -> Result<()> {
-    if page.kind() != PageKind::Delta {
-        return Err(contradiction(store, block, "page kind", PageKind::Delta as u8, page.kind() as u8));
-    }
-    let decoding = |error: CodecError| undecodable(store, block, error);
-    let mut iter = DeltaReader::new(page.body()).map_err(decoding)?.iter();
-    while let Some((key, value)) = iter.next().map_err(decoding)? {
-        let place = loaded.records.binary_search_by(|(other, _)| other[..].cmp(key));
-        let value = value.map(|value| loaded.value(value));
-        match (place, value) {
-            (Ok(at), Some(value)) => loaded.records[at].1 = value,
-            (Ok(at), None) => drop(loaded.records.remove(at)),
-            (Err(at), Some(value)) => loaded.records.insert(at, (key.to_vec(), value)),
-            (Err(_), None) => {}
-        }
-    }
-    Ok(())
-}
-
-impl LoadedLeaf {
-    /// Takes a value, and notes its pages.
-    fn value(&mut self, value: LeafValue<'_>) -> LoadedValue {
-        match value {
-            LeafValue::Inline(bytes) => LoadedValue::Inline(bytes.to_vec()),
-            LeafValue::Overflow(reference) => {
-                self.overflow.extend(&reference.extents);
-                LoadedValue::Overflow(reference)
-            }
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bugs;
 mod concurrency;
+mod damaged_blocks;
 mod deltas;
 mod detach;
 mod faults;

@@ -9,8 +9,9 @@
 //! 2. Each page against the index's checksum; its envelope; its structure; its keys against its low key.
 //! 3. Zeros between index and trailer, and the SHA-256 of the whole file against the manifest.
 //!
-//! Memory stays bounded: a window of one MiB, one page, and the index of one segment. Nothing is changed. What is
-//! merely left over from a crash (files that no manifest names, copies that were being written) is a note.
+//! Memory stays bounded: a window of one MiB, one page, and the index of one segment; for whoever walks the trees
+//! afterwards, what [`Derived`] may hold, and that of one segment beside it. Nothing is changed. What is merely left over
+//! from a crash (files that no manifest names, copies that were being written) is a note.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -285,7 +286,8 @@ impl<'a> Verifier<'a> {
             Err(error) => return Err(error),
         };
         let size = file.size()?;
-        let found = SegmentCheck::new(&path, entry).run(&mut ByteStream::new(file, size))?;
+        let check = SegmentCheck::new(&path, entry, self.derived.is_some());
+        let found = check.run(&mut ByteStream::new(file, size))?;
         self.report.pages += found.pages;
         found.damage.iter().cloned().for_each(|damage| self.damage(damage));
         if let Some(derived) = &mut self.derived {

@@ -133,7 +133,18 @@ impl<'a> DeltaReader<'a> {
     /// # Errors
     /// At the first rule that is broken.
     pub fn check(&self) -> Result<(), CodecError> {
-        self.records.check()
+        self.check_each(|_, _| ())
+    }
+
+    /// As [`DeltaReader::check`], and hands out each change on the way: none of it is proven before the end.
+    ///
+    /// # Errors
+    /// As [`DeltaReader::check`].
+    pub fn check_each(&self, mut visit: impl FnMut(&[u8], Option<&LeafValue<'a>>)) -> Result<(), CodecError> {
+        self.records.check_each(|key, value| {
+            visit(key, value.as_ref());
+            Ok(())
+        })
     }
 }
 

@@ -234,12 +234,7 @@ impl<'a> Records<'a> {
         if offset < self.records.len() { Ok(offset) } else { Err(error) }
     }
 
-    /// Walks everything, and requires that every restart point is where its record begins.
-    pub(super) fn check(&self) -> Result<(), CodecError> {
-        self.check_each(|_, _| Ok(()))
-    }
-
-    /// As [`Records::check`], and hands out each record on the way.
+    /// Walks everything, requires that every restart point is where its record begins, and hands out each record on the way.
     pub(super) fn check_each(
         &self,
         mut visit: impl FnMut(&[u8], Found<'a>) -> Result<(), CodecError>,

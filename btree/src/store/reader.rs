@@ -8,11 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use logwood_base::codec::CodecError;
 use logwood_base::disk::ReadRequest;
 use logwood_base::sync::RwLock;
-use logwood_base::{Access, Corruption, Error, File, Result, SegmentNo};
+use logwood_base::{Access, AlignedBuffer, Corruption, Error, File, Result, SegmentNo};
 
 use super::{PageLabel, Store};
 use crate::format::page::{self, Page, PageFault, PageRef};
 use crate::format::segment::{TRAILER_BYTES, Trailer, read_index};
+
+/// How much several pages are read with at once.
+const RUN_BYTES_MAX: u64 = 1 << 20;
+
+/// How far apart pages may stand that are read at once: to read this much costs less than to ask the device once more.
+const GAP_BYTES_MAX: u64 = 32 << 10;
 
 /// Page segments that are open for reading, the most recently used ones.
 #[derive(Debug)]
@@ -126,6 +132,44 @@ impl Store {
         results.into_iter().map(|result| result.expect("each page was read above")).collect()
     }
 
+    /// As [`Store::read_from_device`], for several pages: those that stand close to each other come with one read. Each is
+    /// proven by itself, and damage to one does not hide the others.
+    #[must_use]
+    pub fn read_many_from_device(&self, pages: &[PageRef]) -> Vec<Result<Page>> {
+        let mut results: Vec<Option<Result<Page>>> = pages.iter().map(|_| None).collect();
+        let mut order: Vec<usize> = (0..pages.len()).collect();
+        order.sort_unstable_by_key(|&n| (pages[n].addr.segment, pages[n].addr.offset));
+        let mut rest = &order[..];
+        while let Some(first) = rest.first() {
+            let from = u64::from(pages[*first].addr.offset);
+            let (count, length) = run_at_start(pages, rest);
+            let (run, behind) = rest.split_at(count);
+            rest = behind;
+            let read = (count > 1).then(|| self.read_run(pages[*first].addr.segment, from, length)).flatten();
+            for &n in run {
+                let page = &pages[n];
+                results[n] = Some(match &read {
+                    Some(bytes) => {
+                        let start = (u64::from(page.addr.offset) - from) as usize;
+                        self.judge(page, bytes[start..start + page.bytes as usize].to_vec())
+                    }
+                    None => self.read_from_device(page),
+                });
+            }
+        }
+        results.into_iter().map(|result| result.expect("each page was read above")).collect()
+    }
+
+    /// What stands in one stretch of a sealed segment. `None` when that cannot be read as a whole: each page is to be read by
+    /// itself then, to get an answer of its own.
+    fn read_run(&self, number: SegmentNo, offset: u64, length: usize) -> Option<AlignedBuffer> {
+        if self.inner.images.read().contains_key(&number) {
+            return None;
+        }
+        let read = self.file(number).and_then(|file| file.read_past_cache(offset, length));
+        read.ok().map(|(bytes, _)| bytes)
+    }
+
     /// What stands in a sealed segment, from its index: for the cleaner and for healing. Of one that died since, too, while a
     /// [`Pin`](super::Pin) from when it was alive is held.
     ///
@@ -212,6 +256,25 @@ impl Store {
             PageFault::Structure(error) => structure_damage(&path(), u64::from(page.addr.offset), error),
         })
     }
+}
+
+/// How many of the first pages of `order`, which is sorted by place, are to be read at once, and how many bytes that is.
+fn run_at_start(pages: &[PageRef], order: &[usize]) -> (usize, usize) {
+    let end_of = |page: &PageRef| u64::from(page.addr.offset) + u64::from(page.bytes);
+    let first = &pages[order[0]];
+    let from = u64::from(first.addr.offset);
+    let (mut count, mut end) = (1, end_of(first));
+    for page in order[1..].iter().map(|&n| &pages[n]) {
+        let longer = end.max(end_of(page));
+        let joins = page.addr.segment == first.addr.segment
+            && u64::from(page.addr.offset) <= end + GAP_BYTES_MAX
+            && longer - from <= RUN_BYTES_MAX;
+        if !joins {
+            break;
+        }
+        (count, end) = (count + 1, longer);
+    }
+    (count, (end - from) as usize)
 }
 
 /// Evidence that what stands at `offset` verifies and yet makes no sense, or does not verify as a whole.

@@ -8,3 +8,4 @@ mod faults;
 mod harness;
 mod soak;
 mod space;
+mod together;

@@ -8,7 +8,7 @@ use crate::{CheckpointReport, Forest, ForestOptions, Tree};
 
 const RECORDS: u64 = 2_000;
 
-fn options() -> ForestOptions {
+pub(super) fn options() -> ForestOptions {
     ForestOptions { leaf_bytes: 4096, page_segment_bytes: 64 << 10, ..ForestOptions::default() }
 }
 
@@ -18,17 +18,17 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|_| random.u8(..)).collect()
 }
 
-struct World {
-    disk: SimulatedDisk,
-    forest: Forest,
+pub(super) struct World {
+    pub(super) disk: SimulatedDisk,
+    pub(super) forest: Forest,
     tree: Tree,
-    model: Model,
+    pub(super) model: Model,
     lsn: u64,
 }
 
 impl World {
     /// A tree of some dozen leaves, all of it on disk.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let disk = SimulatedDisk::new(1);
         let forest = create(&disk, options());
         let tree = forest.create_tree(Lsn(1), KEYSPACE).unwrap();
@@ -40,7 +40,7 @@ impl World {
         world
     }
 
-    fn write(&mut self, n: u64, value: Option<&[u8]>) {
+    pub(super) fn write(&mut self, n: u64, value: Option<&[u8]>) {
         let key = format!("key{n:08}").into_bytes();
         self.lsn += 1;
         commit(&self.forest, self.lsn, &[(&key, value)]);
@@ -50,12 +50,12 @@ impl World {
         }
     }
 
-    fn put(&mut self, n: u64, value: &[u8]) {
+    pub(super) fn put(&mut self, n: u64, value: &[u8]) {
         self.write(n, Some(value));
     }
 
     /// A checkpoint, after which everything is sound.
-    fn checkpoint(&self) -> CheckpointReport {
+    pub(super) fn checkpoint(&self) -> CheckpointReport {
         let report = checkpoint(&self.forest).unwrap();
         let found = self.forest.verify(&mut |damage| panic!("{damage:?}"), &mut |_| {}).unwrap();
         assert!(found.space_errors.is_empty(), "{:?}", found.space_errors);

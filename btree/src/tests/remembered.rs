@@ -4,6 +4,8 @@
 use logwood_base::disk::SimulatedDisk;
 use logwood_base::{Lsn, SegmentNo};
 
+use super::damaged_blocks::{leaves, world};
+use super::deltas::World;
 use super::world::{KEYSPACE, checkpoint, commit, create, dir, environment, small};
 use crate::format::child::ChildEntry;
 use crate::store::SegmentEntry;
@@ -24,7 +26,7 @@ fn filled(disk: &SimulatedDisk, records: u32) -> Forest {
     forest
 }
 
-fn verify(disk: &SimulatedDisk, derived: Derived) -> (VerifyReport, Vec<Damage>) {
+pub(super) fn verify(disk: &SimulatedDisk, derived: Derived) -> (VerifyReport, Vec<Damage>) {
     let mut damages = Vec::new();
     let disk = environment(disk).disk;
     let on_damage = &mut |damage| damages.push(damage);
@@ -71,6 +73,94 @@ fn one_leaf(disk: &SimulatedDisk) -> (ChildEntry, SegmentEntry, Vec<u8>) {
     let segment = manifest.segment(number).unwrap().clone();
     let bytes = disk.read_file(&forest.shared.store.segment_path(number)).unwrap();
     (root.child, segment, bytes)
+}
+
+/// What the pass over the files remembers of a forest, and the leaves with the keys between their fences.
+fn remembered(forest: &Forest, bytes_max: usize) -> (Derived, Vec<(KeyRange, ChildEntry)>) {
+    let store = &forest.shared.store;
+    let derived = Some(Derived::new(bytes_max));
+    let (_, derived) =
+        store.verify_and_derive(derived, &mut |damage| panic!("{damage:?}"), &mut |_| {}).unwrap();
+    let leaves = leaves(forest);
+    let high = leaves.iter().skip(1).map(|(low, _)| Some(low.clone())).chain([None]);
+    let ranges = leaves.iter().zip(high).map(|((low, entry), high)| {
+        let low = low.clone();
+        (KeyRange { low, high }, entry.clone())
+    });
+    (derived.unwrap(), ranges.collect())
+}
+
+#[test]
+fn leaves_with_delta_blocks_are_settled_from_memory_where_all_that_their_parent_says_is_right() {
+    let world = world();
+    let (derived, leaves) = remembered(&world.forest, 1 << 20);
+    for (range, entry) in &leaves {
+        assert_eq!(derived.agreed(entry, range), Some(entry.digest), "{} blocks", entry.deltas.len());
+    }
+    let (range, entry) = leaves.iter().find(|(_, entry)| entry.deltas.len() == 2).unwrap();
+    let other = |change: &dyn Fn(&mut ChildEntry)| {
+        let mut other = entry.clone();
+        change(&mut other);
+        derived.agreed(&other, range)
+    };
+    assert_eq!(other(&|_| {}), Some(entry.digest));
+    assert_eq!(other(&|other| other.digest.count += 1), None);
+    assert_eq!(other(&|other| other.digest.sum ^= 1), None);
+    assert_eq!(other(&|other| other.unresolved = true), None);
+    assert_eq!(other(&|other| other.resolved = 1), None);
+    assert_eq!(other(&|other| other.deltas[1].page.crc ^= 1), None);
+    assert_eq!(other(&|other| other.deltas[0].page.bytes += 1), None);
+    assert_eq!(other(&|other| other.deltas[0].page.addr.offset += 1), None);
+    assert_eq!(other(&|other| other.deltas[0].page.addr.segment = SegmentNo(99)), None);
+    assert_eq!(other(&|other| other.deltas[0].page = other.page), None, "an image is no block");
+    assert_eq!(other(&|other| other.page = other.deltas[0].page), None, "a block is no image");
+    assert_eq!(other(&|other| other.deltas.truncate(1)), None);
+    assert_eq!(other(&|other| other.deltas = other.deltas[1..].to_vec()), None);
+    // Keys outside the fences, of the image or of a block.
+    let (before, behind) = (KeyRange { low: Vec::new(), high: Some(range.low.clone()) }, range.high.clone());
+    assert_eq!(derived.agreed(entry, &before), None);
+    assert_eq!(derived.agreed(entry, &KeyRange { low: behind.unwrap(), high: None }), None);
+}
+
+#[test]
+fn the_newest_of_several_changes_of_one_key_counts() {
+    let mut world = World::new();
+    for value in [Some(&b"first"[..]), Some(b"second"), None] {
+        world.write(500, value);
+        world.write(505, value);
+        assert_eq!(world.checkpoint().deltas, 1);
+        let (derived, leaves) = remembered(&world.forest, 1 << 20);
+        let (range, entry) = leaves.iter().find(|(_, entry)| !entry.deltas.is_empty()).unwrap();
+        assert_eq!(derived.agreed(entry, range), Some(entry.digest));
+        let mut swapped = entry.clone();
+        swapped.deltas.reverse();
+        assert_eq!(derived.agreed(&swapped, range).is_some(), entry.deltas.len() == 1);
+    }
+}
+
+#[test]
+fn hashes_of_records_go_first_when_there_is_no_room_and_damage_is_found_all_the_same() {
+    let world = world();
+    let settled = |bytes_max| {
+        let (derived, leaves) = remembered(&world.forest, bytes_max);
+        let settled = leaves.iter().filter(|(range, entry)| derived.agreed(entry, range).is_some());
+        let with_blocks = settled.clone().filter(|(_, entry)| !entry.deltas.is_empty()).count();
+        (settled.count(), with_blocks)
+    };
+    let (all, with_blocks) = settled(1 << 20);
+    assert!(with_blocks > 5 && all > 2 * with_blocks);
+    let mut seen = std::collections::BTreeSet::new();
+    for bytes_max in (0..100_000).step_by(500) {
+        let found = settled(bytes_max);
+        seen.insert(found);
+        let (_, damages) = verify(&world.disk, Derived::new(bytes_max));
+        assert!(damages.is_empty(), "{damages:?}");
+    }
+    assert!(
+        seen.contains(&(0, 0))
+            && seen.contains(&(all - with_blocks, 0))
+            && seen.contains(&(all, with_blocks))
+    );
 }
 
 #[test]

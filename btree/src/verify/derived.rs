@@ -1,10 +1,15 @@
-//! What leaves were found to hold while their bytes were in memory, for whoever walks the trees afterwards.
+//! What pages were found to hold while their bytes were in memory, for whoever walks the trees afterwards.
 //!
 //! Proving a tree takes each leaf twice: its bytes, and what its parent says of it. The pass over the files sees every
 //! byte anyhow. It leaves here, for every leaf whose values stand in it, the checksum, the sums of its records and its
 //! first and last key: all that a parent speaks of. The walk compares these with the parent's entry, and reads the page
 //! again only where something does not agree, to name what and where, or where nothing is remembered: leaves with long
-//! values or delta blocks, and those that came when the memory for this was used up.
+//! values, and those that came when the memory for this was used up.
+//!
+//! A leaf with delta blocks is more than a sum of its pages: a change takes the place of what was there. So a hash of each
+//! key and that of its record are kept, too, of leaves and blocks, as long as there is room: what a block replaces is taken
+//! from the image's sums, what it brings is added. Two keys of one hash make a sum that is not the parent's, and the pages
+//! are read.
 //!
 //! Nothing is proven less: the sums were computed from the records, and the records' bytes have the checksum that the
 //! parent holds.
@@ -13,7 +18,8 @@ use std::collections::BTreeMap;
 use std::mem::size_of;
 use std::path::Path;
 
-use logwood_base::digest::Digest;
+use logwood_base::checksum::{Seed, checksum};
+use logwood_base::digest::{Digest, record_hash};
 use logwood_base::{Result, SegmentNo};
 
 use super::segment::{Proven, SegmentCheck};
@@ -21,10 +27,13 @@ use super::{Damage, KeyRange};
 use crate::format::child::ChildEntry;
 use crate::format::leaf::LeafValue;
 use crate::format::manifest::{ContentHash, SegmentEntry};
-use crate::format::page::PageRef;
+use crate::format::page::{PageKind, PageRef};
 
-/// What [`Derived`] holds by default: enough for some twenty GB of leaves.
+/// What [`Derived`] holds by default: enough for some twenty GB of leaves, or for the hashes of some ten million records.
 const BYTES_MAX: usize = 256 << 20;
+
+/// The hash of a record that a delta block takes away. None has it but by accident.
+const TAKEN_AWAY: u128 = 0;
 
 /// What all segments that were read are known to hold.
 #[derive(Clone, Debug)]
@@ -40,16 +49,20 @@ pub struct DerivedSegment {
     hash: ContentHash,
     pub(super) pages: u64,
     pub(super) damage: Vec<Damage>,
-    /// By ascending offset.
-    leaves: Vec<DerivedLeaf>,
-    /// First and last key of each leaf.
+    /// Leaves and delta blocks, by ascending offset.
+    derived: Vec<DerivedPage>,
+    /// First and last key of each.
     keys: Vec<u8>,
-    /// Those of the leaf that was read last.
-    pub(super) sums: LeafSums,
+    /// Hashes of each key of each, and of what stands under it. None are kept where there was no room.
+    key_hashes: Vec<u32>,
+    record_hashes: Vec<u128>,
+    /// Those of the page that was read last.
+    pub(super) sums: PageSums,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct DerivedLeaf {
+struct DerivedPage {
+    kind: PageKind,
     offset: u32,
     bytes: u32,
     crc: u32,
@@ -57,44 +70,71 @@ struct DerivedLeaf {
     keys_at: u32,
     first_bytes: u32,
     last_bytes: u32,
+    /// Where its hashes stand.
+    hashes_at: u32,
+    /// Of a delta block, only the count means something.
     digest: Digest,
 }
 
-/// Sums up the records of one leaf.
-#[derive(Clone, Debug, Default)]
-pub(super) struct LeafSums {
+/// What is remembered of one page.
+struct Known<'d> {
+    first: &'d [u8],
+    last: &'d [u8],
     digest: Digest,
+    key_hashes: &'d [u32],
+    record_hashes: &'d [u128],
+}
+
+/// Sums up the records of one leaf, or the changes of one delta block.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PageSums {
+    digest: Digest,
+    key_hashes: Vec<u32>,
+    record_hashes: Vec<u128>,
     first: Vec<u8>,
     last: Vec<u8>,
     /// A value stands elsewhere.
     has_overflow: bool,
 }
 
-impl LeafSums {
+impl PageSums {
     pub(super) fn clear(&mut self) {
         (self.digest, self.has_overflow) = (Digest::EMPTY, false);
+        self.key_hashes.clear();
+        self.record_hashes.clear();
     }
 
-    pub(super) fn add(&mut self, key: &[u8], value: &LeafValue<'_>) {
+    /// Adds the next record; `None` takes one away.
+    pub(super) fn add(&mut self, key: &[u8], value: Option<&LeafValue<'_>>) {
         if self.digest.count == 0 {
             self.first.clear();
             self.first.extend_from_slice(key);
         }
         self.last.clear();
         self.last.extend_from_slice(key);
-        match value {
-            LeafValue::Inline(value) => self.digest.add(key, value),
-            LeafValue::Overflow(_) => {
-                self.digest.count += 1;
+        let hash = match value {
+            Some(LeafValue::Inline(value)) => record_hash(key, value),
+            // Of a page with one of these nothing is kept.
+            Some(LeafValue::Overflow(_)) => {
                 self.has_overflow = true;
+                TAKEN_AWAY
             }
-        }
+            None => TAKEN_AWAY,
+        };
+        self.digest.add_hash(hash);
+        self.key_hashes.push(hash_of_key(key));
+        self.record_hashes.push(hash);
     }
 
     /// The first key, if there is one.
     pub(super) fn first(&self) -> Option<&[u8]> {
         (self.digest.count > 0).then_some(&self.first)
     }
+}
+
+/// Short, so that many fit into memory.
+fn hash_of_key(key: &[u8]) -> u32 {
+    checksum(Seed::new(), key)
 }
 
 impl DerivedSegment {
@@ -104,9 +144,11 @@ impl DerivedSegment {
             hash: entry.hash,
             pages: 0,
             damage: Vec::new(),
-            leaves: Vec::new(),
+            derived: Vec::new(),
             keys: Vec::new(),
-            sums: LeafSums::default(),
+            key_hashes: Vec::new(),
+            record_hashes: Vec::new(),
+            sums: PageSums::default(),
         }
     }
 
@@ -116,40 +158,81 @@ impl DerivedSegment {
     /// # Errors
     /// `UnsupportedFormat`.
     pub fn of_proven(path: &Path, entry: &SegmentEntry, bytes: &[u8]) -> Result<Self> {
-        SegmentCheck::new(path, entry).run(&mut Proven::new(bytes))
+        SegmentCheck::new(path, entry, true).run(&mut Proven::new(bytes))
     }
 
-    /// Keeps the sums of the leaf that was just read.
-    pub(super) fn keep_leaf(&mut self, page: &PageRef) {
+    /// Keeps the sums of the leaf or delta block that was just read.
+    pub(super) fn keep(&mut self, page: &PageRef, kind: PageKind) {
         let sums = &self.sums;
         if sums.has_overflow || sums.digest.count == 0 {
             return;
         }
-        let Ok(keys_at) = u32::try_from(self.keys.len()) else { return };
+        let places = (u32::try_from(self.keys.len()), u32::try_from(self.key_hashes.len()));
+        let (Ok(keys_at), Ok(hashes_at)) = places else { return };
         self.keys.extend_from_slice(&sums.first);
         self.keys.extend_from_slice(&sums.last);
-        self.leaves.push(DerivedLeaf {
+        self.key_hashes.extend_from_slice(&sums.key_hashes);
+        self.record_hashes.extend_from_slice(&sums.record_hashes);
+        self.derived.push(DerivedPage {
+            kind,
             offset: page.addr.offset,
             bytes: page.bytes,
             crc: page.crc,
             keys_at,
             first_bytes: sums.first.len() as u32,
             last_bytes: sums.last.len() as u32,
+            hashes_at,
             digest: sums.digest,
         });
     }
 
-    fn bytes(&self) -> usize {
-        self.keys.len() + self.leaves.len() * size_of::<DerivedLeaf>()
+    /// Gives back what was reserved and not used.
+    fn shrink(&mut self) {
+        self.derived.shrink_to_fit();
+        self.keys.shrink_to_fit();
+        self.key_hashes.shrink_to_fit();
+        self.record_hashes.shrink_to_fit();
+        self.sums = PageSums::default();
     }
 
-    /// The sums of the leaf at a place, its first and its last key.
-    fn leaf(&self, page: &PageRef) -> Option<(Digest, &[u8], &[u8])> {
-        let at = self.leaves.binary_search_by_key(&page.addr.offset, |leaf| leaf.offset).ok()?;
-        let leaf = &self.leaves[at];
-        let (first, rest) = self.keys[leaf.keys_at as usize..].split_at(leaf.first_bytes as usize);
-        let is_meant = (leaf.bytes, leaf.crc) == (page.bytes, page.crc);
-        is_meant.then_some((leaf.digest, first, &rest[..leaf.last_bytes as usize]))
+    /// Keeps of leaves what settles those without delta blocks.
+    fn forget_hashes(&mut self) {
+        (self.key_hashes, self.record_hashes) = (Vec::new(), Vec::new());
+        self.derived.retain(|page| page.kind == PageKind::Leaf);
+        self.derived.shrink_to_fit();
+    }
+
+    fn bytes(&self) -> usize {
+        let hashes = self.key_hashes.len() * (size_of::<u32>() + size_of::<u128>());
+        self.keys.len() + self.derived.len() * size_of::<DerivedPage>() + hashes
+    }
+
+    /// What is remembered of the page that is meant.
+    fn known(&self, page: &PageRef, kind: PageKind) -> Option<Known<'_>> {
+        let at = self.derived.binary_search_by_key(&page.addr.offset, |known| known.offset).ok()?;
+        let known = &self.derived[at];
+        let (first, rest) = self.keys[known.keys_at as usize..].split_at(known.first_bytes as usize);
+        let hashes = known.hashes_at as usize..known.hashes_at as usize + known.digest.count as usize;
+        let is_meant = (known.kind, known.bytes, known.crc) == (kind, page.bytes, page.crc);
+        is_meant.then(|| Known {
+            first,
+            last: &rest[..known.last_bytes as usize],
+            digest: known.digest,
+            key_hashes: self.key_hashes.get(hashes.clone()).unwrap_or_default(),
+            record_hashes: self.record_hashes.get(hashes).unwrap_or_default(),
+        })
+    }
+}
+
+impl Known<'_> {
+    fn is_inside(&self, range: &KeyRange) -> bool {
+        self.first >= &range.low[..] && range.high.as_ref().is_none_or(|high| self.last < &high[..])
+    }
+
+    /// Hashes of each key, and of what stands under it; `None` when they were not kept.
+    fn hashes(&self) -> Option<impl Iterator<Item = (u32, u128)>> {
+        let all = self.key_hashes.len() as u64 == self.digest.count;
+        all.then(|| self.key_hashes.iter().copied().zip(self.record_hashes.iter().copied()))
     }
 }
 
@@ -160,20 +243,32 @@ impl Default for Derived {
 }
 
 impl Derived {
-    /// Remembers leaves in at most `bytes_max` bytes, about a hundred bytes each.
+    /// Remembers pages in at most `bytes_max` bytes: about a hundred bytes a leaf, and twenty a record as long as there is
+    /// room.
     #[must_use]
     pub const fn new(bytes_max: usize) -> Self {
         Self { segments: BTreeMap::new(), bytes_left: bytes_max }
     }
 
-    /// Adds what a segment holds; of its leaves only when there is room. A segment's damage is never forgotten.
+    /// Adds what a segment holds; of its pages only when there is room. A segment's damage is never forgotten.
     pub fn add(&mut self, mut segment: DerivedSegment) {
-        segment.leaves.shrink_to_fit();
-        segment.keys.shrink_to_fit();
-        match self.bytes_left.checked_sub(segment.bytes()) {
-            Some(left) => self.bytes_left = left,
-            None => (segment.leaves, segment.keys) = (Vec::new(), Vec::new()),
+        if segment.bytes() > self.bytes_left {
+            segment.forget_hashes();
         }
+        // Hashes of records, which few leaves need, are the first to go.
+        let mut others = self.segments.values_mut().filter(|other| !other.key_hashes.is_empty());
+        while segment.bytes() > self.bytes_left
+            && let Some(other) = others.next()
+        {
+            let before = other.bytes();
+            other.forget_hashes();
+            self.bytes_left += before - other.bytes();
+        }
+        if segment.bytes() > self.bytes_left {
+            (segment.derived, segment.keys) = (Vec::new(), Vec::new());
+        }
+        self.bytes_left -= segment.bytes();
+        segment.shrink();
         self.segments.insert(segment.number, segment);
     }
 
@@ -182,14 +277,41 @@ impl Derived {
         self.segments.get(&entry.number).filter(|known| known.hash == entry.hash)
     }
 
+    fn known(&self, page: &PageRef, kind: PageKind) -> Option<Known<'_>> {
+        self.segments.get(&page.addr.segment)?.known(page, kind)
+    }
+
     /// The sums of a leaf, when what is remembered of it agrees with everything that its parent says.
     pub(crate) fn agreed(&self, entry: &ChildEntry, range: &KeyRange) -> Option<Digest> {
+        let image = self.known(&entry.page, PageKind::Leaf).filter(|image| image.is_inside(range))?;
         if !entry.deltas.is_empty() {
-            return None;
+            let is_resolved = !entry.unresolved && usize::from(entry.resolved) == entry.deltas.len();
+            return self
+                .with_blocks(&image, entry, range)
+                .filter(|sums| is_resolved && *sums == entry.digest);
         }
-        let (digest, first, last) = self.segments.get(&entry.page.addr.segment)?.leaf(&entry.page)?;
-        let is_inside = first >= &range.low[..] && range.high.as_ref().is_none_or(|high| last < &high[..]);
-        let is_stated = digest.count == entry.digest.count && (entry.unresolved || digest == entry.digest);
-        (is_inside && is_stated).then_some(digest)
+        let sums = image.digest;
+        let is_stated = sums.count == entry.digest.count && (entry.unresolved || sums == entry.digest);
+        is_stated.then_some(sums)
+    }
+
+    /// The sums of a leaf with its delta blocks laid over it, if no two of its keys have one hash.
+    fn with_blocks(&self, image: &Known<'_>, entry: &ChildEntry, range: &KeyRange) -> Option<Digest> {
+        let mut changes = Vec::new();
+        // Of the changes of one key the newest counts: it comes first, and stays there.
+        for delta in entry.deltas.iter().rev() {
+            let block = self.known(&delta.page, PageKind::Delta).filter(|block| block.is_inside(range))?;
+            changes.extend(block.hashes()?);
+        }
+        changes.sort_by_key(|(key, _)| *key);
+        changes.dedup_by_key(|(key, _)| *key);
+        let mut sums = image.digest;
+        for (key, hash) in image.hashes()? {
+            if changes.binary_search_by_key(&key, |(key, _)| *key).is_ok() {
+                sums.remove_hash(hash);
+            }
+        }
+        changes.iter().filter(|(_, hash)| *hash != TAKEN_AWAY).for_each(|(_, hash)| sums.add_hash(*hash));
+        Some(sums)
     }
 }

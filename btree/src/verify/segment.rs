@@ -6,7 +6,7 @@ use std::path::Path;
 use logwood_base::codec::CodecError;
 use logwood_base::{Corruption, Error, Result, SegmentNo};
 
-use super::derived::{DerivedSegment, LeafSums};
+use super::derived::{DerivedSegment, PageSums};
 use super::{Damage, KeyRange, hex};
 use crate::format::delta::DeltaReader;
 use crate::format::inner::InnerReader;
@@ -78,16 +78,18 @@ pub(super) fn beyond() -> Error {
     Error::Internal("a read beyond what the trailer promises".into())
 }
 
-/// Verifies one segment, and gathers what its leaves hold.
+/// Verifies one segment, and gathers what its leaves and delta blocks hold.
 pub(super) struct SegmentCheck<'a> {
     path: &'a Path,
     entry: &'a SegmentEntry,
+    /// Whether somebody asks for what pages hold, and not for damage alone.
+    derives: bool,
     found: DerivedSegment,
 }
 
 impl<'a> SegmentCheck<'a> {
-    pub(super) fn new(path: &'a Path, entry: &'a SegmentEntry) -> Self {
-        Self { path, entry, found: DerivedSegment::new(entry) }
+    pub(super) fn new(path: &'a Path, entry: &'a SegmentEntry, derives: bool) -> Self {
+        Self { path, entry, derives, found: DerivedSegment::new(entry) }
     }
 
     /// Reads all of it. Damage that only the content hash sees is named as such.
@@ -198,7 +200,9 @@ impl<'a> SegmentCheck<'a> {
         let found = checksum_at(page.addr, stored);
         let corruption = if found == page.crc {
             match judge(label, stored, &mut self.found.sums) {
-                Ok(PageKind::Leaf) => return self.found.keep_leaf(page),
+                Ok(kind @ (PageKind::Leaf | PageKind::Delta)) if self.derives => {
+                    return self.found.keep(page, kind);
+                }
                 Ok(_) => return,
                 Err(error) => Corruption::new(self.path, at, "page structure", "a well-formed one", error),
             }
@@ -216,11 +220,11 @@ impl<'a> SegmentCheck<'a> {
 /// # Errors
 /// The first rule that is broken.
 pub fn check_page(label: &Label<'_>, stored: &[u8]) -> Result<(), CodecError> {
-    judge(label, stored, &mut LeafSums::default()).map(drop)
+    judge(label, stored, &mut PageSums::default()).map(drop)
 }
 
-/// As [`check_page`]; of a leaf, the sums of its records are left in `sums`.
-fn judge(label: &Label<'_>, stored: &[u8], sums: &mut LeafSums) -> Result<PageKind, CodecError> {
+/// As [`check_page`]; of a leaf or a delta block, the sums of its records are left in `sums`.
+fn judge(label: &Label<'_>, stored: &[u8], sums: &mut PageSums) -> Result<PageKind, CodecError> {
     let (kind, body) = page::view_unproven(stored)?;
     let broken = |what| Err(CodecError { offset: 0, what });
     if kind != label.kind {
@@ -230,13 +234,13 @@ fn judge(label: &Label<'_>, stored: &[u8], sums: &mut LeafSums) -> Result<PageKi
     let below = match kind {
         PageKind::Leaf => {
             sums.clear();
-            LeafReader::new(&body)?.check_each(|key, value| sums.add(key, value))?;
+            LeafReader::new(&body)?.check_each(|key, value| sums.add(key, Some(value)))?;
             sums.first().is_some_and(is_below)
         }
         PageKind::Delta => {
-            let delta = DeltaReader::new(&body)?;
-            delta.check()?;
-            delta.iter().next()?.is_some_and(|(key, _)| is_below(key))
+            sums.clear();
+            DeltaReader::new(&body)?.check_each(|key, value| sums.add(key, value))?;
+            sums.first().is_some_and(is_below)
         }
         PageKind::Inner => {
             let inner = InnerReader::new(&body)?;
