@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use logwood::archive::{Archive, ArchiveOptions, RestoreOptions, StoreOptions};
+use logwood::archive::{Archive, ArchiveOptions, RestoreOptions, RestoreStep, StoreOptions};
 use logwood::{Database, Durability, Environment, Options};
 
 use crate::Setting;
@@ -28,7 +30,26 @@ pub fn restore(setting: &Setting) {
         bytes.set(size_of(&to));
         bytes.get() as f64 / took / 1e6
     };
-    let mut verified = || restored(RestoreOptions::new());
+    // When each step of the last restore began.
+    let steps: Arc<Mutex<Vec<(RestoreStep, Instant)>>> = Arc::default();
+    let mut verified = || {
+        steps.lock().expect("not poisoned").clear();
+        let noted = Arc::clone(&steps);
+        let rate = restored(RestoreOptions::new().progress(move |now| {
+            let mut steps = noted.lock().expect("not poisoned");
+            if steps.last().is_none_or(|(step, _)| *step != now.step) {
+                steps.push((now.step, Instant::now()));
+            }
+        }));
+        let steps = steps.lock().expect("not poisoned");
+        let ends = steps.iter().skip(1).map(|(_, began)| *began).chain([Instant::now()]);
+        let took = steps
+            .iter()
+            .zip(ends)
+            .map(|((step, began), end)| format!("{step:?} {:.2} s", (end - *began).as_secs_f64()));
+        println!("    {}", took.collect::<Vec<_>>().join(", "));
+        rate
+    };
     let mut hashed = || restored(RestoreOptions::new().verify(false));
     let mut raw = || {
         let path = dir.path().join("raw");
