@@ -235,6 +235,30 @@ impl Error {
         }
     }
 
+    /// What a device that does not give its bytes back (EIO) is to whoever verifies: damage at this place. `None` for every
+    /// other error.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use logwood_base::Error;
+    ///
+    /// let failed = Error::io("read", Path::new("pages/1"), std::io::Error::from_raw_os_error(5));
+    /// assert_eq!(failed.unreadable(4096).map(|damage| damage.offset), Some(4096));
+    /// let refused = Error::io("open", Path::new("pages/1"), std::io::Error::from_raw_os_error(13));
+    /// assert!(refused.unreadable(0).is_none());
+    /// ```
+    #[must_use]
+    pub fn unreadable(&self, offset: u64) -> Option<Corruption> {
+        const EIO: i32 = 5;
+        match self {
+            Self::Io { path, source, .. } if source.raw_os_error() == Some(EIO) => {
+                Some(Corruption::new(path, offset, "bytes can be read", "what was written", source))
+            }
+            _ => None,
+        }
+    }
+
     /// The evidence, when this is damage; also when damage was what stopped the database.
     #[must_use]
     pub fn corruption(&self) -> Option<&Corruption> {

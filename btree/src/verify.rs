@@ -287,7 +287,16 @@ impl<'a> Verifier<'a> {
         };
         let size = file.size()?;
         let check = SegmentCheck::new(&path, entry, self.derived.is_some());
-        let found = check.run(&mut ByteStream::new(file, size))?;
+        let mut bytes = ByteStream::new(file, size);
+        let found = match check.run(&mut bytes) {
+            Ok(found) => found,
+            // Whoever walks the trees afterwards reads its pages one by one, and names those that it took.
+            Err(error) => {
+                self.damage(Damage::at(error.unreadable(bytes.position()).ok_or(error)?));
+                self.counted(entry, size);
+                return Ok(());
+            }
+        };
         self.report.pages += found.pages;
         found.damage.iter().cloned().for_each(|damage| self.damage(damage));
         if let Some(derived) = &mut self.derived {

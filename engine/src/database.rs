@@ -498,7 +498,8 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// `Io`, and others that kept it from looking. Damage is not an error here.
+    /// `Io`, behind the damage that was found in what can be read, and others that kept it from looking. Damage is not an
+    /// error here, nor is a page segment that the device does not give back: that is damage.
     pub fn verify(
         &self,
         on_damage: &mut dyn FnMut(Damage),

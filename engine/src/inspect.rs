@@ -166,7 +166,9 @@ pub fn stat_in(environment: &Environment, path: &Path) -> Result<Stat> {
 /// ```
 ///
 /// # Errors
-/// `NotFound` when it holds neither a database nor a log; `UnsupportedFormat`; `Io`. Damage is not an error here.
+/// `NotFound` when it holds neither a database nor a log; `UnsupportedFormat`; `Io`, behind the damage that was found in what
+/// can be read: a log that cannot be read does not keep the trees from being verified. Damage is not an error here, nor is a
+/// page segment that the device does not give back: that is damage.
 pub fn verify(
     path: impl AsRef<Path>,
     on_damage: &mut dyn FnMut(Damage),
@@ -201,14 +203,14 @@ pub fn verify_in(
                 .any(|damage| !before.contains(damage) && is_gone(environment, &damage.corruption)),
         };
         if !moved || looks == LOOKS_MAX {
-            let report = outcome?;
             // What a crash left of a directory's creation is no damage: opening makes it anew.
             let unfinished = || matches!(is_unfinished(environment, &layout), Ok(true));
-            if report.damages > 0 && kind == Kind::Database && unfinished() {
+            if !found.is_empty() && kind == Kind::Database && unfinished() {
                 return Err(no_database(path));
             }
+            // Also before an error: what was found is no less damage for what could not be read.
             found.into_iter().for_each(on_damage);
-            return Ok(report);
+            return outcome;
         }
         before = found;
     }
@@ -370,7 +372,7 @@ fn verify_once(
     let mut scanned = |scan: logwood_wal::Progress| {
         progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
     };
-    let mut log_end = None;
+    let (mut log_end, mut unread) = (None, None);
     let inspected = Log::inspect(environment, &layout.log(), &mut scanned);
     match inspected.map_err(|error| layout.missed_replica(&*environment.disk, error)) {
         Ok(inspection) => {
@@ -385,6 +387,8 @@ fn verify_once(
                 missed_log(environment, layout, Error::NotFound { what: "log", name: String::new() });
             report.add_damage(missed.corruption().cloned().unwrap_or(missing), on_damage);
         }
+        // The trees are verified all the same.
+        Err(error @ Error::Io { .. }) => unread = Some(error),
         Err(error) => return Err(error),
     }
     if kind == Kind::Database {
@@ -402,7 +406,7 @@ fn verify_once(
             report.add_damage(Corruption::new(&layout.log(), 0, "end of the log", expected, end), on_damage);
         }
     }
-    Ok(report)
+    unread.map_or(Ok(report), Err)
 }
 
 /// Whether the file that damage was found in is not there any more.

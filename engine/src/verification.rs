@@ -58,12 +58,20 @@ impl Core {
             Err(Error::Poisoned { .. } | Error::Closed) => None,
             held => Some(held?),
         };
-        let inspection = patiently(|| {
+        let inspected = patiently(|| {
             Log::inspect(&self.environment, &layout.log(), &mut |scan| {
                 progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
             })
-        })?;
-        report.add_log(&inspection, on_damage);
+        });
+        // Where the log cannot be read, the trees are verified all the same.
+        let unread = match inspected {
+            Ok(inspection) => {
+                report.add_log(&inspection, on_damage);
+                None
+            }
+            Err(error @ Error::Io { .. }) => Some(error),
+            Err(error) => return Err(error),
+        };
         let before = report.bytes;
         let trees = self.forest.verify(on_damage, &mut |tree| {
             progress(VerifyProgress {
@@ -72,7 +80,7 @@ impl Core {
             });
         })?;
         report.add_trees(&trees);
-        Ok(report)
+        unread.map_or(Ok(report), Err)
     }
 }
 

@@ -90,7 +90,7 @@ impl Store {
     /// sealed are read from memory.
     ///
     /// # Errors
-    /// As [`Store::read`].
+    /// As [`Store::read`]; but a page that the device does not give back is `Corruption`, too.
     pub fn read_from_device(&self, page: &PageRef) -> Result<Page> {
         if let Some(stored) = self.read_open(page) {
             return self.judge(page, stored);
@@ -98,7 +98,9 @@ impl Store {
         let result = self
             .file(page.addr.segment)
             .and_then(|file| file.read_past_cache(u64::from(page.addr.offset), page.bytes as usize));
-        let (stored, _) = self.explain(page, result)?;
+        let (stored, _) = self
+            .explain(page, result)
+            .map_err(|error| error.unreadable(u64::from(page.addr.offset)).map_or(error, Into::into))?;
         self.judge(page, stored.to_vec())
     }
 

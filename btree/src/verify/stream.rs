@@ -30,6 +30,11 @@ impl ByteStream {
         Self { file, size, next: 0, window: Vec::new(), taken: 0, hasher: Sha256::new() }
     }
 
+    /// Where the window begins that is read next.
+    pub(super) const fn position(&self) -> u64 {
+        self.next
+    }
+
     fn fill(&mut self) -> Result<()> {
         let length = WINDOW_BYTES.min((self.size - self.next) as usize);
         if length == 0 {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use logwood_base::disk::simulated::{Fault, Operation, Outcome};
 use logwood_wal::Log;
 
 use super::world::{Step, World, scale};
@@ -167,6 +168,48 @@ fn damage_to_a_page_takes_its_keys_and_no_others_and_verify_names_it() {
         }
     }
     assert!(named > 0 && others_readable > 0, "{named} damaged files, {others_readable} times others go on");
+}
+
+#[test]
+fn what_cannot_be_read_is_named_beside_what_is_damaged_and_hides_nothing() {
+    let world = sample();
+    let of = |folder: &str| -> Vec<PathBuf> {
+        files(&world).into_iter().filter(|path| path.to_string_lossy().contains(folder)).collect()
+    };
+    let pages = of("pages/");
+    assert!(pages.len() > 1, "{pages:?}");
+    let flip = |fork: &World, path: &Path| {
+        let bytes = world.disk.read_file(path).unwrap();
+        fork.disk.flip_bit(path, (64..bytes.len()).find(|&place| bytes[place] != 0).unwrap() as u64, 0x10);
+    };
+    let unread = || Fault::new(Operation::READS, Outcome::Io).for_ever();
+    let mut with_keys = 0;
+    for (n, unreadable) in pages.iter().enumerate() {
+        let damaged = &pages[(n + 1) % pages.len()];
+        let fork = world.fork();
+        flip(&fork, damaged);
+        fork.disk.set_fault(unread().on(&unreadable.file_name().unwrap().to_string_lossy()));
+        let found = fork.verify_damage();
+        for path in [damaged, unreadable] {
+            let is_its = |damage: &crate::Damage| damage.corruption.path.ends_with(path.file_name().unwrap());
+            assert!(found.iter().any(is_its), "{}: {found:?}", path.display());
+        }
+        let is_page = |damage: &&crate::Damage| {
+            damage.corruption.check == "bytes can be read" && damage.range.is_some()
+        };
+        with_keys += found.iter().filter(is_page).count();
+    }
+    assert!(with_keys > 0, "pages that cannot be read name their keys");
+
+    // A log that cannot be read does not keep the trees from being verified.
+    let fork = world.fork();
+    flip(&fork, &pages[0]);
+    fork.disk.set_fault(unread().on("log/"));
+    let mut found = Vec::new();
+    let (environment, dir) = (fork.environment(), Path::new(super::world::DIR));
+    let outcome = crate::inspect::verify_in(&environment, dir, &mut |damage| found.push(damage), &mut |_| {});
+    assert!(matches!(outcome, Err(Error::Io { .. })), "{outcome:?}");
+    assert!(!found.is_empty());
 }
 
 #[test]
