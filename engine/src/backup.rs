@@ -99,7 +99,8 @@ impl BackupOptions {
 
     /// Whether a backup of a later state of the database may be replaced, or one that holds commits which this database has
     /// never had. Default: false, and then it is `AlreadyExists`: a database that was brought back to an earlier state would
-    /// replace what may be the only copy of the rest.
+    /// replace what may be the only copy of the rest. Whose commits they are is told by the entry at which the backup ends, and,
+    /// where the log has let go of that, by whether the backup was made from this directory's log.
     #[must_use]
     pub fn replace_newer(mut self, replace: bool) -> Self {
         self.replace_newer = replace;
@@ -211,20 +212,25 @@ impl Core {
     }
 
     /// Refuses a backup that is not of an earlier state than `lsn` of this very history. Whether the histories are the same is
-    /// told by the entry at which the backup ends, as long as the log has it.
+    /// told by the entry at which the backup ends, as long as the log has it; then by whose log it was made from.
     fn require_earlier(&self, origin: &Origin, lsn: Lsn, to: &Path) -> Result<()> {
         let at = origin.lsn;
         let what = if at > lsn {
             "backup of a later state"
         } else {
             let entries = match self.group.read(at, at.next(), 1) {
-                Err(Error::TooOld { .. }) => return Ok(()),
+                Err(Error::TooOld { .. }) => Vec::new(),
                 entries => entries?,
             };
-            let Some(entry) = entries.first() else { return Ok(()) };
-            let folder = Layout::new(&self.path).log();
-            let time_ms = Entry::decode(&entry.payload).map_err(|error| error.at(&folder, at))?.time_ms;
-            if time_ms == origin.time_ms {
+            let is_ours = match entries.first() {
+                None => origin.source == self.log.id(),
+                Some(entry) => {
+                    let folder = Layout::new(&self.path).log();
+                    let entry = Entry::decode(&entry.payload).map_err(|error| error.at(&folder, at))?;
+                    entry.time_ms == origin.time_ms
+                }
+            };
+            if is_ours {
                 return Ok(());
             }
             "backup of another history"

@@ -434,10 +434,13 @@ impl Core {
     }
 
     /// A place that the log does not let go beyond, unless a later checkpoint allows it, and that no transaction reaches over
-    /// which has ended.
+    /// which has ended. The log of a copy may begin inside of one: such a place is behind its end.
     fn whole_from(&self) -> Lsn {
         let needed = self.forest.store().replay_from();
-        self.sequencer.lock().applier.fragments.whole_from(needed)
+        let first = self.group.first_lsn();
+        let fragments = &mut self.sequencer.lock().applier.fragments;
+        let torn = fragments.end_of_those_before(first);
+        fragments.whole_from(needed).max(torn)
     }
 }
 

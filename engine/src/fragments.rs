@@ -123,6 +123,13 @@ impl Fragments {
         from
     }
 
+    /// The place behind the last end of a transaction that began before `first`, as far as is known; `Lsn::ZERO` when there
+    /// is none.
+    pub(crate) fn end_of_those_before(&self, first: Lsn) -> Lsn {
+        let ends = self.finished.iter().rev();
+        ends.filter(|(_, began)| **began < first).map(|(end, _)| end.next()).next().unwrap_or(Lsn::ZERO)
+    }
+
     /// Takes in the fragment at `lsn`.
     pub(crate) fn add(&mut self, lsn: Lsn, transaction: Lsn, sequence: u32, piece: &[u8]) -> Result<()> {
         let found = self.open.get(&transaction).map(|transaction| transaction.fragments.len() as u32);

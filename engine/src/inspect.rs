@@ -195,17 +195,14 @@ pub fn verify_in(
         let mut found = Vec::new();
         let outcome = verify_once(environment, &layout, kind, &mut |damage| found.push(damage), progress);
         // A live database replaces manifests and lets files go. What is really missing is missing twice.
-        let moved = match &outcome {
-            Err(Error::NotFound { .. }) => true,
-            Err(_) => false,
-            Ok(_) => found
+        let moved = matches!(&outcome, Err(Error::NotFound { .. }))
+            || found
                 .iter()
-                .any(|damage| !before.contains(damage) && is_gone(environment, &damage.corruption)),
-        };
+                .any(|damage| !before.contains(damage) && is_gone(environment, &damage.corruption));
         if !moved || looks == LOOKS_MAX {
             // What a crash left of a directory's creation is no damage: opening makes it anew.
             let unfinished = || matches!(is_unfinished(environment, &layout), Ok(true));
-            if !found.is_empty() && kind == Kind::Database && unfinished() {
+            if outcome.is_ok() && !found.is_empty() && kind == Kind::Database && unfinished() {
                 return Err(no_database(path));
             }
             // Also before an error: what was found is no less damage for what could not be read.

@@ -367,8 +367,8 @@ impl LogOnly {
         Changes::of_log(feed, &self.layout.log(), from, &self.oldest, options)
     }
 
-    /// The oldest LSN that [`LogOnly::changes`] can begin at. Reads the log once, and then what is new in it: a large
-    /// transaction of which the first part is gone may end anywhere. One that ends later is met, and is `TooOld`, by whoever
+    /// The oldest LSN that [`LogOnly::changes`] can begin at. Reads the log once for each time that it has let go
+    /// of entries, and then what is new in it: a large transaction of which the first part is gone may end anywhere. One that ends later is met, and is `TooOld`, by whoever
     /// follows: see [`LogOnly::release`].
     ///
     /// # Errors

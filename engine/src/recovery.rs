@@ -21,6 +21,7 @@
 use std::path::Path;
 
 use logwood_base::disk::create_dir_all;
+use logwood_base::limits::ENTRY_PAYLOAD_BYTES_MAX;
 use logwood_base::sync::atomic::{AtomicU64, Ordering};
 use logwood_base::sync::{Arc, Mutex};
 use logwood_base::{Corruption, DatabaseId, Environment, Error, LogPosition, Lsn, Result, Term};
@@ -337,7 +338,8 @@ impl Replay<'_> {
         let most = GATHERED_BYTES_MAX.min(bound as usize / 4).min(self.options.cache_bytes / 8);
         let least = GATHERED_BYTES_MIN.min(most);
         let mut gathered_bytes = GATHERED_BYTES.min(most);
-        let room = most + self.options.payload_bytes_max();
+        // Entries may be larger than today's options allow.
+        let room = most + ENTRY_PAYLOAD_BYTES_MAX;
         self.applier.begin_replay(room.min(self.log.statistics().log_bytes as usize));
         let mut dirty_before = self.forest.dirty_bytes() as u64;
         let mut checkpoint_from = bound;

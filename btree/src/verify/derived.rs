@@ -32,6 +32,9 @@ use crate::format::page::{PageKind, PageRef};
 /// What [`Derived`] holds by default: enough for some twenty GB of leaves, or for the hashes of some ten million records.
 const BYTES_MAX: usize = 256 << 20;
 
+/// Most bytes of hashes that are gathered of one segment: several segments are read at once.
+const SEGMENT_HASHES_MAX: usize = BYTES_MAX / 8;
+
 /// The hash of a record that a delta block takes away. None has it but by accident.
 const TAKEN_AWAY: u128 = 0;
 
@@ -56,6 +59,8 @@ pub struct DerivedSegment {
     /// Hashes of each key of each, and of what stands under it. None are kept where there was no room.
     key_hashes: Vec<u32>,
     record_hashes: Vec<u128>,
+    /// There were too many hashes: none are kept any more.
+    without_hashes: bool,
     /// Those of the page that was read last.
     pub(super) sums: PageSums,
 }
@@ -148,6 +153,7 @@ impl DerivedSegment {
             keys: Vec::new(),
             key_hashes: Vec::new(),
             record_hashes: Vec::new(),
+            without_hashes: false,
             sums: PageSums::default(),
         }
     }
@@ -167,12 +173,17 @@ impl DerivedSegment {
         if sums.has_overflow || sums.digest.count == 0 {
             return;
         }
+        if self.without_hashes && kind != PageKind::Leaf {
+            return;
+        }
         let places = (u32::try_from(self.keys.len()), u32::try_from(self.key_hashes.len()));
         let (Ok(keys_at), Ok(hashes_at)) = places else { return };
         self.keys.extend_from_slice(&sums.first);
         self.keys.extend_from_slice(&sums.last);
-        self.key_hashes.extend_from_slice(&sums.key_hashes);
-        self.record_hashes.extend_from_slice(&sums.record_hashes);
+        if !self.without_hashes {
+            self.key_hashes.extend_from_slice(&sums.key_hashes);
+            self.record_hashes.extend_from_slice(&sums.record_hashes);
+        }
         self.derived.push(DerivedPage {
             kind,
             offset: page.addr.offset,
@@ -184,6 +195,9 @@ impl DerivedSegment {
             hashes_at,
             digest: sums.digest,
         });
+        if self.hashes_bytes() > SEGMENT_HASHES_MAX {
+            self.forget_hashes();
+        }
     }
 
     /// Gives back what was reserved and not used.
@@ -197,14 +211,17 @@ impl DerivedSegment {
 
     /// Keeps of leaves what settles those without delta blocks.
     fn forget_hashes(&mut self) {
-        (self.key_hashes, self.record_hashes) = (Vec::new(), Vec::new());
+        (self.key_hashes, self.record_hashes, self.without_hashes) = (Vec::new(), Vec::new(), true);
         self.derived.retain(|page| page.kind == PageKind::Leaf);
         self.derived.shrink_to_fit();
     }
 
     fn bytes(&self) -> usize {
-        let hashes = self.key_hashes.len() * (size_of::<u32>() + size_of::<u128>());
-        self.keys.len() + self.derived.len() * size_of::<DerivedPage>() + hashes
+        self.keys.len() + self.derived.len() * size_of::<DerivedPage>() + self.hashes_bytes()
+    }
+
+    fn hashes_bytes(&self) -> usize {
+        self.key_hashes.len() * (size_of::<u32>() + size_of::<u128>())
     }
 
     /// What is remembered of the page that is meant.

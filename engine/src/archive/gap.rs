@@ -17,6 +17,9 @@ use super::uploader::Uploader;
 use super::walk::follow;
 use crate::planted::{Bug, planted};
 
+/// A gap's snapshot is begun anew after so many steps that found the store out of reach.
+const GAP_FAILURES_MAX: u32 = 8;
+
 impl Uploader {
     /// Leaves a gap when the backlog is full and that is wanted, or when the hold in the log was lost.
     pub(super) fn look_at_backlog(&mut self) {
@@ -91,8 +94,12 @@ impl Uploader {
             Ok(true) => {}
             Ok(false) => return Ok(true),
             Err(error) => {
-                // Begun anew, with a checkpoint of that time: what keeps this one from the archive may be in it.
-                self.give_up_snapshot();
+                // Begun anew, with a checkpoint of that time: what keeps this one from the archive may be in it. A store out of
+                // reach is not in it, and a checkpoint is taken then only now and again.
+                let failures = job.failed();
+                if !matches!(error, Error::ArchiveUnavailable { .. }) || failures >= GAP_FAILURES_MAX {
+                    self.give_up_snapshot();
+                }
                 return Err(error);
             }
         }

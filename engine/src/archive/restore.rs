@@ -145,7 +145,7 @@ impl<'a> Restore<'a> {
             self.verify(&seed, &source.base)?;
         }
         drop(source.holds);
-        self.note_parent(environment, to, log.id)?;
+        self.note_parent(environment, to, log.id, source.base.is_ahead)?;
         let seed =
             Arc::into_inner(seed).ok_or_else(|| Error::Internal("a helper outlived its work".to_owned()))?;
         seed.commit(&self.origin(&log))?;
@@ -158,7 +158,14 @@ impl<'a> Restore<'a> {
     pub(super) fn fill(&mut self, seed: &Arc<Seed>, pages: bool) -> Result<(Source, SeededLog)> {
         loop {
             let source = self.next_source()?;
-            let (log, reached) = self.write_log(seed, &source.base)?;
+            let (log, reached) = match self.write_log(seed, &source.base) {
+                // Snapshots that the chain has not come to need less of it.
+                Err(error @ (Error::ArchiveCorrupt(_) | Error::NotFound { .. })) if self.plan.has_ahead() => {
+                    self.plan.passed_over.push(error);
+                    continue;
+                }
+                written => written?,
+            };
             // A snapshot that the chain does not reach yet, or whose pages are damaged, is not the only one.
             let filled = self.check_reach(&source.base, reached).and_then(|()| match pages {
                 true => self.fetch_pages(seed, &source.base),
@@ -279,14 +286,15 @@ impl<'a> Restore<'a> {
         Ok(())
     }
 
-    /// Tells the restored directory whose child its next lineage is.
-    fn note_parent(&self, environment: &Environment, to: &Path, log: LogId) -> Result<()> {
+    /// Tells the restored directory whose child its next lineage is: nobody's, where the snapshot may be of another history than
+    /// the log that its lineage goes on with.
+    fn note_parent(&self, environment: &Environment, to: &Path, log: LogId, is_ahead: bool) -> Result<()> {
         let parent = Parent { lineage: self.report.parent, fork_lsn: self.report.lsn };
         let note = LocalLineage {
             database: self.report.database,
             log,
             lineage: planted(Bug::KeepLineage).then_some(parent.lineage),
-            parent: Some(parent),
+            parent: (!is_ahead).then_some(parent),
             confirmed: None,
         };
         note.write(&*environment.disk, to)

@@ -44,6 +44,8 @@ pub(super) struct SnapshotJob {
     mended: Vec<SegmentEntry>,
     /// Pieces that were done: it gets on.
     pieces: u64,
+    /// Steps that failed.
+    failures: u32,
     /// The snapshot itself was put, or may have been.
     is_put: bool,
     finished: bool,
@@ -84,6 +86,7 @@ impl SnapshotJob {
             next_page: 0,
             mended: Vec::new(),
             pieces: 0,
+            failures: 0,
             is_put: false,
             finished: false,
             counted: 0,
@@ -103,6 +106,12 @@ impl SnapshotJob {
     /// How many pieces were done.
     pub(super) fn pieces(&self) -> u64 {
         self.pieces
+    }
+
+    /// Notes that a step failed. Answers how many have.
+    pub(super) fn failed(&mut self) -> u32 {
+        self.failures += 1;
+        self.failures
     }
 
     /// Does one piece. The snapshot itself is put when the chain has passed it: `reached` says how far the chain is;

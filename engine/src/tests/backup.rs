@@ -499,3 +499,25 @@ fn a_backup_of_a_later_state_or_of_another_history_is_replaced_only_when_that_is
     ks.put(b"another", b"commit").unwrap();
     db.backup(TO).unwrap();
 }
+
+#[test]
+fn a_copy_of_an_earlier_state_replaces_no_backup_unasked_though_its_log_has_let_go_of_where_that_ends() {
+    let mut world = filled(13);
+    world.db().backup("early").unwrap();
+    (0..30).for_each(|key| world.step(&put(key, 5)).unwrap());
+    let report = world.db().backup(TO).unwrap();
+    world.drop_all();
+    let db = Database::open("early", world.options.clone()).unwrap();
+    let ks = db.keyspace("ks0").unwrap();
+    while db.core().group.first_lsn() <= report.lsn.next() {
+        ks.put(b"another", &[1; 900]).unwrap();
+        db.checkpoint().unwrap();
+        db.core().log.maintain().unwrap();
+    }
+    let refused = db.backup(TO).unwrap_err();
+    assert!(matches!(refused, Error::AlreadyExists { what: "backup of another history", .. }), "{refused}");
+    db.backup_with(TO, &BackupOptions::new().replace_newer(true)).unwrap();
+    // From here on it is this database's.
+    ks.put(b"another", b"commit").unwrap();
+    db.backup(TO).unwrap();
+}

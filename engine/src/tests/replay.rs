@@ -74,3 +74,24 @@ fn what_replay_gathers_has_room_from_the_beginning() {
     assert!(db.statistics().recovery.entries_replayed > 4, "less was replayed than is gathered at a time");
     assert_eq!(db.keyspace("ks").unwrap().count_all().unwrap(), 200);
 }
+
+#[test]
+fn entries_that_are_larger_than_the_options_of_today_allow_are_replayed() {
+    let mut world = World::new(2);
+    let segments = |bytes| world.options.clone().recovery_log_bytes_max(64 << 20).log_segment_bytes(bytes);
+    let (large, small) = (segments(4 << 20), segments(64 << 10));
+    world.options = large;
+    world.open(0).unwrap();
+    let ks = world.db().create_keyspace("ks").unwrap();
+    for key in 0..8u64 {
+        let mut batch = world.db().batch();
+        for part in 0..40u64 {
+            batch.put(&ks, &[key.to_be_bytes(), part.to_be_bytes()].concat(), &[7; 9_000]).unwrap();
+        }
+        world.db().commit(batch, Durability::Buffered).unwrap();
+    }
+    drop(ks);
+    world.drop_all();
+    let db = crate::Database::open(super::world::DIR, small).unwrap();
+    assert_eq!(db.keyspace("ks").unwrap().count_all().unwrap(), 320);
+}

@@ -43,6 +43,8 @@ pub(crate) struct Base {
     pub(crate) trees: Manifest,
     /// Term of the entry before `replay_from`.
     pub(crate) term: Term,
+    /// The chain has not come to it: it may be of another history.
+    pub(crate) is_ahead: bool,
 }
 
 impl Plan {
@@ -75,6 +77,11 @@ impl Plan {
         self.history.owner()
     }
 
+    /// Whether snapshots that may be of another history are left to begin with.
+    pub(crate) fn has_ahead(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
     /// The next best state to begin with.
     ///
     /// # Errors
@@ -94,7 +101,7 @@ impl Plan {
                              history: it is restored where its lsn is asked for, or there is nothing else"
                         ));
                         if self.point == Point::Lsn(lsn) {
-                            return Ok(Base::of(snapshot));
+                            return Ok(Base::ahead(snapshot));
                         }
                         self.ahead.push(snapshot);
                     }
@@ -118,10 +125,10 @@ impl Plan {
                 detached: Vec::new(),
                 segments: Vec::new(),
             };
-            return Ok(Base { snapshot: None, trees, term: Term::NONE });
+            return Ok(Base { snapshot: None, trees, term: Term::NONE, is_ahead: false });
         }
         if !self.ahead.is_empty() {
-            return Ok(Base::of(self.ahead.remove(0)));
+            return Ok(Base::ahead(self.ahead.remove(0)));
         }
         if self.passed_over.is_empty() {
             let name =
@@ -135,7 +142,11 @@ impl Plan {
 impl Base {
     fn of(snapshot: SnapshotObject) -> Self {
         let (trees, term) = (snapshot.trees.clone(), snapshot.base_term);
-        Self { snapshot: Some(snapshot), trees, term }
+        Self { snapshot: Some(snapshot), trees, term, is_ahead: false }
+    }
+
+    fn ahead(snapshot: SnapshotObject) -> Self {
+        Self { is_ahead: true, ..Self::of(snapshot) }
     }
 }
 

@@ -121,3 +121,28 @@ fn a_commit_whose_first_part_goes_while_it_is_read_is_a_change_that_is_too_old()
     drop(changes);
     assert!(world.db().oldest_change_lsn().unwrap() > lsn);
 }
+
+#[test]
+fn the_oldest_lsn_of_a_copy_made_beside_two_bulk_writes_is_behind_the_one_whose_beginning_it_does_not_have() {
+    let world = opened(5);
+    let mut bulks = begin(&world, 1, 400);
+    bulks.extend(begin(&world, 1, 300));
+    bulks.remove(0).commit(Durability::Durable).unwrap();
+    world.db().backup("copy").unwrap();
+    let copy = Database::open("copy", world.options.clone()).unwrap();
+    let oldest = copy.oldest_change_lsn().unwrap();
+    assert!(oldest > copy.core().group.first_lsn(), "its log begins inside of one");
+    let follow = |from: Lsn| -> Result<()> {
+        let mut changes = copy.changes_with(from, &ChangesOptions::new().hold(false))?;
+        while let Some(mut set) = changes.next(Duration::ZERO)? {
+            while set.next()?.is_some() {}
+        }
+        Ok(())
+    };
+    follow(oldest).unwrap();
+    let refused = follow(oldest.previous()).unwrap_err();
+    assert!(
+        matches!(refused, Error::TooOld { what: "change", oldest: told, .. } if told == oldest),
+        "{refused}"
+    );
+}

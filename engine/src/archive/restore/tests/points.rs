@@ -229,6 +229,13 @@ fn a_snapshot_that_the_chain_does_not_reach_yet_is_restored_where_it_is_asked_fo
     let listing = world.archive().list().unwrap();
     let reaches: Vec<Lsn> = listing.lineages[0].intervals.iter().map(|interval| interval.last).collect();
     assert_eq!(reaches, [snapshot]);
+    // So it is where the lineage began with the first entry, and retention let go of that.
+    start.first_lsn = Lsn::FIRST;
+    world.store.tamper(&key, Some(&start.encode().bytes));
+    let first = objects.iter().find(|key| key.contains("/log/")).unwrap();
+    world.store.tamper(first, None);
+    let report = world.check_restore(Point::Latest, snapshot);
+    assert!(report.notes.len() > 1, "{report:?}");
     objects.iter().zip(&bodies).for_each(|(key, body)| world.store.tamper(key, Some(body)));
     // One that needs log which is not there: as an upload leaves it that a crash cut off.
     let key = world.store.keys().into_iter().rfind(|key| key.contains("/snapshot/")).unwrap();
