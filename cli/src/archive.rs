@@ -10,7 +10,7 @@ use logwood::archive::{
 };
 use logwood::{Database, Keyspace, LineageId, Options, Snapshot};
 use logwood_base::environment::SystemRandom;
-use logwood_base::{Environment, Lsn, Random};
+use logwood_base::{Environment, Error, Lsn, Random};
 use serde_json::json;
 
 use crate::arguments::{self, Access, ArchiveStatus, Archived, At, Restore};
@@ -157,7 +157,8 @@ fn print_retention(dry_run: bool, report: &RetentionReport, output: &mut Output)
 /// `archive-status`: what can be restored.
 ///
 /// # Errors
-/// [`Failure::Reported`] with 2 when there is damage; what the engine answers.
+/// [`Failure::Reported`] with 2 when there is damage; [`Failure::NotFound`] when there is no archive, or a lineage of which nothing
+/// can be restored; what the engine answers.
 pub fn status(arguments: &ArchiveStatus, output: &mut Output) -> Result<(), Failure> {
     let archive = open_archive(&arguments.url, &arguments.access)?;
     let listing = if arguments.verify { archive.verify()? } else { archive.list()? };
@@ -168,7 +169,22 @@ pub fn status(arguments: &ArchiveStatus, output: &mut Output) -> Result<(), Fail
     for lineage in &listing.lineages {
         print_lineage(lineage, output)?;
     }
-    if is_sound(&listing) { Ok(()) } else { Err(Failure::Reported(Exit::Damage)) }
+    if !is_sound(&listing) {
+        return Err(Failure::Reported(Exit::Damage));
+    }
+    if listing.lineages.is_empty() {
+        return Err(Error::NotFound { what: "archive", name: "with a lineage".to_owned() }.into());
+    }
+    // One that is closed goes as a whole, and is missed by nobody as long as another stands.
+    let none_stands = listing.lineages.iter().all(|lineage| lineage.superseded);
+    let is_missed =
+        |lineage: &&LineageListing| lineage.intervals.is_empty() && (none_stands || !lineage.superseded);
+    match listing.lineages.iter().find(is_missed) {
+        Some(lineage) => {
+            Err(Failure::NotFound(format!("lineage {} holds nothing that can be restored", lineage.lineage)))
+        }
+        None => Ok(()),
+    }
 }
 
 fn is_sound(listing: &Listing) -> bool {

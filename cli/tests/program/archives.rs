@@ -187,6 +187,47 @@ fn a_history_that_has_lost_its_start_is_named_and_no_older_one_restored_in_its_p
 }
 
 #[test]
+fn a_history_whose_parent_lost_its_end_or_everything_is_not_called_sound() {
+    for everything in [false, true] {
+        let (place, url, _) = archived(300);
+        let archive = place.path("archive");
+        let parent = fs::read_dir(archive.join("lineage")).unwrap().next().unwrap().unwrap().path();
+        fs::remove_dir_all(&place.db).unwrap();
+        run(["restore", "--from", &url, &place.db]).done();
+        run(["put", &place.db, "one", "more"]).done();
+        run(["archive", &place.db, "--to", &url]).done();
+        run(["archive-status", &url, "--verify"]).done();
+        if everything {
+            fs::remove_dir_all(&parent).unwrap();
+        } else {
+            fs::remove_file(walk(&parent.join("log")).into_iter().max().unwrap()).unwrap();
+        }
+        for words in [["archive-status", url.as_str()].as_slice(), &["archive-status", &url, "--verify"]] {
+            let status = run(words);
+            assert_eq!(status.code, 2, "{status:?}");
+            assert!(status.stdout.lines().any(|line| line.starts_with("hole\t")), "{status:?}");
+        }
+        let to = place.path("to").display().to_string();
+        assert_ne!(run(["restore", "--from", &url, &to]).code, 0);
+    }
+}
+
+#[test]
+fn the_status_of_what_is_no_archive_is_that_there_is_none() {
+    let (place, _, _) = archived(100);
+    let empty = place.path("empty");
+    fs::create_dir(&empty).unwrap();
+    for directory in [empty.display().to_string(), place.db.clone()] {
+        let url = format!("file://{directory}");
+        let there_is_none = "archive with a lineage does not exist";
+        run(["archive-status", &url]).fails(1, there_is_none);
+        run(["archive-status", &url, "--verify"]).fails(1, there_is_none);
+        let to = place.path("to").display().to_string();
+        run(["restore", "--from", &url, &to]).fails(1, there_is_none);
+    }
+}
+
+#[test]
 fn no_output_holds_a_secret() {
     let (place, url, _) = archived(100);
     let secret = "planted-secret-that-nobody-may-print";

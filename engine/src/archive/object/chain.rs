@@ -107,7 +107,7 @@ impl Start {
         let start =
             Self::take(envelope.manifest, envelope.content).map_err(|error| undecodable(key, error))?;
         if start_key(start.owner.lineage) != key {
-            return Err(ArchiveDamage::new(key, "object key", start_key(start.owner.lineage), key).into());
+            return Err(ArchiveDamage::new(key, "object key", key, start_key(start.owner.lineage)).into());
         }
         Ok((start, envelope.link))
     }
@@ -182,7 +182,7 @@ impl Gap {
         let envelope = open_as(key, bytes, Kind::Gap)?;
         let gap = Self::take(envelope.manifest, envelope.content).map_err(|error| undecodable(key, error))?;
         if gap.key() != key {
-            return Err(ArchiveDamage::new(key, "object key", gap.key(), key).into());
+            return Err(ArchiveDamage::new(key, "object key", key, gap.key()).into());
         }
         Ok((gap, envelope.link))
     }

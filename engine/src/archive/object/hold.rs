@@ -164,7 +164,7 @@ impl RetentionRun {
         if [run.key(), run.late_key()].iter().any(|own| own == key) {
             return Ok(run);
         }
-        Err(ArchiveDamage::new(key, "object key", run.key(), key).into())
+        Err(ArchiveDamage::new(key, "object key", key, run.key()).into())
     }
 
     fn take(manifest: &[u8], content: &[u8]) -> Result<Self, CodecError> {

@@ -99,8 +99,8 @@ impl LogManifest {
         if manifest.key() == key {
             return Ok(manifest);
         }
-        let damage = ArchiveDamage::new(key, "object key", manifest.key(), key);
-        Err(damage.taking(manifest.first_lsn, manifest.last_lsn).into())
+        // Of another place, it says nothing of the entries that are missed at this one.
+        Err(ArchiveDamage::new(key, "object key", key, manifest.key()).into())
     }
 
     fn put(&self, bytes: &mut Vec<u8>) {
@@ -179,7 +179,7 @@ impl LogObject {
             Error::from(damage.taking(manifest.first_lsn, manifest.last_lsn))
         };
         if manifest.key() != key {
-            return Err(damage("object key", manifest.key(), key.to_owned()));
+            return Err(ArchiveDamage::new(key, "object key", key, manifest.key()).into());
         }
         let total: usize = frames.iter().map(|(raw, _)| raw).sum();
         let mut entries = vec![0u8; total];

@@ -152,7 +152,7 @@ impl SnapshotObject {
         let Stated { owner, base_term, term, time_ms, membership, entry, digests, .. } = stated;
         let snapshot = Self { owner, base_term, term, time_ms, membership, entry, digests, trees };
         if snapshot.key() != key {
-            return Err(ArchiveDamage::new(key, "object key", snapshot.key(), key).into());
+            return Err(ArchiveDamage::new(key, "object key", key, snapshot.key()).into());
         }
         Ok((snapshot, envelope.link))
     }

@@ -4,6 +4,9 @@
 //! base is a snapshot whose object is right, whose pages are there, which the chain does not contradict, and whose entries
 //! from `replay_from` on are there; the empty database before entry 1; or the fork, where the parent can be restored up to
 //! there. A snapshot that the chain has not come to is one where there is nothing else.
+//!
+//! From its first entry to the last that anything tells of, a lineage has every entry in an interval or in a hole. What a
+//! child was begun behind, its parent once had.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,9 +24,11 @@ use crate::archive::layout::{PAGES_PREFIX, Sha256, log_key, page_key, snapshot_k
 use crate::archive::object::{Kind, Link, Owner, SnapshotObject, Start};
 use crate::archive::order::{self, Written};
 
+mod holes;
 mod intervals;
 
-use intervals::{BaseAt, Run, settle_intervals};
+use holes::settle_holes;
+use intervals::{BaseAt, Run, Seen, settle_intervals};
 
 /// What an archive holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +54,8 @@ pub struct LineageListing {
     pub parent: Option<(LineageId, Lsn)>,
     /// Every interval of points that can be restored, ascending. Points before the fork are the parent's.
     pub intervals: Vec<Interval>,
-    /// Everything that is missing, left out or damaged, ascending.
+    /// Everything that is missing, left out or damaged, or that nothing is left to apply to, ascending. Together with the
+    /// intervals these are all entries from the first of the lineage to the last that is known of.
     pub holes: Vec<Hole>,
     /// All snapshots, ascending.
     pub snapshots: Vec<SnapshotListing>,
@@ -75,7 +81,8 @@ pub struct Interval {
     pub last_time_ms: u64,
 }
 
-/// Entries that are not in the archive, or cannot be believed.
+/// Entries that cannot be restored: they are not in the archive, cannot be believed, or have nothing to be applied to. A point
+/// that a snapshot holds is in none, unless that is all there is to a damaged object.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Hole {
@@ -137,7 +144,13 @@ pub(super) fn list(archive: &Archive, reading: Reading) -> Result<Listing> {
         pages.listed = listed.map(|page| (page.key, Ok(page.bytes))).collect();
     }
     let mut lineages = Vec::new();
-    let mut bases = Vec::new();
+    let mut seen = Vec::new();
+    // By parent: the last fork, up to which it was there.
+    let mut forks: BTreeMap<LineageId, Lsn> = BTreeMap::new();
+    for parent in starts.iter().filter_map(|(start, _)| start.parent) {
+        let fork = forks.entry(parent.lineage).or_insert(parent.fork_lsn);
+        *fork = parent.fork_lsn.max(*fork);
+    }
     for (start, link) in &starts {
         let mut lineage = LineageListing {
             database: start.owner.database,
@@ -151,25 +164,29 @@ pub(super) fn list(archive: &Archive, reading: Reading) -> Result<Listing> {
             log_objects: 0,
             log_bytes: 0,
         };
-        let listed = chain::listed(&archive.client, start.owner.lineage)?;
-        let runs = walk(archive, (start, *link), &listed, reading, &mut lineage)?;
-        let found = snapshots(archive, start.owner, &listed, reading, &mut pages, &mut lineage)?;
-        excuse_retention(start, &runs, &found, &mut lineage);
-        bases.push((runs, found, start.first_lsn));
+        let objects = chain::listed(&archive.client, start.owner.lineage)?;
+        let fork = forks.get(&start.owner.lineage).copied();
+        let (runs, absent) = walk(archive, (start, *link), (&objects, fork), reading, &mut lineage)?;
+        let bases = snapshots(archive, start.owner, &objects, reading, &mut pages, &mut lineage)?;
+        excuse_retention(start.first_lsn, &absent, &bases, &mut lineage);
+        seen.push(Seen { runs, bases, first_lsn: start.first_lsn, objects, fork });
         lineages.push(lineage);
     }
-    settle_intervals(&mut lineages, &bases);
+    for at in settle_intervals(&mut lineages, &seen) {
+        settle_holes(&mut lineages, at, &seen[at]);
+    }
     Ok(Listing { lineages, damage })
 }
 
-/// Looks at every object of a chain. Answers the runs between holes.
+/// Looks at every object of a chain, of which a child forks behind `fork`. Answers the runs between holes, and where those holes
+/// begin at which nothing is.
 fn walk(
     archive: &Archive,
     (start, link): (&Start, Link),
-    listed: &BTreeMap<Lsn, u64>,
+    (listed, fork): (&BTreeMap<Lsn, u64>, Option<Lsn>),
     reading: Reading,
     into: &mut LineageListing,
-) -> Result<Vec<Run>> {
+) -> Result<(Vec<Run>, BTreeSet<Lsn>)> {
     let client = &archive.client;
     let owner = start.owner;
     let hints: Vec<Lsn> = listed.keys().copied().collect();
@@ -184,6 +201,7 @@ fn walk(
     })?;
     let mut chain = Chain::from_start(client, start, link);
     let mut runs: Vec<Run> = Vec::new();
+    let mut absent = BTreeSet::new();
     let mut broken = true;
     for (at, first) in hints.iter().copied().enumerate() {
         let fetched = places.take().unwrap_or(Ok(None));
@@ -193,10 +211,13 @@ fn walk(
             continue;
         }
         if first > wanted {
-            into.holes.push(damaged(&chain::hole(owner.lineage, wanted, first), (wanted, first.previous())));
+            into.holes.push(damaged(chain::hole(owner.lineage, wanted, first), (wanted, first.previous())));
+            absent.insert(wanted);
             (chain, broken) = (Chain::from_lsn(client, owner, first), true);
         }
-        let behind = hints.get(at + 1).map_or(first, |next| next.previous());
+        // An object reaches to the next one, and the last as far as a child knows of it, or a snapshot.
+        let of_last = fork.filter(|fork| *fork > first).unwrap_or(first);
+        let mut behind = hints.get(at + 1).map_or(of_last, |next| next.previous());
         let admitted = match fetched {
             Ok(Some(place)) => chain.admit(&place).map(|()| Some(place)),
             other => other,
@@ -222,34 +243,49 @@ fn walk(
                 }
             },
             Ok(None) => {
-                into.holes.push(damaged(&chain::hole(owner.lineage, first, behind.next()), (first, behind)));
+                into.holes.push(damaged(chain::hole(owner.lineage, first, behind.next()), (first, behind)));
+                absent.insert(first);
                 (chain, broken) = (Chain::from_lsn(client, owner, behind.next()), true);
             }
             Err(Error::ArchiveCorrupt(damage)) => {
-                into.holes.push(damaged(&damage, damage.lsns.unwrap_or((first, behind))));
+                if at + 1 == hints.len() {
+                    let newest = snapshots_of(client, owner.lineage)?.into_iter().max();
+                    behind = newest.map_or(behind, |newest| newest.max(behind));
+                    // What its head says of its end is worth more than nothing, if the head is that of its place.
+                    let head = chain::peek(client, &log_key(owner.lineage, first), listed[&first]);
+                    let place = head.ok().flatten().filter(|place| !place.is_end());
+                    let place = place.filter(|place| chain.clone().admit(place).is_ok());
+                    behind = place.map_or(behind, |place| place.last_lsn.max(behind));
+                }
+                into.holes.push(damaged(*damage, (first, behind)));
                 (chain, broken) = (Chain::from_lsn(client, owner, behind.next()), true);
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(runs)
+    Ok((runs, absent))
 }
 
-/// Entries before the first object are no damage when nothing that is left needs them: retention lets go of them, from
-/// the oldest on, and of all snapshots before the first that it keeps; of a lineage that is closed it takes everything.
-fn excuse_retention(start: &Start, runs: &[Run], bases: &[BaseAt], into: &mut LineageListing) {
-    let first = runs.first().map(|run| run.first);
+/// Entries that are not there, from the first on, are no damage when nothing that is left needs them: retention lets go of them,
+/// from the oldest on, and of all snapshots before the first that it keeps; of a lineage that is closed it takes everything. It
+/// spoils none: an object that is there and wrong is damage wherever it stands.
+fn excuse_retention(first: Lsn, absent: &BTreeSet<Lsn>, bases: &[BaseAt], into: &mut LineageListing) {
     let oldest = bases.iter().map(|base| base.replay_from).min();
-    let Some(hole) = into.holes.first_mut().filter(|hole| hole.first == start.first_lsn) else { return };
-    let is_front = into.superseded || first == Some(hole.last.next()) && oldest >= first;
-    if is_front && !hole.is_named_gap {
+    let mut next = first;
+    for hole in &mut into.holes {
+        let is_needed = !into.superseded && oldest.is_none_or(|oldest| oldest <= hole.last);
+        if hole.first != next || !absent.contains(&hole.first) || is_needed {
+            return;
+        }
         hole.is_named_gap = true;
-        hole.why = "no point before the oldest snapshot is kept: retention lets go of them".to_owned();
+        hole.why = holes::LET_GO.to_owned();
+        next = hole.last.next();
     }
 }
 
-fn damaged(damage: &ArchiveDamage, (first, last): (Lsn, Lsn)) -> Hole {
-    Hole { first, last, key: damage.key.clone(), why: damage.to_string(), is_named_gap: false }
+fn damaged(damage: ArchiveDamage, (first, last): (Lsn, Lsn)) -> Hole {
+    let damage = damage.taking(first, last);
+    Hole { first, last, why: damage.to_string(), key: damage.key, is_named_gap: false }
 }
 
 /// Proves every snapshot of a lineage. Answers those that can be begun with.

@@ -1,6 +1,6 @@
 //! The intervals of points that bases and runs of entries make.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use logwood_base::{LineageId, Lsn};
 
@@ -25,9 +25,23 @@ pub(super) struct BaseAt {
     pub(super) is_ahead: bool,
 }
 
-/// Works out the intervals: of parents before those of their children.
-pub(super) fn settle_intervals(lineages: &mut [LineageListing], bases: &[(Vec<Run>, Vec<BaseAt>, Lsn)]) {
+/// What was seen of a lineage.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) runs: Vec<Run>,
+    pub(super) bases: Vec<BaseAt>,
+    /// The first entry that the start names.
+    pub(super) first_lsn: Lsn,
+    /// Where objects begin, and their lengths, as a listing had them.
+    pub(super) objects: BTreeMap<Lsn, u64>,
+    /// The last fork of a child.
+    pub(super) fork: Option<Lsn>,
+}
+
+/// Works out the intervals: of parents before those of their children. Answers that order.
+pub(super) fn settle_intervals(lineages: &mut [LineageListing], seen: &[Seen]) -> Vec<usize> {
     let mut settled: BTreeSet<LineageId> = BTreeSet::new();
+    let mut order = Vec::new();
     loop {
         let due = lineages.iter().position(|lineage| {
             // A parent that is not there, or is among its own ancestors, gives nothing to begin with.
@@ -38,10 +52,10 @@ pub(super) fn settle_intervals(lineages: &mut [LineageListing], bases: &[(Vec<Ru
         });
         let Some(at) = due.or_else(|| lineages.iter().position(|other| !settled.contains(&other.lineage)))
         else {
-            return;
+            return order;
         };
-        let (runs, snapshots, first_lsn) = &bases[at];
-        let mut all = snapshots.clone();
+        let Seen { runs, bases, first_lsn, .. } = &seen[at];
+        let mut all = bases.clone();
         if *first_lsn == Lsn::FIRST && lineages[at].parent.is_none() {
             all.push(BaseAt { lsn: Lsn::ZERO, time_ms: 0, replay_from: Lsn::FIRST, is_ahead: false });
         }
@@ -57,6 +71,7 @@ pub(super) fn settle_intervals(lineages: &mut [LineageListing], bases: &[(Vec<Ru
         let found = intervals(runs, &reached);
         lineages[at].intervals = if found.is_empty() { intervals(runs, &all) } else { found };
         settled.insert(lineages[at].lineage);
+        order.push(at);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::archive::{Archive, Point};
 use crate::{Error, Lsn};
 
 /// What is done to an object at rest.
-fn damages(world: &World, key: &str) -> Vec<(&'static str, Option<Vec<u8>>)> {
+pub(super) fn damages(world: &World, key: &str) -> Vec<(&'static str, Option<Vec<u8>>)> {
     let body = world.store.peek(key).unwrap().to_vec();
     let flipped = |at: usize| {
         let mut body = body.clone();

@@ -1,0 +1,172 @@
+//! What a listing says of archives that lost objects: nothing is called whole that cannot be restored, and no entry is forgotten.
+
+use super::damage::damages;
+use super::world::World;
+use crate::archive::layout::{log_key, parse_lineage, parse_lsn};
+use crate::archive::{LineageListing, Listing, Point};
+use crate::{LineageId, Lsn};
+
+/// A database that was lost and restored, and whose child has some log.
+fn with_child(seed: u64) -> (World, LineageId, Lsn) {
+    let mut world = World::filled(seed);
+    let parent = world.chain.owner.lineage;
+    let fork = world.lose_and_restore(Point::Latest, seed + 100).lsn;
+    for _ in 0..20 {
+        world.commit();
+    }
+    world.upload();
+    (world, parent, fork)
+}
+
+fn listed(world: &World) -> Listing {
+    let (heads, whole) = (world.archive().list().unwrap(), world.archive().verify().unwrap());
+    for listing in [&heads, &whole] {
+        listing.lineages.iter().for_each(check_every_entry);
+    }
+    whole
+}
+
+/// Every entry from the first to the last that is known of is in one interval or in one hole.
+fn check_every_entry(lineage: &LineageListing) {
+    let first = lineage.parent.map_or(Lsn::FIRST, |(_, fork)| fork.next());
+    let intervals = lineage.intervals.iter().map(|interval| (interval.first, interval.last));
+    let all: Vec<_> = intervals.chain(lineage.holes.iter().map(|hole| (hole.first, hole.last))).collect();
+    let last = all.iter().map(|(_, last)| *last).max().unwrap_or(Lsn::ZERO);
+    for lsn in (first.get()..=last.get()).map(Lsn) {
+        let places = all.iter().filter(|(first, last)| (*first..=*last).contains(&lsn)).count();
+        assert_eq!(places, 1, "lsn {lsn}: {lineage:?}");
+    }
+}
+
+fn is_sound(lineage: &LineageListing) -> bool {
+    lineage.holes.iter().all(|hole| hole.is_named_gap)
+}
+
+fn find(listing: &Listing, lineage: LineageId) -> &LineageListing {
+    listing.lineages.iter().find(|found| found.lineage == lineage).unwrap()
+}
+
+fn log_of(world: &World, lineage: LineageId) -> Vec<Lsn> {
+    let prefix = format!("lineage/{lineage}/log/");
+    world
+        .store
+        .keys()
+        .iter()
+        .filter(|key| key.starts_with(&prefix))
+        .filter_map(|key| parse_lsn(key))
+        .collect()
+}
+
+fn remove_all_of(world: &World, lineage: LineageId) {
+    for key in world.store.keys().into_iter().filter(|key| parse_lineage(key) == Some(lineage)) {
+        world.store.tamper(&key, None);
+    }
+}
+
+#[test]
+fn a_child_proves_that_its_parent_reached_the_fork() {
+    let (mut world, parent, fork) = with_child(41);
+    let (child, last) = (world.chain.owner.lineage, world.last());
+    assert!(listed(&world).lineages.iter().all(|lineage| lineage.holes.is_empty()));
+    let newest = *log_of(&world, parent).last().unwrap();
+    let key = log_key(parent, newest);
+    let whole = world.store.peek(&key).unwrap();
+    let check_hole = |listing: &Listing| {
+        let hole = find(listing, parent).holes.last().unwrap();
+        assert_eq!((hole.first, hole.last, hole.is_named_gap), (newest, fork, false), "{hole:?}");
+        assert_eq!(hole.key, key);
+    };
+    world.store.tamper(&key, None);
+    let listing = listed(&world);
+    check_hole(&listing);
+    assert!(find(&listing, child).intervals.is_empty() && !is_sound(find(&listing, child)), "{listing:?}");
+    assert_eq!(find(&listing, child).holes.last().unwrap().last, last);
+    world.restore(Point::Latest).unwrap_err();
+    world.forget_restored();
+    // So far goes the last object as well that is there and wrong, whatever it says itself.
+    world.store.tamper(&key, Some(&whole));
+    for (what, body) in damages(&world, &key) {
+        world.store.tamper(&key, body.as_deref());
+        check_hole(&listed(&world));
+        assert!(!is_sound(find(&listed(&world), parent)), "{what}");
+    }
+    // A snapshot of the child does not make good what stood before it.
+    world.store.tamper(&key, Some(&whole));
+    world.commit();
+    let snapshot = world.snapshot();
+    world.commit();
+    world.upload();
+    world.store.tamper(&key, None);
+    let listing = listed(&world);
+    check_hole(&listing);
+    let found = find(&listing, child);
+    assert_eq!((found.intervals[0].first, found.intervals[0].last), (snapshot, world.last()));
+    assert_eq!((found.holes[0].first, found.holes[0].last), (fork.next(), snapshot.previous()));
+    assert!(!is_sound(found), "{found:?}");
+}
+
+#[test]
+fn a_child_whose_parent_is_gone_is_damage_until_it_has_a_snapshot_of_its_own() {
+    for has_snapshot in [false, true] {
+        let (mut world, parent, fork) = with_child(42);
+        if has_snapshot {
+            world.snapshot();
+            world.commit();
+            world.upload();
+        }
+        remove_all_of(&world, parent);
+        let listing = listed(&world);
+        let [child] = &listing.lineages[..] else { panic!("{listing:?}") };
+        assert_eq!(is_sound(child), has_snapshot, "{child:?}");
+        assert_eq!(child.intervals.is_empty(), !has_snapshot);
+        let first = if has_snapshot { fork.next() } else { fork };
+        assert_eq!(child.holes[0].first, first, "{child:?}");
+        assert!(child.holes[0].key.contains(&parent.to_string()), "{child:?}");
+    }
+}
+
+#[test]
+fn what_retention_let_go_of_is_no_damage_and_what_is_there_and_wrong_is() {
+    let world = World::filled(43);
+    let lineage = world.chain.owner.lineage;
+    let log = log_of(&world, lineage);
+    let snapshot = listed(&world).lineages[0].snapshots[0].lsn;
+    let mut wrong = 0;
+    for (first, next) in log.iter().zip(&log[1..]) {
+        let key = log_key(lineage, *first);
+        let whole = world.store.peek(&key).unwrap();
+        for (what, body) in damages(&world, &key) {
+            world.store.tamper(&key, body.as_deref());
+            let listing = listed(&world);
+            let found = &listing.lineages[0];
+            let is_let_go = what == "missing" && *first == log[0];
+            assert_eq!(is_sound(found), is_let_go, "{key} {what}: {found:?}");
+            let hole = found.holes.iter().find(|hole| hole.first == *first).unwrap();
+            let to = next.previous();
+            // A snapshot may hold the last point.
+            assert!(hole.last == to || hole.last == to.previous(), "{key} {what}: {hole:?}");
+            if what == "swapped" {
+                assert!(hole.why.contains(&format!("expected {key}, found lineage/")), "{}", hole.why);
+            }
+            wrong += usize::from(!is_sound(found));
+        }
+        world.store.tamper(&key, Some(&whole));
+    }
+    assert!(wrong > 20, "{wrong}");
+    // What is known of the last is that it goes as far as the newest snapshot.
+    let (mut world, key) = (world, log_key(lineage, *log.last().unwrap()));
+    let newest = world.snapshot();
+    let whole = world.store.peek(&key);
+    world.store.tamper(&key, world.store.peek(&log_key(lineage, log[0])).as_deref());
+    let listing = listed(&world);
+    let hole = listing.lineages[0].holes.last().unwrap();
+    assert_eq!((hole.first, hole.last), (*log.last().unwrap(), newest.previous()), "{hole:?}");
+    world.store.tamper(&key, whole.as_deref());
+    // As retention leaves it: without everything before the snapshot.
+    for first in log.iter().filter(|first| **first < snapshot) {
+        world.store.tamper(&log_key(lineage, *first), None);
+    }
+    let listing = listed(&world);
+    assert!(is_sound(&listing.lineages[0]), "{listing:?}");
+    assert_eq!(listing.lineages[0].intervals[0].first, snapshot);
+}
