@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use logwood::archive::{
-    Archive, ArchiveOptions, ArchivedDatabase, Archiver, Client, LineageListing, Listing, Point,
-    RestoreOptions, RestoreProgress, RestoreStep, RetentionOptions, RetentionReport, StoreOptions,
+    Archive, ArchiveOptions, ArchiveStatus, ArchivedDatabase, Archiver, Client, LineageListing, Listing,
+    Point, RestoreOptions, RestoreProgress, RestoreStep, RetentionOptions, RetentionReport, StoreOptions,
     retention as delete_unneeded, store,
 };
 use logwood::{Database, Keyspace, LineageId, Options, Snapshot};
@@ -13,7 +13,7 @@ use logwood_base::environment::SystemRandom;
 use logwood_base::{Environment, Error, Lsn, Random};
 use serde_json::json;
 
-use crate::arguments::{self, Access, ArchiveStatus, Archived, At, Restore};
+use crate::arguments::{self, Access, Archived, At, Restore};
 use crate::exit::{ArchiveDamageLine, Exit, Failure};
 use crate::open;
 use crate::output::Output;
@@ -93,15 +93,29 @@ pub fn archive(arguments: &arguments::Archive, output: &mut Output) -> Result<()
     let waiting = Waiting::new("archiving");
     let lsn = archiver.flush()?;
     drop(waiting);
-    let (lineage, mended) = (archiver.lineage(), archiver.status().mended);
+    let status = archiver.status();
+    let (lineage, mended) = (archiver.lineage(), status.mended);
     archiver.stop()?;
     database.close()?;
-    let object = json!({ "lsn": lsn.get(), "lineage": lineage.to_string(), "mended_pages": mended });
+    tell_gap(&status);
+    let gap = status.newest_gap.map(|(first, last)| [first.get(), last.get()]);
+    let object = json!({
+        "lsn": lsn.get(), "lineage": lineage.to_string(), "mended_pages": mended, "gaps": status.gaps, "newest_gap": gap,
+    });
     output.line(&format!("archived up to LSN {lsn}, in lineage {lineage}"), &object)?;
     if mended > 0 && !output.is_json() {
         output.text(&format!("{mended} page segments in the archive were damaged, and were put anew"))?;
     }
     Ok(())
+}
+
+/// Says on stderr which points an archiver could not archive any more.
+pub fn tell_gap(status: &ArchiveStatus) {
+    if let Some((first, last)) = status.newest_gap {
+        crate::exit::complain(&format!(
+            "lsn {first} to {last} were never archived, for the log had let go of them: these points cannot be restored"
+        ));
+    }
 }
 
 /// `retention`: deletes what no promised point needs.
@@ -134,16 +148,18 @@ fn print_retention(dry_run: bool, report: &RetentionReport, output: &mut Output)
     if output.is_json() {
         let damage: Vec<&String> = report.damage.iter().map(|damage| &damage.key).collect();
         return output.object(&json!({
-            "from_ms": report.from_ms, "objects": report.condemned, "bytes": report.bytes, "spared": report.spared,
+            "from_ms": report.oldest_ms.map(|_| report.from_ms), "objects": report.condemned, "bytes": report.bytes, "spared": report.spared,
             "left": report.left, "damage": damage, "dry_run": dry_run,
         }));
     }
     report.condemned.iter().try_for_each(|key| output.text(key))?;
-    let (count, bytes, from) = (report.condemned.len(), report.bytes, time::utc(report.from_ms));
+    let (count, bytes) = (report.condemned.len(), report.bytes);
+    let promise = match report.oldest_ms {
+        Some(_) => format!("every point from {} on stays restorable", time::utc(report.from_ms)),
+        None => "there is no point that can be restored".to_owned(),
+    };
     let done = if dry_run { "would be deleted" } else { "deleted" };
-    output.text(&format!(
-        "{count} objects of {bytes} bytes {done}; every point from {from} on stays restorable"
-    ))?;
+    output.text(&format!("{count} objects of {bytes} bytes {done}; {promise}"))?;
     if !report.spared.is_empty() {
         let spared = report.spared.len();
         output.text(&format!("{spared} objects stay for now: an upload or a restore needs them"))?;
@@ -159,7 +175,7 @@ fn print_retention(dry_run: bool, report: &RetentionReport, output: &mut Output)
 /// # Errors
 /// [`Failure::Reported`] with 2 when there is damage; [`Failure::NotFound`] when there is no archive, or a lineage of which nothing
 /// can be restored; what the engine answers.
-pub fn status(arguments: &ArchiveStatus, output: &mut Output) -> Result<(), Failure> {
+pub fn status(arguments: &arguments::ArchiveStatus, output: &mut Output) -> Result<(), Failure> {
     let archive = open_archive(&arguments.url, &arguments.access)?;
     let listing = if arguments.verify { archive.verify()? } else { archive.list()? };
     for damage in &listing.damage {
@@ -318,16 +334,21 @@ impl Source {
     pub fn of(arguments: &arguments::Source) -> Result<Self, Failure> {
         match (&arguments.archived.archive, &arguments.directory) {
             (Some(url), _) => Self::of_archive(url, &arguments.archived),
-            (None, Some(directory)) => Self::of_directory(directory),
+            (None, Some(directory)) => Self::of_directory(directory, &arguments.archived),
             (None, None) => Err(Failure::Usage("name a database's DIR, or an --archive".to_owned())),
         }
     }
 
-    /// A database.
+    /// A database. It has no other point than now.
     ///
     /// # Errors
-    /// As [`Source::of`].
-    pub fn of_directory(directory: &Path) -> Result<Self, Failure> {
+    /// As [`Source::of`]; [`Failure::Usage`] where the command names a point, or keeps what is fetched.
+    pub fn of_directory(directory: &Path, archived: &Archived) -> Result<Self, Failure> {
+        if let Some(option) = archived.of_archive_alone() {
+            return Err(Failure::Usage(format!(
+                "{option} is about an archive: name it with --archive URL in the place of DIR"
+            )));
+        }
         open::existing(directory).map(Self::Directory)
     }
 

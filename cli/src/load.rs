@@ -87,6 +87,7 @@ pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
 /// Archives the rest.
 fn finish(archiver: Archiver) -> Result<(), Failure> {
     archiver.flush()?;
+    archive::tell_gap(&archiver.status());
     Ok(archiver.stop()?)
 }
 

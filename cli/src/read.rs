@@ -25,7 +25,7 @@ pub fn get(arguments: &Get, output: &mut Output) -> Result<(), Failure> {
     let name = &arguments.keyspace;
     let (source, key) = match (&arguments.archived.archive, &arguments.words[..]) {
         (Some(url), [key]) => (Source::of_archive(url, &arguments.archived)?, key),
-        (None, [directory, key]) => (Source::of_directory(directory.as_ref())?, key),
+        (None, [directory, key]) => (Source::of_directory(directory.as_ref(), &arguments.archived)?, key),
         (Some(_), _) => return Err(Failure::Usage("get takes DIR or --archive, not both".to_owned())),
         (None, _) => return Err(Failure::Usage("get needs DIR and KEY".to_owned())),
     };

@@ -47,8 +47,23 @@ pub struct Archived {
     #[command(flatten)]
     pub access: Access,
     /// Keep what is fetched here, at most 4 GiB, for later commands; by default it is thrown away.
-    #[arg(long, value_name = "DIR", requires = "archive")]
+    #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
+}
+
+impl Archived {
+    /// The first option that is given and means nothing without an archive. Asked by hand, for `clap` requires no argument of
+    /// which it knows a conflict with another one that is there, as DIR is.
+    #[must_use]
+    pub fn of_archive_alone(&self) -> Option<&'static str> {
+        let given = [
+            ("--lsn", self.at.lsn.is_some()),
+            ("--time", self.at.time.is_some()),
+            ("--lineage", self.at.lineage.is_some()),
+            ("--cache", self.cache.is_some()),
+        ];
+        given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
+    }
 }
 
 /// A database or an archive, and a keyspace in it.

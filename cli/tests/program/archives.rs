@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Place, program, records, run, run_with, walk};
+use crate::support::{Place, Ran, program, records, run, run_with, walk};
 
 /// A place whose database was loaded with an archive beside it; the archive's URL; what each batch was acknowledged with.
 fn archived(count: u32) -> (Place, String, Vec<(u64, String)>) {
@@ -336,4 +336,132 @@ fn options_of_the_store_are_checked_before_it_is_asked() {
     fs::write(&file, "nothing").unwrap();
     wrong(&["--ca-file", &file], "none in PEM form");
     wrong(&["--endpoint", "https://user:password@host"], "the endpoint holds credentials");
+    for endpoint in
+        ["localhost:9000", "", "ftp://host", "http://host:99999", "http://bad host", "http://[::1"]
+    {
+        wrong(&["--endpoint", endpoint], "is no URL");
+    }
+    // An option goes before the environment, whatever that holds.
+    let with = |name: &str, value: &str, words: &[&str]| {
+        let words = [&["archive-status", url, "--timeout", "1s"], words].concat();
+        let mut program = program();
+        program.args(words).env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "key");
+        Ran::from(program.env(name, value).output().unwrap())
+    };
+    for name in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"] {
+        with(name, "localhost:9000", &[]).fails(64, "is no URL");
+        with(name, "localhost:9000", &["--endpoint", "http://127.0.0.1:1"]).fails(3, "127.0.0.1:1");
+    }
+}
+
+#[test]
+fn a_point_is_asked_of_an_archive_and_never_answered_with_what_a_database_holds_now() {
+    let (place, url, _) = archived(200);
+    let none = "0".repeat(32);
+    for option in [
+        ["--lsn", "2"],
+        ["--time", "2000-01-01T00:00:00Z"],
+        ["--time", "garbage"],
+        ["--lineage", &none],
+        ["--cache", "cache"],
+    ] {
+        for command in ["count", "scan", "digest"] {
+            run([&[command, &place.db][..], &option].concat()).fails(64, option[0]);
+            run([&[command][..], &option].concat()).fails(64, "");
+        }
+        run([&["get", &place.db, "key-000001"][..], &option].concat()).fails(64, option[0]);
+    }
+    assert_eq!(run(["count", "--archive", &url, "--lsn", "2"]).done(), "100\n");
+}
+
+#[test]
+fn what_retention_took_is_not_there_and_no_damage_and_it_promises_what_is_left() {
+    let (place, url, acks) = archived(1000);
+    let first = time_of(&url, "2");
+    let kept = |keep: &str| {
+        let told = run(["retention", &url, "--keep", keep, "--json"]).done();
+        serde_json::from_str::<Value>(told.lines().last().unwrap()).unwrap()["from_ms"].as_u64().unwrap()
+    };
+    // Older than the archive is nothing that is promised of it.
+    assert!(kept("35d") <= first && kept("35d") > first - 60_000, "{} {first}", kept("35d"));
+    run(["archive", &place.db, "--to", &url, "--verify"]).done();
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    run(["put", &place.db, "one", "more"]).done();
+    run(["archive", &place.db, "--to", &url]).done();
+    let told = run(["retention", &url, "--keep", "0s"]).done();
+    assert!(told.contains("/log/"), "{told}");
+    let status = run(["archive-status", &url]).done();
+    let interval = status.lines().find(|line| line.starts_with("interval\t")).unwrap();
+    let oldest: u64 = interval.split('\t').nth(1).unwrap().parse().unwrap();
+    assert!(oldest > acks[8].0, "{status}");
+
+    let told = format!("points before lsn {oldest} are not kept");
+    let to = place.path("to").display().to_string();
+    for point in [["--lsn", "2"], ["--lsn", "3"], ["--time", "2000-01-01T00:00:00Z"]] {
+        run([&["restore", "--from", &url, &to][..], &point].concat()).fails(1, &told);
+        run([&["count", "--archive", &url][..], &point].concat()).fails(1, &told);
+    }
+    let (oldest, before) = (oldest.to_string(), (oldest - 1).to_string());
+    run(["count", "--archive", &url, "--lsn", &before]).fails(1, &told);
+    assert_eq!(run(["count", "--archive", &url, "--lsn", &oldest]).done(), "1000\n");
+    // Nor does a longer window bring back what has gone.
+    assert_eq!(kept("1h"), time_of(&url, &oldest));
+
+    // Where the snapshot itself cannot be used, that is what is wrong.
+    let snapshot =
+        walk(&place.path("archive")).into_iter().find(|path| path.ends_with(format!("{oldest:0>20}")));
+    fs::write(snapshot.unwrap(), "rubbish").unwrap();
+    run(["count", "--archive", &url, "--lsn", &oldest]).fails(2, "damage: lineage/");
+}
+
+/// When an entry was committed.
+fn time_of(url: &str, lsn: &str) -> u64 {
+    let place = Place::new();
+    let told = run(["restore", "--from", url, &place.db, "--lsn", lsn, "--json"]).done();
+    serde_json::from_str::<Value>(&told).unwrap()["time_ms"].as_u64().unwrap()
+}
+
+#[test]
+fn of_an_empty_archive_retention_promises_nothing() {
+    let place = Place::new();
+    let url = format!("file://{}", place.path("archive").display());
+    fs::create_dir(place.path("archive")).unwrap();
+    let told = run(["retention", &url, "--keep", "35d"]).done();
+    assert_eq!(told, "0 objects of 0 bytes deleted; there is no point that can be restored\n");
+    let told = run(["retention", &url, "--keep", "35d", "--json"]).done();
+    assert!(serde_json::from_str::<Value>(&told).unwrap()["from_ms"].is_null(), "{told}");
+}
+
+#[test]
+fn what_was_not_archived_before_the_log_let_go_of_it_is_named() {
+    let (place, url, _) = archived(1000);
+    run_with(["load", &place.db, "-", "--batch", "10"], records(1000).as_bytes()).done();
+    run(["compact", &place.db]).done();
+    let ran = run(["archive", &place.db, "--to", &url, "--json"]);
+    assert_eq!((ran.code, ran.stderr.lines().count()), (0, 1), "{ran:?}");
+    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let (first, last) = (&told["newest_gap"][0], &told["newest_gap"][1]);
+    assert!(first.as_u64().unwrap() < last.as_u64().unwrap(), "{ran:?}");
+    assert!(ran.stderr.contains(&format!("lsn {first} to {last} were never archived")), "{ran:?}");
+    let status = run(["archive-status", &url]).done();
+    assert!(status.contains(&format!("hole\t{first}\t{last}\t")), "{status}");
+    let told = run(["archive", &place.db, "--to", &url, "--json"]).done();
+    assert!(serde_json::from_str::<Value>(&told).unwrap()["newest_gap"].is_null(), "told once: {told}");
+}
+
+#[test]
+fn an_object_among_the_retention_runs_that_cannot_be_read_keeps_nobody_from_restoring() {
+    for folder in ["run", "late"] {
+        let (place, url, _) = archived(300);
+        let foreign = place.path("archive").join(folder);
+        fs::create_dir_all(&foreign).unwrap();
+        fs::write(foreign.join("0".repeat(32)), "rubbish").unwrap();
+        let (_, digest) = digest_of(&[&place.db]);
+        let to = place.path("to").display().to_string();
+        let ran = run(["restore", "--from", &url, &to]);
+        assert_eq!((ran.code, ran.stderr.lines().count()), (0, 1), "{ran:?}");
+        let named = format!("{folder}/{}", "0".repeat(32));
+        assert!(ran.stderr.contains("retention is not kept away") && ran.stderr.contains(&named), "{ran:?}");
+        assert_eq!(digest_of(&[&to]).1, digest);
+    }
 }

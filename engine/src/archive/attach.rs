@@ -258,13 +258,12 @@ impl Fork {
             return Ok(None);
         }
         let Some((history, base)) = whole_base(client, plan, lsn)? else { return Ok(None) };
-        let holds = match Holds::place(&archive, &history, &base) {
+        let holds = Holds::place(&archive, &history, &base)?;
+        match holds.refused() {
+            None => {}
             // A retention run is at work on just that, or died at it within the last day.
-            Err(Error::ArchiveUnavailable { operation: "hold", .. }) => return Ok(None),
-            holds => holds?,
-        };
-        if let Some(refused) = holds.refused() {
-            return Err(refused.clone());
+            Some(Error::ArchiveUnavailable { operation: "hold", .. }) => return Ok(None),
+            Some(refused) => return Err(refused.clone()),
         }
         // Looked at again: what went before it was held is missed now.
         if !is_whole(client, &history, &base, lsn)? {

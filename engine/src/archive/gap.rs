@@ -131,7 +131,12 @@ impl Uploader {
             Found::Ours => {
                 let term = self.source.term_before(replay_from);
                 self.chain.follow_gap(&gap, encoded.link, term);
-                self.shared.update(|figures| figures.status.gaps += 1);
+                self.shared.update(|figures| {
+                    figures.status.gaps += 1;
+                    // The snapshot's own point is there.
+                    let last = gap.last_lsn.min(gap.snapshot_lsn.previous());
+                    figures.status.newest_gap = Some((gap.first_lsn, last)).filter(|_| gap.first_lsn <= last);
+                });
                 (self.parted, self.base_missing) = (false, None);
                 self.moved(Some((gap.first_lsn, encoded.link)));
                 // By this the next archiver knows the end of the chain, whatever the log lets go of until then.

@@ -90,24 +90,26 @@ fn put(client: &Client, environment: &Environment, hold: &Hold) -> Result<String
     let hold = Hold { placed_ms: environment.clock.wall_ms(), ..hold.clone() };
     client.put_new(&key, &hold.encode().bytes)?;
     client.require(&key, Kind::Hold, |key, bytes| Hold::decode(key, bytes).map(drop))?;
-    if planted(Bug::IgnoreRetention) || !is_condemned(client, &key, &hold)? {
-        return Ok(key);
-    }
+    let refusal = if planted(Bug::IgnoreRetention) { None } else { refusal(client, &key, &hold)? };
+    let Some((run, why)) = refusal else { return Ok(key) };
     client.delete(&key)?;
-    let cause = "a retention run is deleting what is needed, or asked for it within the last day".to_owned();
-    Err(Error::ArchiveUnavailable { operation: "hold", key: RUNS_PREFIX.to_owned(), cause })
+    Err(Error::ArchiveUnavailable { operation: "hold", key: run, cause: why.to_owned() })
 }
 
-/// Whether a run that is at work condemns what a hold needs, which stands at `key`, or one that has ended may yet have it
-/// deleted.
-fn is_condemned(client: &Client, key: &str, hold: &Hold) -> Result<bool> {
+/// The run that condemns what a hold needs, which stands at `key`: one that is at work, or one that has ended and may yet have
+/// it deleted.
+fn refusal(client: &Client, key: &str, hold: &Hold) -> Result<Option<(String, &'static str)>> {
     for (run, condemned) in condemned(client)? {
-        let condemns = condemned.is_none_or(|condemned| hold.needs_any_of(&condemned));
-        if condemns && !is_older(client, &run, key, RUN_AGE_MAX)? {
-            return Ok(true);
+        let why = match condemned {
+            Some(condemned) if !hold.needs_any_of(&condemned) => continue,
+            Some(_) => "a retention run is deleting what is needed, or asked for it within the last day",
+            None => "it cannot be read, and may be a retention run that is deleting what is needed",
+        };
+        if !is_older(client, &run, key, RUN_AGE_MAX)? {
+            return Ok(Some((run, why)));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Whether anything of a lineage is condemned, or may yet be deleted: then nobody puts its start again.

@@ -167,7 +167,8 @@ impl<'a> Restore<'a> {
                 written => written?,
             };
             // A snapshot that the chain does not reach yet, or whose pages are damaged, is not the only one.
-            let filled = self.check_reach(&source.base, reached).and_then(|()| match pages {
+            let read = self.check_reach(&source.base, reached).and_then(|()| source.holds.check());
+            let filled = read.and_then(|()| match pages {
                 true => self.fetch_pages(seed, &source.base),
                 false => Ok(()),
             });
@@ -255,6 +256,10 @@ impl<'a> Restore<'a> {
         if let Point::Lsn(wanted) = self.options.point
             && last < wanted
         {
+            // Where not even the first entry is there, it is not the archive that ends.
+            if let Some(damage) = self.plan.passed_over.first().filter(|_| last == Lsn::ZERO) {
+                return Err(damage.clone());
+            }
             let name = format!("lsn {wanted}, for the archive ends at lsn {last},");
             return Err(Error::NotFound { what: "archived entry", name });
         }

@@ -77,8 +77,11 @@ pub struct RetentionOptions {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct RetentionReport {
-    /// Points from here on stay restorable, in milliseconds since 1970.
+    /// Every point of the latest history from here on stays restorable, in milliseconds since 1970: where the window begins, or
+    /// the oldest point that there is, whichever is later.
     pub from_ms: u64,
+    /// When the oldest point of the latest history was committed that can be restored; `None`: nothing can.
+    pub oldest_ms: Option<u64>,
     /// What was deleted, or would be, in that order.
     pub condemned: Vec<String>,
     /// Bytes of it.
@@ -131,7 +134,9 @@ fn run(
     // Pages are listed before snapshots are read: one that comes later is not in the list.
     facts.list_pages(client)?;
     let mut survey = Survey::take(client, &*environment.clock, options.keep, facts)?;
-    let mut report = RetentionReport { from_ms: survey.window_ms(), ..RetentionReport::default() };
+    let (window_ms, oldest_ms) = (survey.window_ms(), survey.oldest_ms(client)?);
+    let from_ms = window_ms.max(oldest_ms.unwrap_or(0));
+    let mut report = RetentionReport { from_ms, oldest_ms, ..RetentionReport::default() };
     let mut plan = survey.plan(facts);
     facts.is_still = survey.is_still();
     report.damage = std::mem::take(&mut survey.damage);

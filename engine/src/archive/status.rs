@@ -40,6 +40,8 @@ pub struct ArchiveStatus {
     pub newest_snapshot: Option<Lsn>,
     /// Gaps left by this archiver.
     pub gaps: u64,
+    /// The first and the last point that cannot be restored for the last of them; `None`: none was left that takes any.
+    pub newest_gap: Option<(Lsn, Lsn)>,
     /// Steps that failed and are tried again, those of snapshots included.
     pub failures: u64,
     /// Why the last step failed, when it did: entries are not archived meanwhile.
@@ -101,6 +103,7 @@ impl Shared {
             mended: 0,
             newest_snapshot: None,
             gaps: 0,
+            newest_gap: None,
             failures: 0,
             failing: None,
             snapshot_failing: None,

@@ -2,7 +2,8 @@
 //!
 //! The newest snapshot at or before the point is the nearest; when it is damaged the next older one does as well, with
 //! more log behind it, and what was found is told. One that the chain has not come to may be of another history: it is taken
-//! last, but where its own LSN is the point, which nothing else leads to.
+//! last, but where its own LSN is the point, which nothing else leads to. A point before everything that retention keeps is not
+//! there, which is no damage.
 
 use logwood_base::{
     ArchiveDamage, Error, Generation, LineageId, LogId, LogPosition, Lsn, Result, SegmentNo, Term,
@@ -12,7 +13,7 @@ use logwood_btree::store::Manifest;
 use super::history::{History, newest};
 use super::standing::{Standing, standing};
 use super::{Archive, Point};
-use crate::archive::layout::{parse_lsn, snapshot_key, snapshot_prefix};
+use crate::archive::layout::{log_key, parse_lsn, snapshot_key, snapshot_prefix};
 use crate::archive::object::{Kind, Owner, SnapshotObject};
 use crate::archive::store::Client;
 use crate::planted::{Bug, planted};
@@ -27,6 +28,8 @@ pub(crate) struct Plan {
     snapshots: Vec<(Lsn, usize)>,
     /// Whether the whole history is there, from entry 1 on.
     from_first: bool,
+    /// The oldest snapshot that is listed, at or behind the point as well.
+    oldest: Option<Lsn>,
     /// Snapshots that the chain has not come to, the newest first.
     ahead: Vec<SnapshotObject>,
     /// What kept better choices from being made.
@@ -57,20 +60,22 @@ impl Plan {
             None => newest(archive)?.lineage,
         };
         let history = History::of(&archive.client, lineage)?;
-        let mut snapshots = Vec::new();
+        let (mut snapshots, mut oldest) = (Vec::new(), None);
         for (at, stretch) in history.stretches.iter().enumerate() {
             let last = match point {
                 Point::Lsn(lsn) => lsn.min(stretch.last),
                 _ => stretch.last,
             };
             let listed = snapshots_of(&archive.client, stretch.lineage())?;
+            oldest =
+                oldest.into_iter().chain(listed.iter().copied().filter(|lsn| *lsn <= stretch.last)).min();
             snapshots.extend(listed.into_iter().filter(|lsn| *lsn <= last).map(|lsn| (lsn, at)));
         }
         snapshots.sort_unstable();
         let first = &history.stretches[0].start;
         let from_first = first.first_lsn == Lsn::FIRST && first.parent.is_none();
         let (ahead, passed_over, doubts) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { history, point, snapshots, from_first, ahead, passed_over, doubts })
+        Ok(Self { history, point, snapshots, from_first, oldest, ahead, passed_over, doubts })
     }
 
     pub(crate) fn owner(&self) -> Owner {
@@ -111,6 +116,10 @@ impl Plan {
                 Err(error) => return Err(error),
             }
         }
+        if let Some(oldest) = self.kept_from(client)? {
+            let name = format!("{}, for points before lsn {oldest} are not kept,", self.point);
+            return Err(Error::NotFound { what: "restorable point", name });
+        }
         if std::mem::take(&mut self.from_first) {
             let trees = Manifest {
                 generation: Generation(1),
@@ -136,6 +145,20 @@ impl Plan {
             return Err(Error::NotFound { what: "restorable point", name });
         }
         Err(self.passed_over.remove(0))
+    }
+
+    /// The first point that is kept, where the one that is asked for lies before it: retention has let go of the first entries,
+    /// and of all snapshots before one that stands. Where anything that is there cannot be used, that is in the way.
+    fn kept_from(&self, client: &Client) -> Result<Option<Lsn>> {
+        let is_in_the_way = !self.passed_over.is_empty() || !self.ahead.is_empty();
+        if is_in_the_way || self.point == Point::Latest || self.oldest.is_none() {
+            return Ok(None);
+        }
+        let first = log_key(self.history.stretches[0].lineage(), Lsn::FIRST);
+        if self.from_first && !client.is_gone(&first)? {
+            return Ok(None);
+        }
+        Ok(self.oldest)
     }
 }
 

@@ -1,18 +1,21 @@
 //! Keeping retention away from what a restore reads: rows a, b and d of the table in `docs/format/archive.md`.
 //!
-//! A restore may run with credentials that cannot write. Then there is no hold, and what retention takes away meanwhile
-//! is missed by name: the restore fails, and nothing else does.
+//! A restore may run with credentials that cannot write; or retention is at work on just what is needed, was killed while it
+//! was, or has left a run that cannot be read. Then there is no hold, and what retention takes away meanwhile is missed by name:
+//! the restore fails, and nothing else does. Of a lineage that goes as a whole, whose end would be the last thing to be missed,
+//! it is looked in the end whether the start stands ([`Holds::check`]): it goes when the log has gone, and before what closes it.
 
 use std::time::Duration;
 
 use logwood_base::sync::{Arc, Mutex};
-use logwood_base::{Environment, Error, Result, Step, Task, TaskHandle};
+use logwood_base::{Environment, Error, LineageId, Result, Step, Task, TaskHandle};
 
+use crate::archive::layout::start_key;
 use crate::archive::object::{Hold, LSN_MAX, SnapshotObject};
 use crate::archive::read::Archive;
-use crate::archive::read::history::History;
+use crate::archive::read::history::{History, Stretch};
 use crate::archive::read::plan::Base;
-use crate::archive::store::Client;
+use crate::archive::store::{Client, missing};
 use crate::archive::{PlacedHold, chain};
 
 /// How often it is looked whether a hold is to be renewed.
@@ -23,6 +26,8 @@ const LOOK: Duration = Duration::from_secs(3600);
 pub(crate) struct Holds {
     placed: Arc<Placed>,
     refused: Option<Error>,
+    /// What is read.
+    lineages: Vec<LineageId>,
     renewal: Option<TaskHandle>,
 }
 
@@ -59,10 +64,11 @@ impl Holds {
     pub(crate) fn place(archive: &Archive, history: &History, base: &Base) -> Result<Self> {
         let (client, environment) = (archive.client.clone(), archive.environment.clone());
         let placed = Placed { client, environment, holds: Mutex::new(Vec::new()) };
-        let mut holds = Self { placed: Arc::new(placed), refused: None, renewal: None };
+        let mut holds = Self { placed: Arc::new(placed), refused: None, lineages: Vec::new(), renewal: None };
         let Placed { client, environment, holds: placed } = &*Arc::clone(&holds.placed);
         let from = base.trees.replay_from;
         let at = history.stretch_of(from);
+        holds.lineages = history.stretches[at..].iter().map(Stretch::lineage).collect();
         for stretch in &history.stretches[at..] {
             // The object that holds `from` may begin before it.
             let listed = chain::listed(client, stretch.lineage())?;
@@ -84,8 +90,8 @@ impl Holds {
             let held = client.retried(|| match place() {
                 Err(error @ Error::ArchiveUnavailable { operation: "hold", .. }) => Err(error),
                 other => Ok(other),
-            })?;
-            match held {
+            });
+            match held.and_then(|held| held) {
                 Ok(hold) => placed.lock().push(hold),
                 // Also where a copy of an archive lies on a full disk, or lacks a directory that was empty.
                 Err(
@@ -112,10 +118,27 @@ impl Holds {
         self.refused.as_ref()
     }
 
+    /// Sees to it that what was read without a hold did not end early because retention took the lineage away meanwhile.
+    ///
+    /// # Errors
+    /// `ArchiveCorrupt` when it may have; `ArchiveUnavailable`.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.refused.is_none() {
+            return Ok(());
+        }
+        for lineage in &self.lineages {
+            let key = start_key(*lineage);
+            if self.placed.client.is_gone(&key)? {
+                return Err(missing(&key));
+            }
+        }
+        Ok(())
+    }
+
     /// What to tell of it.
     pub(super) fn note(&self) -> Option<String> {
         let refused = self.refused.as_ref()?;
-        Some(format!("retention is not kept away, for the archive takes no hold: {refused}"))
+        Some(format!("retention is not kept away, for nothing is held: {refused}"))
     }
 }
 

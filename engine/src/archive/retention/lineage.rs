@@ -94,6 +94,12 @@ impl LineageFacts {
         self.entries_ms.max(self.start.as_ref().map_or(0, |start| start.created_ms))
     }
 
+    /// The time of the oldest snapshot that can be begun with.
+    pub(super) fn oldest_base_ms(&self) -> Option<u64> {
+        let read = self.snapshots.iter().filter_map(|snapshot| snapshot.read.as_ref());
+        read.filter(|read| read.is_base).map(|read| read.time_ms).min()
+    }
+
     /// The newest snapshot that suits and can be begun with.
     pub(super) fn newest(&self, suits: impl Fn(Lsn, u64) -> bool) -> Option<Base> {
         self.snapshots.iter().rev().find_map(|snapshot| {

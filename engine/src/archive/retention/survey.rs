@@ -15,7 +15,7 @@ use logwood_base::{ArchiveDamage, Clock, LineageId, Lsn, Result};
 use super::facts::{Facts, Numbers};
 use super::lineage::{Base, LineageFacts, Listed, ReadSnapshot, SnapshotFacts};
 use super::plan::{End, Object, Parents, Plan};
-use crate::archive::chain::{self, readable};
+use crate::archive::chain::{self, Content, readable};
 use crate::archive::layout::{log_key, start_key};
 use crate::archive::object::{Kind, Start};
 use crate::archive::order::{self, Written};
@@ -125,6 +125,33 @@ impl Survey {
     pub(super) fn window_ms(&self) -> u64 {
         let newest_ms = self.lineages.values().map(|lineage| lineage.entries_ms).max();
         self.window_before(newest_ms.unwrap_or(0))
+    }
+
+    /// When the oldest point of the latest history was committed that can be restored; where that lies before the window, one
+    /// such. `None` where there is none.
+    pub(super) fn oldest_ms(&self, client: &Client) -> Result<Option<u64>> {
+        let Some(latest) = self.written.keys().copied().max_by_key(|id| order::rank(&self.written, *id))
+        else {
+            return Ok(None);
+        };
+        let line = Parents::of(&self.lineages).line(latest);
+        let line: Vec<_> = line.into_iter().filter_map(|id| Some((id, self.lineages.get(&id)?))).collect();
+        let bases = line.iter().filter_map(|(_, lineage)| lineage.oldest_base_ms());
+        let oldest_ms = bases.min();
+        if oldest_ms.is_some_and(|oldest_ms| oldest_ms <= self.window_ms()) {
+            return Ok(oldest_ms);
+        }
+        // From the first entry on nothing else is needed.
+        let Some((id, eldest)) = line.last() else { return Ok(oldest_ms) };
+        let is_whole = eldest.start.as_ref().is_some_and(|start| !start.needs_snapshot());
+        let first = eldest.log.get(&Lsn::FIRST).filter(|_| is_whole);
+        let Some(bytes) = first else { return Ok(oldest_ms) };
+        let found = readable(chain::peek(client, &log_key(*id, Lsn::FIRST), *bytes), &mut Vec::new())?;
+        let first_ms = found.flatten().and_then(|place| match place.content {
+            Content::Entries((_, first_ms), _) => Some(first_ms),
+            Content::Gap(_) => None,
+        });
+        Ok(oldest_ms.into_iter().chain(first_ms).min())
     }
 
     /// Points of a lineage from here on stay: by its own entries' times, for its writer's clock may be behind all others.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use logwood_base::{ArchiveDamage, Error, Result};
-use object_store::aws::{AmazonS3Builder, AwsCredential, Checksum};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, Checksum};
 use object_store::path::Path as ObjectPath;
 use object_store::{
     Certificate, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
@@ -84,7 +84,8 @@ impl Remote {
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
             .with_checksum_algorithm(Checksum::SHA256);
         if let Some(endpoint) = endpoint {
-            builder = builder.with_endpoint(endpoint);
+            // As the one of S3 alone, which goes before all others: the environment may name another one.
+            builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
         }
         if let Some(region) = &options.region {
             builder = builder.with_region(region);

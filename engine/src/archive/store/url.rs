@@ -143,7 +143,7 @@ impl StoreOptions {
     /// The endpoint that is asked for, here or in the environment.
     ///
     /// # Errors
-    /// `InvalidArgument` for one with a password in it, which would come to be printed.
+    /// `InvalidArgument` for one with a password in it, which would come to be printed, and for one that is none.
     pub(super) fn endpoint_asked(&self) -> Result<Option<String>> {
         let from_environment = || {
             ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
@@ -155,8 +155,26 @@ impl StoreOptions {
             let what = "the endpoint holds credentials: give them as options or in the environment";
             return Err(Error::InvalidArgument(what.to_owned()));
         }
+        if endpoint.as_ref().is_some_and(|endpoint| !is_endpoint(endpoint)) {
+            // Nor is this one printed: a secret may have come into its place.
+            let what = "the endpoint of the S3 server is no URL: https://host and http://host:9000 are";
+            return Err(Error::InvalidArgument(what.to_owned()));
+        }
         Ok(endpoint)
     }
+}
+
+/// Whether requests can be sent to an endpoint: a scheme, a host, a port if there is one, and a path if there is one. What
+/// sends them asks no more, and panics where it cannot read it.
+fn is_endpoint(endpoint: &str) -> bool {
+    let Some(rest) = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://")) else {
+        return false;
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    // The one who parses reads more than the one who sends: it strips, escapes and completes.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]/".contains(&byte);
+    let is_plain = !authority.is_empty() && !authority.ends_with(':') && rest.bytes().all(plain);
+    is_plain && reqwest::Url::parse(endpoint).is_ok_and(|url| url.has_host())
 }
 
 /// What a URL names.
@@ -232,6 +250,52 @@ mod tests {
             ["", "/a", "file://a", "http://x", "s3://", "s3://Bad", "s3://bucket/a//b", "s3://bucket/../x"]
         {
             assert!(matches!(parse(wrong), Err(Error::InvalidArgument(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_no_request_can_be_sent_to_is_refused_before_one_is() {
+        for right in [
+            "http://localhost:9000",
+            "https://s3.example",
+            "https://s3.example/",
+            "http://10.0.0.1:80/under/a-path",
+            "http://[::1]:9000",
+            "http://my_host",
+        ] {
+            let options = StoreOptions::new().endpoint(right);
+            assert!(Remote::s3("bucket", "", &options).is_ok(), "{right}");
+        }
+        for wrong in [
+            "",
+            " ",
+            "localhost:9000",
+            "localhost",
+            "//host",
+            "ftp://host",
+            "HTTP:host",
+            "http:host",
+            "http://",
+            "http:///host",
+            "http://:9000",
+            "http://host:",
+            "http://host:99999",
+            "http://host:port",
+            "http://bad host",
+            "http://host\n",
+            " http://host",
+            "http://[::1",
+            "http://[::1]x",
+            "http://h%20t",
+            "http://h\u{e4}t",
+            "http://host?query",
+            "http://host#fragment",
+            "http://host\\path",
+            "hunter2",
+        ] {
+            let error = Remote::s3("bucket", "", &StoreOptions::new().endpoint(wrong)).unwrap_err();
+            assert!(matches!(error, Error::InvalidArgument(_)), "{wrong}: {error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
 

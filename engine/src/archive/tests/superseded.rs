@@ -6,7 +6,7 @@ use logwood_base::{Error, Lsn};
 
 use super::retention::{HOUR, check_whole, hours, keep, restored_early, restores};
 use super::rig::{Rig, fill, snapshots};
-use crate::archive::layout::start_key;
+use crate::archive::layout::{LATE_PREFIX, start_key};
 use crate::archive::store::Store as _;
 use crate::archive::{Archive, Archiver, Point, RestoreOptions, RetentionOptions, retention};
 use crate::{Database, Durability};
@@ -232,4 +232,37 @@ fn a_superseded_child_that_wakes_up_keeps_what_it_forked_from() {
         restores(&rig, &other, &newest);
     }
     assert!(lived > 3 && told > 0, "{lived} {told}");
+}
+
+#[test]
+fn a_restore_that_nothing_is_held_for_never_takes_for_the_end_what_a_run_has_left_of_a_lineage() {
+    let (mut whole, mut missed) = (0, 0);
+    for k in 1.. {
+        let rig = Rig::new(42);
+        let ((db, old), _, _) = superseded(&rig);
+        // Nobody can hold anything for a day; runs are not hindered.
+        let foreign = format!("{LATE_PREFIX}{}", "0".repeat(32));
+        rig.store.inner.put_new(&foreign, b"not a run").unwrap();
+        let (client, environment) = (rig.client(), rig.environment.clone());
+        rig.store.at(k, move || drop(retention(&client, &environment, &keep(3 * HOUR)).unwrap()));
+        let archive = Archive::with_client(rig.client_of(Arc::new(rig.store.clone())), &rig.environment);
+        let options = RestoreOptions::new().lineage(old.lineage()).database(rig.options()).verify(false);
+        let restored = archive.restore("unheld", &options);
+        let is_past = rig.store.no_hook();
+        match restored {
+            // While the restore tries to hold it, a run spares it.
+            Ok(report) => {
+                whole += 1;
+                assert_eq!(report.lsn, db.durable_lsn(), "request {k}");
+                let told = report.notes.iter().any(|note| note.contains("retention is not kept away"));
+                assert!(told && report.notes.iter().any(|note| note.contains(&foreign)), "{report:?}");
+            }
+            Err(Error::ArchiveCorrupt(_) | Error::NotFound { .. }) => missed += 1,
+            Err(error) => panic!("request {k}: {error}"),
+        }
+        if is_past {
+            break;
+        }
+    }
+    assert!(whole > 0 && missed > 5, "{whole} {missed}");
 }
