@@ -126,8 +126,8 @@ impl Fragments {
     /// The place behind the last end of a transaction that began before `first`, as far as is known; `Lsn::ZERO` when there
     /// is none.
     pub(crate) fn end_of_those_before(&self, first: Lsn) -> Lsn {
-        let ends = self.finished.iter().rev();
-        ends.filter(|(_, began)| **began < first).map(|(end, _)| end.next()).next().unwrap_or(Lsn::ZERO)
+        let last = self.finished.iter().rev().find(|(_, began)| **began < first);
+        last.map_or(Lsn::ZERO, |(end, _)| end.next())
     }
 
     /// Takes in the fragment at `lsn`.

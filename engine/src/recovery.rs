@@ -376,13 +376,12 @@ impl Replay<'_> {
         Ok(done)
     }
 
-    /// Writes what was replayed so far. All of it is durable: the log's tail was synced when it was opened.
+    /// Writes what was replayed so far. All of it is published, and durable: the log's tail was synced when it was opened.
     fn checkpoint(&mut self) -> Result<()> {
         let at = self.applier.applied();
         if at <= self.opened.checkpoint_lsn {
             return Ok(());
         }
-        self.forest.publish(at);
         let replay_from = self.applier.replay_from();
         self.forest.checkpoint(&Checkpoint {
             at,
