@@ -253,7 +253,7 @@ impl Error {
         const EIO: i32 = 5;
         match self {
             Self::Io { path, source, .. } if source.raw_os_error() == Some(EIO) => {
-                Some(Corruption::new(path, offset, "bytes can be read", "what was written", source))
+                Some(Corruption::new(path, offset, Corruption::UNREADABLE, "what was written", source))
             }
             _ => None,
         }
@@ -300,6 +300,9 @@ pub struct Corruption {
 }
 
 impl Corruption {
+    /// The check that failed where the device did not give its bytes back: see [`Error::unreadable`].
+    pub const UNREADABLE: &'static str = "bytes can be read";
+
     /// Evidence that `check` failed at `offset` of `path`.
     #[must_use]
     pub fn new(

@@ -6,7 +6,7 @@ use logwood_base::disk::simulated::{Fault, Operation, Outcome};
 use logwood_wal::Log;
 
 use super::world::{Step, World, scale};
-use crate::Error;
+use crate::{Corruption, Error};
 
 fn sample() -> World {
     let mut world = World::new(11);
@@ -195,7 +195,7 @@ fn what_cannot_be_read_is_named_beside_what_is_damaged_and_hides_nothing() {
             assert!(found.iter().any(is_its), "{}: {found:?}", path.display());
         }
         let is_page = |damage: &&crate::Damage| {
-            damage.corruption.check == "bytes can be read" && damage.range.is_some()
+            damage.corruption.check == Corruption::UNREADABLE && damage.range.is_some()
         };
         with_keys += found.iter().filter(is_page).count();
     }

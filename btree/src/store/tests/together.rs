@@ -7,7 +7,7 @@ use logwood_base::disk::SimulatedDisk;
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
 use logwood_base::environment::{Clock as _, ManualClock};
 use logwood_base::limits::PAGE_BYTES_MAX;
-use logwood_base::{PageAddr, Result};
+use logwood_base::{Corruption, PageAddr, Result};
 
 use super::harness::{Forest, one_generation, open};
 use crate::store::{Page, PageRef, Store};
@@ -130,5 +130,5 @@ fn a_read_of_many_pages_that_fails_fails_only_those_that_cannot_be_read() {
     let [(addr, error)] = &failing(2)[..] else { panic!("one page fails") };
     assert_eq!(*addr, first);
     let damage = error.corruption().expect("what the device does not give back is damage");
-    assert_eq!((damage.check, damage.offset), ("bytes can be read", u64::from(addr.offset)));
+    assert_eq!((damage.check, damage.offset), (Corruption::UNREADABLE, u64::from(addr.offset)));
 }
