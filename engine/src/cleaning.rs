@@ -55,8 +55,8 @@ impl Core {
         self.end_dropped()?;
         self.forest.compact(&mut || self.checkpoint_always())?;
         // Whoever asks for space wants the log's too, and not when its keeper comes to it.
-        match self.log.maintain() {
-            // Nothing could be prepared for later; what was to go is gone.
+        match self.log.compact() {
+            // Not even a small segment could be written; what was to go is gone.
             Ok(()) | Err(Error::DiskFull { .. }) => Ok(()),
             Err(error) => Err(self.write_failed(error)),
         }

@@ -335,8 +335,8 @@ impl Database {
     /// Packs all trees densely and gives the space of everything dead back. It takes as much free space as the live
     /// data, for as long as it runs; reads and writes go on.
     ///
-    /// Of the log, what nobody needs goes too. Where nothing is written meanwhile and nobody holds entries, the segment that
-    /// is written to is left, and [`Options::log_pool_segments`] that are kept for later.
+    /// Of the log, what nobody needs goes too, with what is kept for later. Where nothing is written meanwhile and nobody holds
+    /// entries, one small segment is left of it (1 MiB); the commits behind it wait until the next one is written.
     ///
     /// ```
     /// # use logwood::{Database, Durability, Options};

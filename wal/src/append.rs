@@ -164,13 +164,13 @@ impl Shared {
     /// Bytes at the log's end that only the bases may take with which a segment goes: when the disk is full, the log
     /// still makes room by itself. A block for the base of each group, and two more, because reserving one is cautious.
     /// Of very many groups not all may find place.
-    fn aside(&self, state: &State) -> u64 {
+    pub(crate) fn aside(&self, state: &State) -> u64 {
         let blocks = self.options.segment_bytes / BLOCK / 8;
         u64::from(BLOCK) * (2 + (state.groups.len() as u64).min(u64::from(blocks)))
     }
 
     /// Whether the queue and `bytes` more certainly fit into the current and the prepared segments, before `aside`.
-    fn has_room(&self, state: &State, bytes: usize, aside: u64) -> bool {
+    pub(crate) fn has_room(&self, state: &State, bytes: usize, aside: u64) -> bool {
         // Cut into images, every image may need a block more.
         let images = u64::from(BLOCK) * (1 + bytes as u64 / self.options.batch_limit() as u64);
         let queued: u64 = state.queue.iter().map(|image| u64::from(image.room())).sum();
@@ -181,19 +181,19 @@ impl Shared {
         }
         // An image that does not fit any more leaves the end of a segment unused.
         let lost = u64::from(self.options.segment_bytes / 4 + 3 * BLOCK);
-        let header = self.header_room(state);
+        let header = u64::from(self.header_room(state));
         let prepared = state.prepared.iter().map(|next| u64::from(next.bytes).saturating_sub(header + lost));
         wanted <= current.saturating_sub(lost) + prepared.sum::<u64>()
     }
 
     /// Bytes that a new segment's header, state copies and the seals at its end take.
-    fn header_room(&self, state: &State) -> u64 {
+    pub(crate) fn header_room(&self, state: &State) -> u32 {
         let table = table_bytes(state.groups.values().map(|group| &group.log.record));
         let states = state.groups.values().filter(|group| group.log.record.has_state()).count();
         let membership: usize =
             state.groups.values().map(|group| group.log.record.membership.1.len() + 128).sum();
         let bytes = header::FIXED_BYTES + table + membership;
-        u64::from(room_for(bytes)) + u64::from(BLOCK) * 4 + states as u64
+        room_for(bytes) + BLOCK * 4 + states as u32
     }
 
     /// Refuses a group table that would crowd out the entries of a segment.

@@ -140,6 +140,11 @@ impl RunIndex {
         self.runs.iter().filter(move |run| run.start.segment == segment)
     }
 
+    /// The runs that lie in segments up to this one.
+    pub(crate) fn through_segment(&self, segment: SegmentNo) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(move |run| run.start.segment <= segment)
+    }
+
     /// All runs, ascending.
     pub(crate) fn runs(&self) -> &[Run] {
         &self.runs

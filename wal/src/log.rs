@@ -18,10 +18,11 @@ use crate::format::{block_up, parse_file_name};
 use crate::group::Group;
 use crate::group_state::{GroupLog, GroupState};
 use crate::options::{BaseState, LogOptions, Statistics};
+use crate::recovery::first_segment_bytes;
 use crate::segment::{Segment, create_written, path_of, write_header};
 use crate::shared::{Shared, State, Tasks};
 
-/// The first segment after opening is at most this big, so that opening is quick.
+/// The first segment after opening is at most this big, so that opening is quick; and so is the one that compaction leaves.
 pub(crate) const FIRST_SEGMENT_BYTES_MAX: u32 = 1 << 20;
 
 /// An open log. Cheap to clone; the log closes when the last handle, group, ticket and reader of it is dropped.
@@ -57,7 +58,7 @@ impl Log {
             disk.remove(&path_of(dir, leftover))?;
         }
         let log = LogId::random(&*env.random);
-        let bytes = options.segment_bytes.min(FIRST_SEGMENT_BYTES_MAX);
+        let bytes = first_segment_bytes(&options, 0);
         let prepared = create_written(disk, dir, number, bytes, true, &|| false)?;
         let header = SegmentHeader {
             segment_bytes: bytes,
@@ -212,14 +213,40 @@ impl Log {
         self.shared.sync_all()
     }
 
-    /// Does all upkeep that is due, which the keeper task does by itself: prepares segments, lets old ones go. Besides, of the
-    /// segments that came free it removes those beyond [`LogOptions::pool_segments`]: for whoever wants the space.
+    /// Does all upkeep that is due, which the keeper task does by itself: prepares segments, lets old ones go.
     ///
     /// # Errors
     /// As appending.
     pub fn maintain(&self) -> Result<()> {
         while self.shared.maintain_step(false)? {}
-        self.shared.trim_pool()
+        Ok(())
+    }
+
+    /// Gives back all space that the log does not need now, for whoever wants it: the segments that nothing needs, those
+    /// that are kept or written ahead for later, and what is left of the current segment, behind which a small one begins
+    /// (1 MiB), as behind an opening. Writing goes on beside it; while it does the current segment stays. What is appended
+    /// next waits until a segment is written, where the small one has no room for it.
+    ///
+    /// Costs a sync of what is buffered, and, where a small segment begins, writing it and the three durable writes of a
+    /// change of segments.
+    ///
+    /// ```
+    /// use logwood_base::{DatabaseId, Environment, GroupId, Term};
+    /// use logwood_wal::{Append, BaseState, Durability, Log, LogOptions};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let env = Environment::system()?;
+    /// let log = Log::create(&env, directory.path(), DatabaseId([1; 16]), LogOptions::default())?;
+    /// assert!(log.statistics().log_bytes <= 1 << 20);
+    /// log.compact()?;
+    /// assert_eq!(log.statistics().prepared_segments, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As appending. After `DiskFull`, when not even a small segment can be written, what was to go is gone.
+    pub fn compact(&self) -> Result<()> {
+        self.shared.compact()
     }
 
     /// Figures.

@@ -78,8 +78,8 @@ impl Drop for Hold {
 enum Oldest {
     /// It is the only one, or all of it is needed.
     Stays,
-    /// Nothing of it is needed once these groups' bases stand at these entries.
-    Goes(Vec<(GroupId, Lsn)>),
+    /// Nothing of it is needed once these groups' bases stand at these entries, which that one moves.
+    Goes(Vec<(GroupId, Lsn)>, Mover),
     /// It would go if these groups' live entries stood elsewhere.
     Copy(Vec<(GroupId, Lsn)>, Vec<GroupId>),
     /// This holder of this group keeps more than its bound, or the log's.
@@ -137,9 +137,9 @@ impl Shared {
                 revoke(&mut state, group, holder);
                 Ok(true)
             }
-            Oldest::Goes(bases) => {
+            Oldest::Goes(bases, mover) => {
                 drop(state);
-                self.write_bases(bases, Mover::LettingGo)?;
+                self.write_bases(bases, mover)?;
                 self.remove_oldest(number)
             }
             Oldest::Copy(bases, groups) => {
@@ -156,22 +156,12 @@ impl Shared {
     }
 
     fn judge_oldest(&self, state: &State) -> Oldest {
-        let oldest = state.segments[0].number;
         if state.segments.len() < 2 || state.exclusive {
             return Oldest::Stays;
         }
-        let (mut bases, mut blocked) = (Vec::new(), Vec::new());
-        for (id, group) in &state.groups {
-            let releasable = group.releasable();
-            let last = group.log.index.in_segment(oldest).map(|run| run.last).max();
-            if last.is_some_and(|last| last > releasable) {
-                blocked.push(*id);
-            }
-            let base = last.map(|last| last.min(releasable)).filter(|base| *base > group.log.record.base.0);
-            bases.extend(base.map(|base| (*id, base)));
-        }
+        let (bases, blocked) = bases_through(state, state.segments[0].number);
         if blocked.is_empty() {
-            return Oldest::Goes(bases);
+            return self.goes(state, bases);
         }
         let total = log_bytes(state);
         let bound = self.options.log_bytes_max;
@@ -187,6 +177,18 @@ impl Shared {
             return Oldest::Copy(bases, blocked);
         }
         Oldest::Stays
+    }
+
+    /// The oldest segment goes with these bases. They may take of the room at the log's end that is kept for when the disk is
+    /// full, because a segment of full size that goes becomes the next one. For a smaller one, such as an opening begins,
+    /// they may only when one of full size goes with the same bases: else nothing would be left for that one.
+    fn goes(&self, state: &State, bases: Vec<(GroupId, Lsn)>) -> Oldest {
+        let mut complete = state.segments.iter().take(state.segments.len() - 1);
+        let full = complete.find(|segment| segment.bytes >= self.options.segment_bytes);
+        match full.map(|segment| bases_through(state, segment.number)) {
+            Some((bases, blocked)) if blocked.is_empty() => Oldest::Goes(bases, Mover::LettingGo),
+            _ => Oldest::Goes(bases, Mover::Upkeep),
+        }
     }
 
     /// Gives up the entries up to a base in each group, where no holder has come for them meanwhile.
@@ -306,6 +308,21 @@ impl Shared {
         self.let_go(segment)?;
         Ok(true)
     }
+}
+
+/// Where the groups' bases have to stand for the segments up to this one to go, and the groups that need some of them.
+fn bases_through(state: &State, segment: SegmentNo) -> (Vec<(GroupId, Lsn)>, Vec<GroupId>) {
+    let (mut bases, mut blocked) = (Vec::new(), Vec::new());
+    for (id, group) in &state.groups {
+        let releasable = group.releasable();
+        let last = group.log.index.through_segment(segment).map(|run| run.last).max();
+        if last.is_some_and(|last| last > releasable) {
+            blocked.push(*id);
+        }
+        let base = last.map(|last| last.min(releasable)).filter(|base| *base > group.log.record.base.0);
+        bases.extend(base.map(|base| (*id, base)));
+    }
+    (bases, blocked)
 }
 
 /// Bytes of the log's files.

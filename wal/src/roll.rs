@@ -29,7 +29,7 @@ use crate::format::header::{GroupRecord, SegmentHeader};
 use crate::format::{BLOCK, block_up};
 use crate::image::{Body, Image};
 use crate::mutants::planted;
-use crate::recovery::{Identity, Records};
+use crate::recovery::{Identity, Records, first_segment_bytes};
 use crate::segment::{Prepared, Segment, create_written, recycle};
 use crate::shared::{Shared, State};
 
@@ -59,6 +59,12 @@ impl Shared {
             drop(state);
             return self.prepare_segment(|state| state.prepared.is_empty());
         };
+        self.roll_into(state, next);
+        Ok(())
+    }
+
+    /// Steps 3 to 7. Nothing that was written is buffered, and nobody else rolls.
+    fn roll_into<'a>(&'a self, mut state: MutexGuard<'a, State>, next: Prepared) {
         state.exclusive = true;
         // The seal is a batch in flight like any other, and takes the place that the image which led here would have had.
         // The lock is held since that was looked at: nothing can have failed in between, and no seal follows a failure.
@@ -71,7 +77,6 @@ impl Shared {
         state.exclusive = false;
         self.drained.notify_all();
         self.release(state, Calls::default());
-        Ok(())
     }
 
     /// Waits until nothing is in flight. The caller has made the log exclusive.
@@ -199,19 +204,59 @@ impl Shared {
         disk.sync_dir(&self.dir)
     }
 
-    /// Removes prepared segments beyond those that would be written ahead. No seal names them yet.
-    pub(crate) fn trim_pool(&self) -> Result<()> {
-        let _one_at_a_time = self.preparing.lock();
+    /// Gives back all space that is not needed now: see [`crate::Log::compact`].
+    pub(crate) fn compact(&self) -> Result<()> {
+        while self.let_go_step()? {}
+        self.sync_all()?;
+        self.begin_small_segment()?;
+        while self.let_go_step()? {}
+        self.empty_pool(&self.preparing.lock())
+    }
+
+    /// Goes on in a segment that is as small as one that an opening begins, so that the one before it can go. Beside
+    /// commits the log stays where it is: what is queued was promised room, and it needs the segment anyway.
+    fn begin_small_segment(&self) -> Result<()> {
+        let one_at_a_time = self.preparing.lock();
+        // Their numbers come before that of the small one.
+        self.empty_pool(&one_at_a_time)?;
+        let mut state = self.lock()?;
+        // Each of both is bounded by an eighth of a segment, and some blocks.
+        let content = self.header_room(&state) + self.aside(&state) as u32;
+        let bytes = first_segment_bytes(&self.options, content);
+        if bytes >= state.current().bytes {
+            return Ok(());
+        }
+        let number = state.next_segment;
+        state.next_segment = number.next();
+        drop(state);
+        let next = create_written(&*self.env.disk, &self.dir, number, bytes, true, &|| false)?;
+        let state = self.lock()?;
+        let quiet = state.queue.is_empty() && state.in_flight.is_empty() && !state.exclusive && !state.dirty;
+        if quiet && state.prepared.is_empty() {
+            self.roll_into(state, next);
+            return self.lock().map(drop);
+        }
+        drop(state);
+        self.remove_prepared(&next)
+    }
+
+    /// Removes the prepared segments on which nothing counts that is queued. No seal names them yet.
+    fn empty_pool(&self, _one_at_a_time: &MutexGuard<'_, ()>) -> Result<()> {
         loop {
             let mut state = self.lock()?;
-            if state.prepared.len() <= self.options.pool_segments {
+            let Some(last) = state.prepared.pop_back() else { return Ok(()) };
+            if !self.has_room(&state, 0, self.aside(&state)) {
+                state.prepared.push_back(last);
                 return Ok(());
             }
-            let Some(surplus) = state.prepared.pop_back() else { return Ok(()) };
             drop(state);
-            self.env.disk.remove(surplus.file.path())?;
-            self.env.disk.sync_dir(&self.dir)?;
+            self.remove_prepared(&last)?;
         }
+    }
+
+    fn remove_prepared(&self, prepared: &Prepared) -> Result<()> {
+        self.env.disk.remove(prepared.file.path())?;
+        self.env.disk.sync_dir(&self.dir)
     }
 
     /// Queues and writes an idle seal. Without room for one nothing is queued.

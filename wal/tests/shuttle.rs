@@ -114,6 +114,35 @@ fn close_beside_commits() {
     assert_eq!(log.group(GroupId(1)).unwrap().last().0, *acknowledged.lock());
 }
 
+/// The log is compacted while two threads commit, in segments of which the small ones hold a few entries only. What was
+/// acknowledged is there afterwards.
+fn compact_beside_commits() {
+    let disk = SimulatedDisk::new(1);
+    let options = LogOptions { segment_bytes: 256 << 10, ..options() };
+    let log = Log::create(&environment(&disk), Path::new("log"), DatabaseId(1), options.clone()).unwrap();
+    let group = log.create_group(GroupId(1), BaseState::default()).unwrap();
+    let order = Arc::new(Mutex::new(Lsn::ZERO));
+    let threads: Vec<_> = (0..2)
+        .map(|_| {
+            let (group, order) = (group.clone(), Arc::clone(&order));
+            shuttle::thread::spawn(move || {
+                for _ in 0..4 {
+                    append(&group, &order, 30_000, Durability::Durable).unwrap().wait().unwrap();
+                }
+            })
+        })
+        .collect();
+    log.compact().unwrap();
+    group.release(group.durable_lsn());
+    log.compact().unwrap();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    drop((log, group));
+    disk.crash(&mut fastrand::Rng::with_seed(1));
+    let (log, _) =
+        Log::open(&environment(&disk), Path::new("log"), Expect::default(), options, &mut |_| {}).unwrap();
+    assert_eq!(log.group(GroupId(1)).unwrap().last().0, Lsn(8));
+}
+
 /// One thread votes, another one jumps to a snapshot, a third one commits behind wherever the group is. Each is answered
 /// well, nothing counts as durable that a power cut takes, and what was answered is there afterwards.
 fn vote_beside_a_jump() {
@@ -158,6 +187,11 @@ fn vote_beside_a_jump() {
 #[test]
 fn no_interleaving_of_votes_with_a_jump_is_taken_for_damage_or_is_durable_too_early() {
     shuttle::check_random(vote_beside_a_jump, 1_000);
+}
+
+#[test]
+fn no_interleaving_of_compaction_with_commits_hangs_or_loses_an_acknowledged_entry() {
+    shuttle::check_random(compact_beside_commits, 500);
 }
 
 #[test]

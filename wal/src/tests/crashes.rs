@@ -115,6 +115,12 @@ fn every_acknowledged_entry_survives_a_power_cut_at_every_call() {
 }
 
 #[test]
+fn every_acknowledged_entry_survives_a_power_cut_where_compaction_goes_on_in_a_small_segment() {
+    let options = LogOptions { segment_bytes: 256 << 10, ..small() };
+    power_cuts(500..500 + 2 * scale(), 60, 2, 1, &options);
+}
+
+#[test]
 fn two_thousand_crashes_inside_of_recovery_lose_nothing() {
     let wanted = 2_000 * scale();
     let mut cut = 0;

@@ -171,7 +171,8 @@ fn step(world: &World, log: &Log, group: &Group, model: &mut Model, rng: &mut Rn
         }
         17 => log.maintain(),
         18 => {
-            log.sync()?;
+            // Which syncs before it gives anything back.
+            if rng.bool() { log.compact() } else { log.sync() }?;
             for entry in model.groups.values_mut() {
                 entry.durable = entry.acknowledged.max(entry.durable);
             }

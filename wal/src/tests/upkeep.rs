@@ -95,13 +95,50 @@ fn where_segments_come_free_as_fast_as_they_are_used_no_file_is_written_anew_and
 
     let kept = log.statistics().prepared_segments;
     assert!(kept > 2, "{kept} for later");
-    log.maintain().unwrap();
-    assert_eq!(log.statistics().prepared_segments, 2, "whoever asks for the space gets it");
+    log.compact().unwrap();
+    assert_eq!(
+        (log.statistics().prepared_segments, log.statistics().segments),
+        (0, 1),
+        "whoever asks for the space gets it"
+    );
     used(3);
     let last = group.last().0;
     drop((log, group));
     world.spawner.kill_all();
     let (log, _) = reopen(&World::over(world.disk.clone(), 2), small()).unwrap();
+    assert_eq!(log.group(GROUP).unwrap().last().0, last);
+}
+
+#[test]
+fn compaction_leaves_one_small_segment_and_the_log_goes_on_in_large_ones() {
+    let world = World::new(1);
+    let options = LogOptions { segment_bytes: 4 << 20, batch_bytes_max: 1 << 20, ..LogOptions::default() };
+    let (log, group) = world.create(options.clone()).unwrap();
+    for round in 1..=3u64 {
+        while log.statistics().rolls < 4 * round {
+            commit(&group, 1, 900_000).unwrap();
+            world.rest();
+        }
+        let kept = group.last().0;
+        group.set_committed(kept);
+        group.release(kept);
+        log.compact().unwrap();
+        let segments = log.statistics().segments;
+        assert_eq!((segments, log.statistics().log_bytes), (1, 1 << 20), "round {round}");
+        assert!(world.disk.used_bytes() <= (1 << 20) + 4096, "{}", world.disk.used_bytes());
+        // An entry that is larger than what the small one has room for.
+        commit(&group, 1, 1_000_000).unwrap();
+    }
+    // What somebody holds stays, however often it is asked for.
+    let hold = group.hold("reader", group.last().0).unwrap();
+    (0..2).for_each(|_| log.compact().unwrap());
+    assert_eq!(contents(&group, 1_000_000).len(), 1);
+    drop(hold);
+    let last = group.last().0;
+    drop((log, group));
+    world.spawner.kill_all();
+    world.disk.crash(&mut Rng::with_seed(1));
+    let (log, _) = reopen(&World::over(world.disk.clone(), 2), options).unwrap();
     assert_eq!(log.group(GROUP).unwrap().last().0, last);
 }
 
