@@ -57,6 +57,17 @@ impl RaftLog {
             Append { term, previous: Some(previous), first_lsn, entries, durability: Durability::Durable };
         self.group.append(append)?.wait()
     }
+
+    /// A change of membership counts from its entry on, committed or not. The log keeps the newest for the next start;
+    /// where that entry is replaced, the membership before it is recorded anew.
+    fn keep_members(&self, lsn: Lsn, members: &[u8]) -> Result<()> {
+        self.group.set_membership(lsn, members)
+    }
+
+    /// The leader no longer has what this member lacks, and sent a snapshot, which is installed and synced by now.
+    fn jump_to(&self, (lsn, term): (Lsn, Term), members: &[u8]) -> Result<()> {
+        self.group.set_base(lsn, term, members)
+    }
 }
 
 #[allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -72,6 +83,8 @@ fn main() -> Result<()> {
     };
     let ((last, last_term), (term, voted)) = (member.group.last(), member.group.vote());
     println!("opened at entry {last} of term {last_term}, vote for {voted} in term {term}");
+    let (set_by, kept) = member.group.membership();
+    println!("{}, set by entry {set_by}", String::from_utf8_lossy(&kept));
 
     let term = member.group.vote().0.next();
     member.vote(term, NodeId(2))?;
@@ -82,14 +95,21 @@ fn main() -> Result<()> {
     let newer = term.next();
     member.vote(newer, NodeId::NOBODY)?;
     let kept = (last.0.next(), term);
-    member.append(newer, kept, &[(newer, b"set y 3")])?;
-    member.group.set_committed(kept.0.next());
+    let members = b"members 1, 2, 3, 4";
+    member.append(newer, kept, &[(newer, b"set y 3"), (newer, members)])?;
+    let last = member.group.last();
+    member.keep_members(last.0, members)?;
+    member.group.set_committed(last.0);
 
     let mut cursor = member.group.cursor(member.group.first_lsn());
     while let Some(entry) = cursor.next()? {
         println!("{} (term {}): {}", entry.lsn, entry.term, String::from_utf8_lossy(entry.payload));
     }
-    // What a snapshot covers may go.
+    // What a snapshot of its own covers may go.
     member.group.release(member.group.committed_lsn());
+    // One from the leader, of an entry that this member never had, takes the place of all that it has.
+    let snapshot = (Lsn(last.0.get() + 100), newer);
+    member.jump_to(snapshot, members)?;
+    println!("went on behind entry {}", member.group.base().0);
     member.log.close()
 }

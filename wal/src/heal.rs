@@ -34,6 +34,50 @@ impl Log {
     /// Opens a log as [`Log::open`] does, and mends damage: `fetch` is asked for the entries of each [`Hole`]. For a
     /// hole that reaches to the end of its group it gives what is known to belong there, perhaps nothing.
     ///
+    /// A member whose disk lost a block mends its log from a peer:
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # use logwood_base::disk::SimulatedDisk;
+    /// # use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
+    /// # use logwood_wal::Hole;
+    /// # use std::{path::Path, sync::Arc};
+    /// # let disk = SimulatedDisk::new(1);
+    /// # let env = Environment {
+    /// #     disk: Arc::new(disk.clone()),
+    /// #     clock: Arc::new(ManualClock::new(0)),
+    /// #     random: Arc::new(SeededRandom::new(1)),
+    /// #     spawner: Arc::new(ManualSpawner::new()),
+    /// # };
+    /// # let filled = |dir| -> logwood_base::Result<_> {
+    /// #     let log = Log::create(&env, Path::new(dir), DatabaseId(1), LogOptions::default())?;
+    /// #     let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// #     for lsn in 1..=9 {
+    /// #         let (entries, durability) = ([(Term(1), &[lsn as u8; 100][..])], Durability::Durable);
+    /// #         let (term, first_lsn) = (Term(1), Lsn(lsn));
+    /// #         group.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// #     }
+    /// #     Ok((log, group))
+    /// # };
+    /// let (_, peer) = filled("peer")?;
+    /// let (log, _) = filled("log")?;
+    /// log.close()?;
+    /// disk.flip_bit(Path::new("log/00000000000000000001.log"), 5 * 4096 + 90, 1);
+    /// let (dir, options) = (Path::new("log"), LogOptions::default());
+    /// assert!(Log::open(&env, dir, Expect::default(), options.clone(), &mut |_| {}).is_err());
+    ///
+    /// let mut fetch = |hole: &Hole| {
+    ///     let behind = hole.last.map_or(Lsn::MAX, |(last, _)| last.next());
+    ///     peer.read(hole.first, behind, usize::MAX) // a long hole takes several reads
+    /// };
+    /// let (log, recovered) = Log::heal(&env, dir, Expect::default(), options, &mut |_| {}, &mut fetch)?;
+    /// assert_eq!(recovered.healed.len(), 1);
+    /// let group = log.group(GroupId(1)).expect("it was not lost");
+    /// assert_eq!(group.read(Lsn(1), Lsn::MAX, usize::MAX)?, peer.read(Lsn(1), Lsn::MAX, usize::MAX)?);
+    /// # Ok::<(), logwood_base::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// What `fetch` answers; `InvalidArgument` when its entries do not fit into the hole, `LimitExceeded` when one is
     /// larger than an entry may be in the segments that are written; as [`Log::open`]. The damaged

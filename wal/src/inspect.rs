@@ -86,6 +86,20 @@ impl crate::Log {
     /// Reads a whole log and reports on it. Changes nothing. Beside a process that opens the log or writes to it, files
     /// come and go between two looks: what is damaged is damaged in two of them.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// group.set_vote(Term(1), NodeId(2))?;
+    /// // Also beside the process that has the log open.
+    /// let report = Log::inspect(&env, directory.path(), &mut |_| {})?;
+    /// assert!(report.damage.is_empty());
+    /// assert_eq!(report.groups[&GroupId(1)].vote, (Term(1), NodeId(2)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `NotFound` when there is no log; `Corruption` when not even a header is left; `UnsupportedFormat`; `Io`. Other
     /// damage is in the report.
@@ -143,6 +157,26 @@ impl Inspection {
 
     /// Calls `each` with the entries of a group from `from` on, in order, until it answers false. Entries that damage
     /// took are passed over.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// # let append = |first_lsn, entries: &[(Term, &[u8])], durability| {
+    /// #     group.append(Append { term: Term(2), previous: None, first_lsn, entries, durability })
+    /// # };
+    /// append(Lsn(1), &[(Term(2), b"set x 1"), (Term(2), b"set y 2")], Durability::Durable)?.wait()?;
+    /// let report = Log::inspect(&env, directory.path(), &mut |_| {})?;
+    /// let mut payloads = Vec::new();
+    /// report.entries(GroupId(1), Lsn(2), |entry| {
+    ///     payloads.push(entry.payload.to_vec());
+    ///     true
+    /// })?;
+    /// assert_eq!(payloads, [b"set y 2"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `Io`, or `Corruption` when bytes changed since the report was made.

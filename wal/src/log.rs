@@ -44,6 +44,17 @@ pub(crate) struct Start {
 impl Log {
     /// Makes a new log in `dir`, which is created if it does not exist, and draws its identity.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let env = Environment::system()?;
+    /// let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// log.close()?;
+    /// assert!(Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default()).is_err(), "one stands there");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `AlreadyExists` when a log stands there, damaged ones included; `AlreadyOpen`; `InvalidArgument` for options;
     /// `DiskFull`, `Io`.
@@ -157,6 +168,21 @@ impl Log {
 
     /// Adds a group, which begins behind `base`. Durable on return.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// // A member that joins behind a snapshot of entry 40, which was of term 3.
+    /// let joined = BaseState { lsn: Lsn(40), term: Term(3), membership: b"members 1, 2, 3".to_vec() };
+    /// let member = log.create_group(GroupId(2), joined)?;
+    /// assert_eq!((member.first_lsn(), member.last()), (Lsn(41), (Lsn(40), Term(3))));
+    /// assert_eq!(log.groups(), [GroupId(1), GroupId(2)]);
+    /// assert_eq!(log.group(GroupId(3)).map(|group| group.id()), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `AlreadyExists`; `LimitExceeded` for groups or membership; `InvalidArgument` for group 0 or a base without
     /// a term; `DiskFull`, `Poisoned`, `Closed`.
@@ -200,12 +226,45 @@ impl Log {
     }
 
     /// The position before which every byte is synced, for manifests.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// let before = log.durable_position();
+    /// group.set_vote(Term(1), NodeId(2))?;
+    /// assert!(log.durable_position() > before);
+    /// log.close()?;
+    /// // Who keeps it elsewhere has a log refused that ends before it.
+    /// let expect = Expect { durable_end: before, log: Some(log.id()), database: Some(log.database()) };
+    /// let (log, recovered) = Log::open(&env, directory.path(), expect, LogOptions::default(), &mut |_| {})?;
+    /// assert!(recovered.durable_end > before);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn durable_position(&self) -> LogPosition {
         self.shared.state.lock().durable_end
     }
 
     /// Makes everything durable that was appended before the call, buffered entries included.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// # let append = |first_lsn, entries: &[(Term, &[u8])], durability| {
+    /// #     group.append(Append { term: Term(2), previous: None, first_lsn, entries, durability })
+    /// # };
+    /// append(Lsn(1), &[(Term(2), b"set x 1")], Durability::Buffered)?;
+    /// append(Lsn(2), &[(Term(2), b"set y 2")], Durability::Buffered)?.wait()?; // survives the process
+    /// log.sync()?; // and now a power cut, both of them
+    /// assert_eq!(group.durable_lsn(), Lsn(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `Poisoned`, `Closed`, `DiskFull`.
@@ -214,6 +273,26 @@ impl Log {
     }
 
     /// Does all upkeep that is due, which the keeper task does by itself: prepares segments, lets old ones go.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let options = LogOptions { segment_bytes: 64 << 10, ..LogOptions::default() };
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), options)?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// # let append = |first_lsn, payload: &[u8]| {
+    /// #     let (entries, durability) = ([(Term(1), payload)], Durability::Durable);
+    /// #     group.append(Append { term: Term(1), previous: None, first_lsn, entries: &entries, durability })
+    /// # };
+    /// for lsn in 1..=20 {
+    ///     append(Lsn(lsn), &[0; 10_000])?.wait()?; // in segments of 64 KiB
+    /// }
+    /// group.release(Lsn(20));
+    /// log.maintain()?;
+    /// assert!(group.first_lsn() > Lsn(10), "the old segments went");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As appending.
@@ -236,7 +315,7 @@ impl Log {
     ///
     /// let directory = tempfile::tempdir()?;
     /// let env = Environment::system()?;
-    /// let log = Log::create(&env, directory.path(), DatabaseId([1; 16]), LogOptions::default())?;
+    /// let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
     /// assert!(log.statistics().log_bytes <= 1 << 20);
     /// log.compact()?;
     /// assert_eq!(log.statistics().prepared_segments, 0);
@@ -250,6 +329,24 @@ impl Log {
     }
 
     /// Figures.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// # let append = |first_lsn, entries: &[(Term, &[u8])], durability| {
+    /// #     group.append(Append { term: Term(2), previous: None, first_lsn, entries, durability })
+    /// # };
+    /// append(Lsn(1), &[(Term(2), b"set x 1")], Durability::Durable)?.wait()?;
+    /// let _hold = group.hold("follower", Lsn(1))?;
+    /// group.release(Lsn(1));
+    /// let statistics = log.statistics();
+    /// assert!(statistics.durable_writes > 0);
+    /// assert_eq!(statistics.laggard, Some((GroupId(1), "follower".to_owned(), Lsn(1))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         let state = self.shared.state.lock();
@@ -268,6 +365,18 @@ impl Log {
     /// Writes and syncs everything, seals, and closes the log for all its handles. Waits for the writes that other
     /// threads have on their way: their tickets are answered by what became of them, and the directory may be opened
     /// again only behind them. What others append meanwhile is either written or answered `Closed`.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// log.close()?;
+    /// assert!(group.set_vote(Term(1), NodeId(2)).is_err(), "closed for all its handles");
+    /// Log::open(&env, directory.path(), Expect::default(), LogOptions::default(), &mut |_| {})?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `Poisoned` when a write failed before or fails now. The log is closed all the same.

@@ -287,6 +287,23 @@ impl Cursor {
 
     /// The next entry, or `None` at the end.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// # let append = |first_lsn, entries: &[(Term, &[u8])], durability| {
+    /// #     group.append(Append { term: Term(2), previous: None, first_lsn, entries, durability })
+    /// # };
+    /// append(Lsn(1), &[(Term(1), b"set x 1"), (Term(2), b"set y 2")], Durability::Durable)?.wait()?;
+    /// let mut cursor = group.cursor(Lsn(2));
+    /// let entry = cursor.next()?.expect("there is one");
+    /// assert_eq!((entry.lsn, entry.term, entry.payload), (Lsn(2), Term(2), &b"set y 2"[..]));
+    /// assert!(cursor.next()?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `TooOld` when the entry was let go; `Corruption` or `Io` from its segment. Stays failed.
     #[allow(clippy::should_implement_trait, reason = "it lends from its own buffer")]

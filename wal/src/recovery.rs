@@ -48,6 +48,24 @@ use crate::walk::SegmentBytes;
 impl Log {
     /// Opens a log for writing. What it changes on disk, and when, is told step by step in `docs/format/log.md`.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// group.set_vote(Term(1), NodeId(2))?;
+    /// drop((log, group)); // not closed: what counts is what was acknowledged
+    /// let expect = Expect { database: Some(DatabaseId(1)), ..Expect::default() };
+    /// let mut progress = |progress: logwood_wal::Progress| assert!(progress.bytes_done <= progress.bytes_total);
+    /// let (log, recovered) = Log::open(&env, directory.path(), expect, LogOptions::default(), &mut progress)?;
+    /// assert_eq!(log.group(GroupId(1)).expect("it was created").vote(), (Term(1), NodeId(2)));
+    /// let other = Expect { database: Some(DatabaseId(2)), ..Expect::default() };
+    /// log.close()?;
+    /// assert!(Log::open(&env, directory.path(), other, LogOptions::default(), &mut |_| {}).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `NotFound` when there is no log; `AlreadyOpen`; `Corruption` with the damage that lies below what was durable:
     /// [`Log::heal`] mends it, but for a segment of another log (check `log id`), which has to be taken away by hand;

@@ -43,6 +43,24 @@ pub struct Hold {
 
 impl Hold {
     /// Entries before `from` are no longer needed.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// # let append = |first_lsn, entries: &[(Term, &[u8])], durability| {
+    /// #     group.append(Append { term: Term(2), previous: None, first_lsn, entries, durability })
+    /// # };
+    /// append(Lsn(1), &[(Term(1), b"set x 1"), (Term(1), b"set y 2")], Durability::Durable)?.wait()?;
+    /// group.release(Lsn(2));
+    /// let hold = group.hold("follower", Lsn(1))?;
+    /// hold.advance(Lsn(2)); // it has entry 1
+    /// assert_eq!(log.statistics().laggard.map(|(_, _, from)| from), Some(Lsn(2)));
+    /// assert!(!hold.is_lost());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn advance(&self, from: Lsn) {
         let mut state = self.shared.state.lock();
         if let Some(holder) = self.holder(&mut state) {

@@ -35,6 +35,24 @@ impl Tail {
 
     /// The next entries; `None` when there are none within `timeout`. With a timeout of zero it never waits.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// # let append = |first_lsn, entries: &[(Term, &[u8])], durability| {
+    /// #     group.append(Append { term: Term(2), previous: None, first_lsn, entries, durability })
+    /// # };
+    /// append(Lsn(1), &[(Term(1), b"set x 1"), (Term(1), b"set y 2")], Durability::Durable)?.wait()?;
+    /// let mut tail = group.tail(Lsn(1));
+    /// assert_eq!(tail.next(std::time::Duration::ZERO)?.expect("two stand there").len(), 2);
+    /// append(Lsn(2), &[(Term(2), b"set y 3")], Durability::Durable)?.wait()?;
+    /// let replaced = tail.next(std::time::Duration::ZERO).unwrap_err();
+    /// assert!(matches!(replaced, logwood_base::Error::Replaced(_)), "begin a new one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `TooOld` when the next entry was let go; `Replaced` when entries that were handed out have been replaced: go
     /// on with a new tail; `Poisoned` and `Closed` while waiting; what reading answers.

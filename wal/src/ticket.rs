@@ -13,6 +13,25 @@ use crate::shared::Shared;
 /// The promise of an append. Dropping it neither cancels the entries nor waits for them.
 ///
 /// As a future it asks the log's writer task to write, so that no thread needs to block.
+///
+/// Appends that do not wait for each other:
+///
+/// ```
+/// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+/// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+/// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+/// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+/// # let group = log.create_group(GroupId(1), BaseState::default())?;
+/// # let append = |first_lsn, entries: &[(Term, &[u8])], durability| {
+/// #     group.append(Append { term: Term(2), previous: None, first_lsn, entries, durability })
+/// # };
+/// let first = append(Lsn(1), &[(Term(1), b"set x 1")], Durability::Durable)?;
+/// let second = append(Lsn(2), &[(Term(1), b"set y 2")], Durability::Durable)?;
+/// second.wait()?; // one write for both, unless the first is under way already
+/// assert!(first.is_done(), "they are acknowledged in order");
+/// assert_eq!((first.last_lsn(), second.last_lsn()), (Lsn(1), Lsn(2)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Ticket {
     shared: Arc<Shared>,
@@ -39,6 +58,21 @@ impl Ticket {
 
     /// Returns when the entries have reached their durability. The calling thread writes them itself when nobody
     /// else does. May be called again after `DiskFull`.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};
+    /// # use logwood_wal::{Append, BaseState, Durability, Expect, Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// # let group = log.create_group(GroupId(1), BaseState::default())?;
+    /// # let append = |first_lsn, entries: &[(Term, &[u8])], durability| {
+    /// #     group.append(Append { term: Term(2), previous: None, first_lsn, entries, durability })
+    /// # };
+    /// let ticket = append(Lsn(1), &[(Term(1), b"set x 1")], Durability::Durable)?;
+    /// ticket.wait()?; // from here on a power cut cannot take it away
+    /// assert_eq!(group.durable_lsn(), ticket.last_lsn());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `Poisoned` when a write or sync failed: it is then unknown whether the entries are there after reopening.
