@@ -49,12 +49,25 @@ impl AlignedBuffer {
 
     /// An empty buffer with room for `bytes`, straight from the system and given back to it: see [`Mapping`]. For large buffers
     /// that live for a short time.
+    ///
+    /// ```
+    /// let mut piece = logwood_base::AlignedBuffer::mapped(1 << 20);
+    /// piece.extend_from_slice(b"batch");
+    /// assert_eq!((&*piece, piece.capacity()), (&b"batch"[..], 1 << 20));
+    /// ```
     #[must_use]
     pub fn mapped(bytes: usize) -> Self {
         Self { storage: Storage::Mapped { mapping: Mapping::new(bytes), length: 0 } }
     }
 
-    /// A buffer of `bytes` zeros.
+    /// A buffer of `bytes` zeros, to be read into.
+    ///
+    /// ```
+    /// let mut block = logwood_base::AlignedBuffer::zeroed(4096);
+    /// block[..5].copy_from_slice(b"batch");
+    /// block.truncate(6);
+    /// assert_eq!(&*block, b"batch\0");
+    /// ```
     #[must_use]
     pub fn zeroed(bytes: usize) -> Self {
         let mut buffer = Self::with_capacity(bytes);

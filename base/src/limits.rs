@@ -73,6 +73,14 @@ const _: () = {
 
 /// Refuses `found` beyond `limit`.
 ///
+/// ```
+/// use logwood_base::{Error, limits};
+/// limits::check("key bytes", 12, limits::KEY_BYTES_MAX)?;
+/// let refused = limits::check("key bytes", 65_536, limits::KEY_BYTES_MAX);
+/// assert!(matches!(refused, Err(Error::LimitExceeded { found: 65_536, .. })));
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::LimitExceeded`], naming `what`.
 pub fn check(what: &'static str, found: usize, limit: usize) -> Result<()> {

@@ -160,6 +160,9 @@ impl Term {
     pub const FIRST: Self = Self(1);
 
     /// The following term.
+    ///
+    /// # Panics
+    /// On `u64::MAX`, which nothing counts up to.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
@@ -178,6 +181,9 @@ impl GroupId {
 
 impl SegmentNo {
     /// The following number.
+    ///
+    /// # Panics
+    /// On `u64::MAX`, which nothing counts up to.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
@@ -186,6 +192,9 @@ impl SegmentNo {
 
 impl Generation {
     /// The following generation.
+    ///
+    /// # Panics
+    /// On `u64::MAX`, which nothing counts up to.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)

@@ -19,6 +19,13 @@ use crate::{AlignedBuffer, Error, Result};
 
 /// Runs every check in directories of its own below `root`, which must exist; they are left behind.
 ///
+/// ```
+/// use logwood_base::disk::{PlainDisk, conformance};
+/// let directory = tempfile::tempdir()?;
+/// conformance::check(&PlainDisk::new(), directory.path());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Panics
 /// At the first rule that the disk breaks, naming it.
 pub fn check(disk: &dyn Disk, root: &Path) {

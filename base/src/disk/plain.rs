@@ -40,6 +40,19 @@ pub struct PlainDisk {
 
 impl PlainDisk {
     /// The machine's file system.
+    ///
+    /// ```
+    /// use logwood_base::disk::{Disk, File, PlainDisk};
+    /// let directory = tempfile::tempdir()?;
+    /// let disk = PlainDisk::new();
+    /// let file = disk.create(&directory.path().join("file"))?;
+    /// file.write_durable(0, b"kept")?;
+    /// disk.sync_dir(directory.path())?; // or its name may be lost
+    /// let mut bytes = [0; 4];
+    /// file.read_at(0, &mut bytes)?;
+    /// assert_eq!(&bytes, b"kept");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -18,6 +18,15 @@ const BLOCKS: u64 = 256;
 
 /// The real disk: the backend named by `LOGWOOD_DISK` (`plain` or `uring`), else the best that the machine allows.
 ///
+/// ```
+/// use logwood_base::disk::{File, probe::system_disk};
+/// let disk = system_disk()?;
+/// let directory = tempfile::tempdir()?;
+/// disk.create(&directory.path().join("file"))?.write_durable(0, b"kept")?;
+/// disk.sync_dir(directory.path())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// `InvalidArgument` when the variable names an unknown backend or one that this machine forbids.
 pub fn system_disk() -> Result<Arc<dyn Disk>> {
@@ -29,6 +38,13 @@ pub fn system_disk() -> Result<Arc<dyn Disk>> {
 }
 
 /// The backend of that name; the best that the machine allows for the empty name.
+///
+/// ```
+/// use logwood_base::disk::probe::disk_named;
+/// assert_eq!(disk_named("plain")?.describe().backend, "plain");
+/// assert!(disk_named("floppy").is_err());
+/// # Ok::<(), logwood_base::Error>(())
+/// ```
 ///
 /// # Errors
 /// `InvalidArgument` when there is no such backend or the machine forbids it.

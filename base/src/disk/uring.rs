@@ -40,6 +40,17 @@ struct UringFile {
 impl UringDisk {
     /// The machine's file system, with io_uring.
     ///
+    /// ```
+    /// use logwood_base::Disk;
+    /// use logwood_base::disk::{PlainDisk, UringDisk};
+    /// use std::sync::Arc;
+    /// let disk: Arc<dyn Disk> = match UringDisk::new() {
+    ///     Ok(disk) => Arc::new(disk),
+    ///     Err(_) => Arc::new(PlainDisk::new()), // as `system_disk` does
+    /// };
+    /// println!("{}", disk.describe().backend);
+    /// ```
+    ///
     /// # Errors
     /// `Io` when the machine has no io_uring or forbids it, as many containers do.
     pub fn new() -> Result<Self> {

@@ -12,6 +12,17 @@ use super::{Clock, Random, Spawner, Step, Task, TaskControl, TaskHandle};
 use crate::Result;
 
 /// A clock that stands still until it is moved.
+///
+/// ```
+/// use logwood_base::Clock;
+/// use logwood_base::environment::ManualClock;
+/// use std::time::Duration;
+/// let clock = ManualClock::new(1_000);
+/// clock.advance(Duration::from_millis(5));
+/// assert_eq!((clock.monotonic(), clock.wall_ms()), (Duration::from_millis(5), 1_005));
+/// clock.set_wall_ms(0); // somebody sets the machine's clock; monotonic time goes on
+/// assert_eq!((clock.monotonic(), clock.wall_ms()), (Duration::from_millis(5), 0));
+/// ```
 #[derive(Debug)]
 pub struct ManualClock {
     monotonic_ns: AtomicU64,
@@ -54,6 +65,13 @@ impl Clock for ManualClock {
 }
 
 /// Random bytes that depend on nothing but a seed and the order of the calls.
+///
+/// ```
+/// use logwood_base::Random;
+/// use logwood_base::environment::SeededRandom;
+/// let (one, other) = (SeededRandom::new(7), SeededRandom::new(7));
+/// assert_eq!([one.u64(), one.u64()], [other.u64(), other.u64()]);
+/// ```
 #[derive(Debug)]
 pub struct SeededRandom(Mutex<fastrand::Rng>);
 
@@ -72,6 +90,30 @@ impl Random for SeededRandom {
 }
 
 /// Keeps tasks until somebody steps them, on the stepping thread.
+///
+/// ```
+/// use logwood_base::environment::ManualSpawner;
+/// use logwood_base::{Spawner, Step, Task};
+/// use std::time::Duration;
+/// struct Sweeper;
+/// impl Task for Sweeper {
+///     fn step(&mut self) -> Step {
+///         Step::Wait(Some(Duration::from_secs(5)))
+///     }
+/// }
+/// let spawner = ManualSpawner::new();
+/// let task = spawner.spawn("sweeper", Box::new(Sweeper))?;
+/// let now = Duration::ZERO;
+/// assert!(spawner.run_until_idle(now, 10), "at most 10 steps");
+/// assert_eq!(spawner.next_due(), Some(Duration::from_secs(5)));
+/// task.wake();
+/// let sweeper = spawner.runnable(now)[0];
+/// assert_eq!(spawner.name(sweeper).as_deref(), Some("sweeper"));
+/// assert!(spawner.step(sweeper, now), "it goes on");
+/// drop(task); // stops it
+/// assert!(!spawner.step(sweeper, now));
+/// # Ok::<(), logwood_base::Error>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct ManualSpawner {
     tasks: Arc<Mutex<BTreeMap<u64, Slot>>>,

@@ -15,6 +15,16 @@ impl Environment {
     /// The real machine: the backend is chosen by `LOGWOOD_DISK` (`plain` or `uring`), else by what the machine
     /// allows.
     ///
+    /// ```
+    /// use logwood_base::Environment;
+    /// let env = Environment::system()?;
+    /// let before = env.clock.monotonic();
+    /// assert!(env.clock.monotonic() >= before);
+    /// assert_ne!(env.random.u64(), env.random.u64());
+    /// println!("{}", env.disk.describe().durable_write);
+    /// # Ok::<(), logwood_base::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `InvalidArgument` when `LOGWOOD_DISK` names an unknown backend or one that this machine forbids.
     pub fn system() -> Result<Self> {

@@ -114,9 +114,19 @@ impl fmt::Debug for Outcome {
 ///
 /// ```
 /// use logwood_base::disk::simulated::{Fault, Operation, Outcome};
-/// // The third sync of a log file from now fails once.
-/// let fault = Fault::new(&[Operation::Sync], Outcome::Io).nth(3).on("log/");
-/// # let _ = fault;
+/// use logwood_base::disk::{Disk, File, SimulatedDisk};
+/// let disk = SimulatedDisk::new(1);
+/// disk.create_dir("log".as_ref())?;
+/// let file = disk.create("log/1".as_ref())?;
+/// // The second sync of a log file from now fails, once.
+/// disk.set_fault(Fault::new(&[Operation::Sync], Outcome::Io).nth(2).on("log/"));
+/// file.sync()?;
+/// assert!(file.sync().is_err());
+/// file.sync()?;
+/// // From now on the disk is full.
+/// disk.set_fault(Fault::new(Operation::GROWING, Outcome::DiskFull).for_ever());
+/// assert!(file.allocate(1 << 20).is_err());
+/// # Ok::<(), logwood_base::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Fault {
