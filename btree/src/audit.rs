@@ -53,6 +53,28 @@ pub struct VerifyReport {
 impl Forest {
     /// Verifies every byte of the newest durable generation and re-derives its trees. Changes nothing.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// # let log_durable_end = LogPosition::ZERO;
+    /// # let checkpoint_at = |at: Lsn| Checkpoint { at, replay_from: at.next(), log_durable_end, engine_state: &[] };
+    /// # let all = (Bound::Unbounded, Bound::Unbounded);
+    /// forest.checkpoint(&checkpoint_at(Lsn(2)))?;
+    /// let report = forest.verify(&mut |damage| panic!("{}", damage.corruption), &mut |_| {})?;
+    /// assert_eq!(report.trees, [(KeyspaceId(1), tree.digest(all, &forest.snapshot())?)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Io`; `UnsupportedFormat`. Damage is handed to `on_damage`.
     pub fn verify(
@@ -72,6 +94,34 @@ impl Forest {
 
 /// Verifies a directory that nobody has open for writing. Changes nothing.
 ///
+/// ```
+/// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+/// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+/// # use std::ops::Bound;
+/// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+/// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+/// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+/// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+/// # let put = |key: &'static str, value: &'static str| {
+/// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+/// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+/// # };
+/// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+/// # let log_durable_end = LogPosition::ZERO;
+/// # let checkpoint_at = |at: Lsn| Checkpoint { at, replay_from: at.next(), log_durable_end, engine_state: &[] };
+/// forest.checkpoint(&checkpoint_at(Lsn(2)))?;
+/// let segment = forest.store().segment_path(forest.store().manifest().segments[0].number);
+/// drop((tree, forest));
+/// let mut bytes = std::fs::read(&segment)?;
+/// bytes[100] ^= 1;
+/// std::fs::write(&segment, bytes)?;
+/// let mut found = Vec::new();
+/// let mut on_damage = |damage: logwood_btree::verify::Damage| found.push(damage.corruption);
+/// let report = logwood_btree::verify_directory(&env.disk, directory.path(), &mut on_damage, &mut |_| {})?;
+/// assert!(report.damages > 0 && found.iter().all(|corruption| corruption.path == segment));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// `Io`; `UnsupportedFormat`. Damage is handed to `on_damage`; when no generation can be opened, only the files are
 /// verified.
@@ -86,6 +136,37 @@ pub fn verify_directory(
 
 /// As [`verify_directory`], without reading the page segments again that `derived` has seen: for whoever wrote them, and
 /// knows that they are on the disk as he had them in memory.
+///
+/// ```
+/// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+/// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+/// # use std::ops::Bound;
+/// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+/// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+/// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+/// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+/// # let put = |key: &'static str, value: &'static str| {
+/// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+/// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+/// # };
+/// # use logwood_btree::verify::{Derived, DerivedSegment};
+/// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+/// # let log_durable_end = LogPosition::ZERO;
+/// # let checkpoint_at = |at: Lsn| Checkpoint { at, replay_from: at.next(), log_durable_end, engine_state: &[] };
+/// forest.checkpoint(&checkpoint_at(Lsn(2)))?;
+/// let mut derived = Derived::default();
+/// for entry in &forest.store().manifest().segments {
+///     let path = forest.store().segment_path(entry.number);
+///     let bytes = std::fs::read(&path)?; // a restore has them in memory, of which it wrote the file
+///     derived.add(DerivedSegment::of_proven(&path, entry, &bytes)?);
+/// }
+/// drop((tree, forest));
+/// let mut on_damage = |damage: logwood_btree::verify::Damage| panic!("{}", damage.corruption);
+/// let (disk, dir) = (&env.disk, directory.path());
+/// let report = logwood_btree::verify_directory_with(disk, dir, derived, &mut on_damage, &mut |_| {})?;
+/// assert_eq!(report.trees[0].1.count, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// As [`verify_directory`].

@@ -192,6 +192,28 @@ impl std::fmt::Debug for Written {
 impl Forest {
     /// Writes a checkpoint. Writers go on meanwhile, on other threads.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// // What the log must still hold, and what it says to have synced, come from the engine.
+    /// let (at, log_durable_end) = (Lsn(2), LogPosition::ZERO);
+    /// let report =
+    ///     forest.checkpoint(&Checkpoint { at, replay_from: Lsn(3), log_durable_end, engine_state: b"catalog" })?;
+    /// assert_eq!((report.lsn, report.leaves), (Lsn(2), 1));
+    /// assert_eq!((forest.dirty_bytes(), forest.oldest_dirty_lsn()), (0, None));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Forest::begin_checkpoint`] and [`CheckpointJob::step`].
     pub fn checkpoint(&self, checkpoint: &Checkpoint<'_>) -> Result<CheckpointReport> {
@@ -204,6 +226,35 @@ impl Forest {
     }
 
     /// Begins a checkpoint, to be stepped to its end.
+    ///
+    /// In steps, with whatever else there is to do between them:
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// # let log_durable_end = LogPosition::ZERO;
+    /// # let checkpoint_at = |at: Lsn| Checkpoint { at, replay_from: at.next(), log_durable_end, engine_state: &[] };
+    /// let mut job = forest.begin_checkpoint(&checkpoint_at(Lsn(2)))?;
+    /// assert!(forest.begin_checkpoint(&checkpoint_at(Lsn(2))).is_err(), "one at a time");
+    /// forest.apply(Lsn(3), &[put("ada", "1852")])?; // it is not in the checkpoint
+    /// let report = loop {
+    ///     if let Progress::Done(report) = job.step()? {
+    ///         break report;
+    ///     }
+    /// };
+    /// assert_eq!((report.lsn, forest.oldest_dirty_lsn()), (Lsn(2), Some(Lsn(3))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `InvalidArgument` when one is under way, or for an LSN above what was applied or below the last checkpoint;
@@ -249,6 +300,31 @@ impl Forest {
 
 impl CheckpointJob {
     /// Does a bounded piece of work; only sealing and the commit wait for the disk as long as the disk takes.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// # let log_durable_end = LogPosition::ZERO;
+    /// # let checkpoint_at = |at: Lsn| Checkpoint { at, replay_from: at.next(), log_durable_end, engine_state: &[] };
+    /// let mut job = forest.begin_checkpoint(&checkpoint_at(Lsn(2)))?;
+    /// while !job.is_durable() {
+    ///     assert_eq!(job.step()?, Progress::More);
+    /// }
+    /// assert_eq!(forest.store().manifest().checkpoint_lsn, job.lsn());
+    /// while job.step()? == Progress::More {}
+    /// assert!(job.step().is_err(), "it is at its end");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `DiskFull`, `Io`, `Corruption` of a page that had to be read: the checkpoint is given up, everything stays

@@ -66,6 +66,29 @@ impl Forest {
     /// Marks some live pages of the emptiest segment for the next checkpoint, or goes on with those of the one before.
     /// Between two checkpoints a quarter of the cache is marked at most, or 64 KiB.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # use logwood_btree::Cleaned;
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// # let log_durable_end = LogPosition::ZERO;
+    /// # let checkpoint_at = |at: Lsn| Checkpoint { at, replay_from: at.next(), log_durable_end, engine_state: &[] };
+    /// forest.checkpoint(&checkpoint_at(Lsn(2)))?;
+    /// // After each checkpoint, or as often as there is time:
+    /// while forest.clean_step()? == Cleaned::More {}
+    /// forest.checkpoint(&checkpoint_at(Lsn(2)))?; // moves what was marked, and lets the files go
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Corruption`, `Io` of a page that had to be read. Nothing is lost: the page stays where it is.
     pub fn clean_step(&self) -> Result<Cleaned> {
@@ -123,6 +146,26 @@ impl Forest {
     /// until little is left. Memory stays
     /// bounded by writing a checkpoint whenever a quarter of the cache is dirty. The last call of `checkpoint` lets
     /// the files go.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// # let log_durable_end = LogPosition::ZERO;
+    /// # let checkpoint_at = |at: Lsn| Checkpoint { at, replay_from: at.next(), log_durable_end, engine_state: &[] };
+    /// forest.compact(&mut || forest.checkpoint(&checkpoint_at(forest.visible_lsn())).map(drop))?;
+    /// assert!(tree.contains(b"ada", At::Latest)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Forest::clean_step`], and what `checkpoint` answers.

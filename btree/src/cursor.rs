@@ -151,6 +151,29 @@ impl Cursor {
 
     /// The next record in ascending order, or `None` when both ends have met.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// # let all = (Bound::Unbounded, Bound::Unbounded);
+    /// let mut cursor = tree.cursor(all, &forest.snapshot());
+    /// let mut keys = Vec::new();
+    /// while let Some((key, _)) = cursor.next()? {
+    ///     keys.push(key.to_vec()); // it lends them
+    /// }
+    /// assert_eq!(keys, [&b"ada"[..], b"alan", b"grace"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Corruption` naming the key range that cannot be trusted; `Io`. The cursor stays failed.
     #[allow(clippy::should_implement_trait)] // It lends.
@@ -175,6 +198,28 @@ impl Cursor {
     }
 
     /// The next record in descending order, or `None` when both ends have met.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// # let all = (Bound::Unbounded, Bound::Unbounded);
+    /// let mut cursor = tree.cursor(all, &forest.snapshot());
+    /// assert_eq!(cursor.next_back()?.map(|(key, _)| key), Some(&b"grace"[..]));
+    /// assert_eq!(cursor.next()?.map(|(key, _)| key), Some(&b"ada"[..]));
+    /// assert_eq!(cursor.next_back()?.map(|(key, _)| key), Some(&b"alan"[..]));
+    /// assert_eq!(cursor.next()?, None, "both ends have met");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Cursor::next`].

@@ -117,6 +117,29 @@ pub struct ForestStatistics {
 }
 
 /// All trees of a database, over one page store and one chain of manifests. Cheap to clone.
+///
+/// Where the trees stand, and what they hold in memory:
+///
+/// ```
+/// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+/// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+/// # use std::ops::Bound;
+/// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+/// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+/// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+/// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+/// # let put = |key: &'static str, value: &'static str| {
+/// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+/// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+/// # };
+/// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+/// forest.apply(Lsn(3), &[put("ada", "1852")])?;
+/// assert_eq!((forest.visible_lsn(), forest.applied_lsn()), (Lsn(2), Lsn(3)));
+/// assert_eq!(forest.oldest_dirty_lsn(), Some(Lsn(1)));
+/// assert!(forest.dirty_bytes() > 0);
+/// assert_eq!(forest.statistics().dirty_bytes, forest.dirty_bytes());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Forest {
     pub(crate) shared: Arc<Shared>,
@@ -124,6 +147,25 @@ pub struct Forest {
 
 impl Forest {
     /// Creates an empty forest in `dir`.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// drop((tree, forest));
+    /// let options = ForestOptions { cache_bytes: 64 << 20, ..ForestOptions::default() };
+    /// let forest = Forest::create(&env, &directory.path().join("other"), identity, options)?;
+    /// assert_eq!((forest.keyspaces(), forest.applied_lsn()), (Vec::new(), Lsn::ZERO));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Store::create`]; `InvalidArgument` for options out of bounds.
@@ -144,6 +186,33 @@ impl Forest {
 
     /// Creates an empty forest whose first manifest says what the caller wants it to say.
     ///
+    /// For a copy whose log begins behind entry 40:
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// let beginning = logwood_btree::Beginning {
+    ///     checkpoint_lsn: Lsn(40),
+    ///     replay_from: Lsn(41),
+    ///     log_durable_end: LogPosition::ZERO,
+    ///     engine_state: b"catalog",
+    /// };
+    /// let (dir, options) = (directory.path().join("copy"), ForestOptions::default());
+    /// drop(Forest::create_with(&env, &dir, identity, options.clone(), beginning)?);
+    /// let (_, opened) = Forest::open(&env, &dir, options, &|_| Ok(()))?;
+    /// assert_eq!((opened.replay_from, &opened.engine_state[..]), (Lsn(41), &b"catalog"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Forest::create`].
     pub fn create_with(
@@ -161,6 +230,36 @@ impl Forest {
 
     /// Opens the newest generation. No tree is walked: nodes come into memory as they are used. `acceptable` judges
     /// whether the log fits the generation.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// # let log_durable_end = LogPosition::ZERO;
+    /// # let checkpoint_at = |at: Lsn| Checkpoint { at, replay_from: at.next(), log_durable_end, engine_state: &[] };
+    /// forest.checkpoint(&checkpoint_at(Lsn(2)))?;
+    /// forest.replay(Lsn(3), &[put("ada", "1852")])?;
+    /// drop((tree, forest));
+    /// let fits = |manifest: &logwood_btree::ManifestSummary| {
+    ///     assert_eq!(manifest.replay_from, Lsn(3)); // does the log still hold it, and what follows?
+    ///     Ok(())
+    /// };
+    /// let (forest, opened) = Forest::open(&env, directory.path(), ForestOptions::default(), &fits)?;
+    /// assert_eq!((opened.checkpoint_lsn, opened.replay_from), (Lsn(2), Lsn(3)));
+    /// forest.replay(Lsn(3), &[put("ada", "1852")])?; // from the log
+    /// let tree = forest.tree(KeyspaceId(1)).expect("it was created");
+    /// assert_eq!(tree.get(b"ada", At::Latest)?.as_deref(), Some(&b"1852"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Store::open`]; `InvalidArgument` for options out of bounds.
@@ -216,6 +315,25 @@ impl Forest {
     /// Creates an empty tree, as the effect of the entry at `lsn`. Called by the writer, in LSN order with
     /// [`Forest::apply`], which may be called for the same entry afterwards.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// let other = forest.create_tree(Lsn(2), KeyspaceId(2))?;
+    /// forest.publish(Lsn(2));
+    /// assert_eq!((other.keyspace(), forest.keyspaces()), (KeyspaceId(2), vec![KeyspaceId(1), KeyspaceId(2)]));
+    /// assert!(forest.create_tree(Lsn(3), KeyspaceId(2)).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `AlreadyExists`.
     pub fn create_tree(&self, lsn: Lsn, keyspace: KeyspaceId) -> Result<Tree> {
@@ -233,6 +351,25 @@ impl Forest {
     /// Drops a tree, as the effect of the entry at `lsn`. Handles that are held go on reading it. The next checkpoint at
     /// `lsn` or above notes where its pages are, and [`Forest::give_back_step`] gives them back.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// forest.drop_tree(Lsn(3), KeyspaceId(1))?;
+    /// assert!(forest.tree(KeyspaceId(1)).is_none());
+    /// assert!(tree.contains(b"ada", At::Latest)?, "who holds it reads on");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `NotFound`.
     pub fn drop_tree(&self, lsn: Lsn, keyspace: KeyspaceId) -> Result<()> {
@@ -245,6 +382,25 @@ impl Forest {
     }
 
     /// The tree of a keyspace.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// let tree = forest.tree(KeyspaceId(1)).expect("it was created");
+    /// assert!(tree.contains(b"ada", At::Latest)?);
+    /// assert!(forest.tree(KeyspaceId(9)).is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn tree(&self, keyspace: KeyspaceId) -> Option<Tree> {
         Some(Tree::new(self.shared.tree(keyspace)?, &self.shared))
@@ -259,6 +415,26 @@ impl Forest {
     /// Applies the changes of the entry at `lsn`, which is above every LSN applied before. Nobody sees them before
     /// [`Forest::publish`]. Later changes of a key in one call override earlier ones.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// let all_of_it = ChangeKind::DeleteRange { from: b"", to: None };
+    /// let changes = [put("ada", "1815"), Change { keyspace: KeyspaceId(1), kind: all_of_it }, put("alan", "1912")];
+    /// forest.apply(Lsn(2), &changes)?; // in their order
+    /// forest.publish(Lsn(2));
+    /// assert!(!tree.contains(b"ada", At::Latest)? && tree.contains(b"alan", At::Latest)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `NotFound` for a keyspace without a tree, `LimitExceeded`, `InvalidArgument` for an LSN out of order;
     /// `Corruption`, `Io` when a page that is changed cannot be read. Nothing was changed then, but where the leaves may take
@@ -271,6 +447,36 @@ impl Forest {
     /// As [`Forest::apply`], of more changes than memory may hold, in the order of keyspace and key, each key once: beyond a
     /// quarter of the cache, changed leaves go straight to pages. Nobody else applies meanwhile.
     ///
+    /// A hundred thousand records that are never in memory all at once:
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # use logwood_btree::SortedChanges;
+    /// struct Numbers(u32, [u8; 4]);
+    /// impl SortedChanges for Numbers {
+    ///     fn next(&mut self) -> logwood_base::Result<Option<Change<'_>>> {
+    ///         (self.0, self.1) = (self.0 + 1, self.0.to_be_bytes());
+    ///         let kind = ChangeKind::Put { key: &self.1, value: b"" };
+    ///         Ok((self.0 <= 100_000).then_some(Change { keyspace: KeyspaceId(1), kind }))
+    ///     }
+    /// }
+    /// forest.prepare_sorted(&mut Numbers(0, [0; 4]))?; // damage would be told here, before anything changes
+    /// forest.apply_sorted(Lsn(2), &mut Numbers(0, [0; 4]))?;
+    /// forest.publish(Lsn(2));
+    /// assert_eq!(tree.count((Bound::Unbounded, Bound::Unbounded), &forest.snapshot())?, 100_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Forest::apply`], `InvalidArgument` for changes out of order, `DiskFull`, and whatever `changes` answers. A part
     /// was applied then: nothing more may be, and none of it is to be published.
@@ -282,6 +488,33 @@ impl Forest {
     /// in memory for it, and a [`Preparation`] of somebody else is left alone. Changes out of order cost more reading, and are no
     /// error. Answers about how many bytes of pages the leaves take that they change; they may all be written anew.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// # use logwood_btree::SortedChanges;
+    /// struct Once(Option<&'static [u8]>);
+    /// impl SortedChanges for Once {
+    ///     fn next(&mut self) -> logwood_base::Result<Option<Change<'_>>> {
+    ///         let kind = |key| ChangeKind::Delete { key };
+    ///         Ok(self.0.take().map(|key| Change { keyspace: KeyspaceId(1), kind: kind(key) }))
+    ///     }
+    /// }
+    /// let page_bytes = forest.prepare_sorted(&mut Once(Some(b"ada")))?;
+    /// println!("the log needs no more than this changes; the pages, {page_bytes} bytes");
+    /// assert!(tree.contains(b"ada", At::Latest)?, "nothing is changed yet");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Forest::prepare`].
     pub fn prepare_sorted(&self, changes: &mut dyn SortedChanges) -> Result<u64> {
@@ -291,6 +524,25 @@ impl Forest {
     /// Applies the changes of several entries, whose last one is at `lsn`, and makes them visible: for recovery, before
     /// anybody reads. Many at a time are much faster than one entry after the other, because each leaf is changed once, and
     /// no version is kept. What the changes take, and about 150 bytes for each to sort them, is taken off the cache.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// // Entries 2 to 4 of the log, at once.
+    /// forest.replay(Lsn(4), &[put("ada", "1815"), put("alan", "1912"), put("ada", "1852")])?;
+    /// assert_eq!(forest.visible_lsn(), Lsn(4));
+    /// assert_eq!(tree.get(b"ada", At::Latest)?.as_deref(), Some(&b"1852"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Forest::apply`]; but a part may have been applied: recovery begins anew.
@@ -302,6 +554,28 @@ impl Forest {
     /// answered keeps it there and applies them, reading no disk. So a writer finds damage before it writes the entry to
     /// its log. Where the leaves may take more than an eighth of the cache, they are only looked through, and read again.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// let changes = [put("ada", "1815")];
+    /// let prepared = forest.prepare(&changes)?; // a damaged page is told here
+    /// // The entry is appended to the log, which gives it its LSN.
+    /// prepared.apply(Lsn(2))?;
+    /// // When the log says that it is durable:
+    /// forest.publish(Lsn(2));
+    /// assert!(tree.contains(b"ada", At::Latest)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Forest::apply`], but for the LSN.
     pub fn prepare<'f>(&'f self, changes: &'f [Change<'f>]) -> Result<Preparation<'f>> {
@@ -309,6 +583,26 @@ impl Forest {
     }
 
     /// Makes everything up to `lsn` visible to reads of the latest state.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// forest.apply(Lsn(2), &[put("ada", "1815")])?;
+    /// assert!(!tree.contains(b"ada", At::Latest)?);
+    /// assert!(tree.contains(b"ada", At::Applied)?, "for whoever orders the writes");
+    /// forest.publish(Lsn(2));
+    /// assert!(tree.contains(b"ada", At::Latest)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn publish(&self, lsn: Lsn) {
         self.shared.registry.publish(lsn);
     }
@@ -326,12 +620,52 @@ impl Forest {
     }
 
     /// A snapshot of what is visible now.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// let snapshot = forest.snapshot();
+    /// forest.replay(Lsn(3), &[put("ada", "1852")])?;
+    /// assert_eq!(tree.get(b"ada", At::Snapshot(&snapshot))?.as_deref(), Some(&b"1815"[..]));
+    /// assert_eq!(tree.get(b"ada", At::Latest)?.as_deref(), Some(&b"1852"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::registered(&self.shared, self.shared.registry.register())
     }
 
     /// A snapshot at an LSN that is not below the visible one, or at which another snapshot lives.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// forest.apply(Lsn(3), &[put("ada", "1852")])?;
+    /// let ahead = forest.snapshot_at(Lsn(3))?; // not published yet
+    /// assert_eq!(tree.get(b"ada", At::Snapshot(&ahead))?.as_deref(), Some(&b"1852"[..]));
+    /// assert!(forest.snapshot_at(Lsn(1)).is_err(), "nobody kept it");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `TooOld`.
@@ -384,6 +718,26 @@ impl Forest {
     }
 
     /// The page store below, for backups, transfers and scrubs.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// # let log_durable_end = LogPosition::ZERO;
+    /// # let checkpoint_at = |at: Lsn| Checkpoint { at, replay_from: at.next(), log_durable_end, engine_state: &[] };
+    /// forest.checkpoint(&checkpoint_at(Lsn(2)))?;
+    /// assert_eq!(forest.store().manifest().checkpoint_lsn, Lsn(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.shared.store

@@ -29,6 +29,34 @@ impl Forest {
     /// Gives back some pages of what was dropped or detached, up to 16 for each call. Answers whether there was anything to
     /// do. The space is free when two more checkpoints are durable.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # let log_durable_end = LogPosition::ZERO;
+    /// # let checkpoint_at = |at: Lsn| Checkpoint { at, replay_from: at.next(), log_durable_end, engine_state: &[] };
+    /// # let keys: Vec<[u8; 4]> = (0..5_000u32).map(u32::to_be_bytes).collect();
+    /// # let kinds = keys.iter().map(|key| ChangeKind::Put { key, value: &[7; 100] });
+    /// # let changes: Vec<_> = kinds.map(|kind| Change { keyspace: KeyspaceId(1), kind }).collect();
+    /// # forest.replay(Lsn(2), &changes)?;
+    /// forest.checkpoint(&checkpoint_at(Lsn(2)))?;
+    /// forest.drop_tree(Lsn(3), KeyspaceId(1))?;
+    /// forest.replay(Lsn(3), &[])?;
+    /// forest.checkpoint(&checkpoint_at(Lsn(3)))?;
+    /// assert_eq!(forest.statistics().detached, 1);
+    /// while forest.give_back_step()? {} // a background task takes its time between them
+    /// assert_eq!(forest.statistics().detached, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Io` of a page; it is tried again by the next call.
     pub fn give_back_step(&self) -> Result<bool> {

@@ -37,6 +37,24 @@ impl<'f> Preparation<'f> {
 
     /// Applies the changes as [`Forest::apply`](crate::Forest::apply) does.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// let changes = [put("ada", "1815")];
+    /// forest.prepare(&changes)?.apply(Lsn(2))?;
+    /// assert!(forest.prepare(&changes)?.apply(Lsn(2)).is_err(), "in the order of the log");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `InvalidArgument` for an LSN out of order, `NotFound` when a tree has gone in between. Nothing was changed then.
     /// Of a batch that was only looked through, `Corruption` and `Io` too, and a part of it may have been applied.

@@ -22,6 +22,25 @@ const GROUP: usize = 16;
 impl Tree {
     /// The values of several keys.
     ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # use std::ops::Bound;
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// # forest.replay(Lsn(2), &[put("ada", "1815"), put("alan", "1912"), put("grace", "1906")])?;
+    /// let values = tree.get_many(&[b"alan", b"kurt"], At::Latest)?; // in the order of the keys
+    /// assert_eq!(values[0].as_deref(), Some(&b"1912"[..]));
+    /// assert_eq!(values[1], None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tree::get`], at the first key that fails.
     pub fn get_many(&self, keys: &[&[u8]], at: At<'_>) -> Result<Vec<Option<Value>>> {
