@@ -166,6 +166,19 @@ impl BulkWrite {
 
     /// Sets the value of a key.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// # let mut bulk = db.bulk_write(logwood::BulkOptions::new())?;
+    /// bulk.put(&ks, b"a", b"1")?;
+    /// bulk.put(&ks, b"a", b"2")?; // the later one wins
+    /// bulk.commit(Durability::Durable)?;
+    /// assert_eq!(ks.get(b"a")?.as_deref(), Some(&b"2"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `LimitExceeded` for a key or value that is too long, for more input out of order than its memory can sort, or when the
     /// log has grown beyond [`Options::log_bytes_max`](crate::Options::log_bytes_max) and this is the oldest bulk write;
@@ -178,6 +191,21 @@ impl BulkWrite {
     }
 
     /// Takes the value of a key away; no matter if it has none.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// ks.put(b"a", b"1")?;
+    /// # let mut bulk = db.bulk_write(logwood::BulkOptions::new())?;
+    /// bulk.delete(&ks, b"a")?;
+    /// bulk.put(&ks, b"b", b"2")?;
+    /// assert!(ks.contains(b"a")?, "nothing has taken effect yet");
+    /// bulk.commit(Durability::Durable)?;
+    /// assert!(!ks.contains(b"a")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`BulkWrite::put`].

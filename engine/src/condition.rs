@@ -52,6 +52,17 @@ pub enum Conditional {
 
 impl Conditional {
     /// Whether the write was done.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// use logwood::Condition;
+    /// assert!(ks.put_if(b"job", b"mine", Condition::Absent)?.is_done());
+    /// assert!(!ks.put_if(b"job", b"yours", Condition::Absent)?.is_done());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn is_done(&self) -> bool {
         matches!(self, Self::Done(_))
@@ -60,7 +71,8 @@ impl Conditional {
 
 impl Keyspace {
     /// Sets the value of a key if a condition holds, as durably as
-    /// [`Options::durability`](crate::Options::durability) says.
+    /// [`Options::durability`](crate::Options::durability) says. Costs a look at the key, and what [`Keyspace::put`] costs when the
+    /// condition holds. A refusal writes nothing; it waits until what it tells of is visible.
     ///
     /// ```
     /// # use logwood::{Condition, Conditional, Database, Options};
@@ -80,7 +92,7 @@ impl Keyspace {
         self.put_if_with(key, value, condition, self.core().options.durability)
     }
 
-    /// Sets the value of a key if a condition holds, as durably as said here.
+    /// Sets the value of a key if a condition holds, as durably as said here. Costs what [`Keyspace::put_if`] costs.
     ///
     /// ```
     /// # use logwood::{Database, Durability, Options};
@@ -108,7 +120,7 @@ impl Keyspace {
     }
 
     /// Takes the value of a key away if a condition holds, as durably as
-    /// [`Options::durability`](crate::Options::durability) says.
+    /// [`Options::durability`](crate::Options::durability) says. Costs what [`Keyspace::put_if`] costs.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -131,7 +143,7 @@ impl Keyspace {
         self.delete_if_with(key, condition, self.core().options.durability)
     }
 
-    /// Takes the value of a key away if a condition holds, as durably as said here.
+    /// Takes the value of a key away if a condition holds, as durably as said here. Costs what [`Keyspace::put_if`] costs.
     ///
     /// ```
     /// # use logwood::{Database, Durability, Options};

@@ -49,7 +49,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens the database in a directory, and creates it when there is none.
+    /// Opens the database in a directory, and creates it when there is none: other files in the directory are left alone.
     ///
     /// Opening replays at most [`Options::recovery_log_bytes_max`] of log and walks no tree. It reads and checks the whole log
     /// that is there: what followers, the archiver and bulk writes hold takes time too, about as long as the disk takes to read
@@ -71,7 +71,7 @@ impl Database {
     /// - `AlreadyOpen`: this or another process has it open.
     /// - `NotFound`: there is none, and [`Options::create`] says not to make one.
     /// - `Corruption`: a file that is needed is damaged or missing. Nothing was changed.
-    /// - `WrongKind`: the directory holds a log without trees.
+    /// - `WrongKind`: the directory holds a log without trees, or a backup or restore that was not finished.
     /// - `UnsupportedFormat`: written by a newer version.
     /// - `InvalidArgument` for options that contradict each other, `DiskFull`, `Io`.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
@@ -156,7 +156,8 @@ impl Database {
     }
 
     /// Drops a keyspace with all it holds, in snapshots too. Its handles answer `NotFound` from here on; its name can
-    /// be used again. The space is given back in the background.
+    /// be used again. Costs one durable write, which commits wait for, however much it holds; the space is given back in the
+    /// background.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -178,12 +179,34 @@ impl Database {
     }
 
     /// The names of the keyspaces, sorted.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// db.ensure_keyspace("visits")?;
+    /// db.ensure_keyspace("users")?;
+    /// assert_eq!(db.keyspaces(), ["users", "visits"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn keyspaces(&self) -> Vec<String> {
         self.core.catalog.names()
     }
 
     /// An empty batch.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&ks, b"a", b"1")?;
+    /// batch.delete(&ks, b"b")?;
+    /// db.commit(batch, Durability::Durable)?; // both or neither; dropped, it has never been
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn batch(&self) -> Batch {
         Batch::new(self.core.instance, &self.core.options)
@@ -240,6 +263,21 @@ impl Database {
 
     /// Begins a write of any number of puts and deletes that take effect at once.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// use logwood::BulkOptions;
+    /// let mut bulk = db.bulk_write(BulkOptions::new().memory_bytes(64 << 20))?;
+    /// for n in 0..1_000u32 {
+    ///     bulk.put(&ks, &n.to_be_bytes(), b"value")?; // in this order nothing is sorted
+    /// }
+    /// bulk.commit(Durability::Durable)?;
+    /// assert_eq!(ks.count_all()?, 1_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `InvalidArgument` for options out of bounds; `Poisoned`.
     pub fn bulk_write(&self, options: BulkOptions) -> Result<BulkWrite> {
@@ -295,7 +333,7 @@ impl Database {
         crate::transaction::transact(&self.core, options, work)
     }
 
-    /// The database as it is now. Costs nothing to take; while it lives, what it still needs is held back.
+    /// The database as it is now. Taking it costs a lock for an instant; what it still needs is kept until it is dropped.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -313,7 +351,8 @@ impl Database {
     }
 
     /// Writes a checkpoint that holds everything committed before this call, and answers its LSN. Checkpoints also
-    /// happen by themselves.
+    /// happen by themselves. Costs writing the leaves that changed since the last one and the pages above them, and the syncs of
+    /// their files and of the manifest; reads and writes go on meanwhile.
     ///
     /// ```
     /// # use logwood::{Database, Options};

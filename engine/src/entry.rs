@@ -202,6 +202,15 @@ impl DecodeError {
 impl<'a> Entry<'a> {
     /// Reads a payload. Operations are checked one by one as they are iterated.
     ///
+    /// ```
+    /// use logwood::entry::{Body, DecodeError, Entry};
+    /// let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// assert_eq!(Entry::decode(&payload)?.body, Body::NoOp);
+    /// assert!(matches!(Entry::decode(&payload[..5]), Err(DecodeError::Malformed(_))));
+    /// assert!(matches!(Entry::decode(&[99, 0]), Err(DecodeError::Newer)));
+    /// # Ok::<(), DecodeError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`DecodeError::Malformed`], [`DecodeError::Newer`].
     pub fn decode(payload: &'a [u8]) -> Result<Self, DecodeError> {
@@ -223,6 +232,16 @@ impl<'a> Entry<'a> {
     }
 
     /// The payload's bytes, as [`Entry::decode`] reads them.
+    ///
+    /// ```
+    /// use logwood::KeyspaceId;
+    /// use logwood::entry::{Body, Entry, Operation, Operations};
+    /// let mut bytes = Vec::new();
+    /// Operation::Put { keyspace: KeyspaceId(1), key: b"ada", value: b"1815" }.encode(&mut bytes);
+    /// let body = Body::Commit(Operations::new(&bytes));
+    /// let payload = Entry { time_ms: 1_769_860_800_000, request: None, body }.encode();
+    /// assert_eq!(Entry::decode(&payload).map(|entry| entry.body), Ok(body));
+    /// ```
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64);

@@ -151,7 +151,7 @@ impl Keyspace {
         self.shared.tree.get_many(keys, At::Snapshot(&self.core.forest.snapshot()))
     }
 
-    /// Whether a key has a value. Reads no long value.
+    /// Whether a key has a value. Costs what [`Keyspace::get`] costs, without copying the value; reads no long value.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -212,7 +212,7 @@ impl Keyspace {
         self.commit(&Operation::Put { keyspace: self.shared.id, key, value }, durability)
     }
 
-    /// Takes the value of a key away; no matter if it has none.
+    /// Takes the value of a key away; no matter if it has none. Costs what [`Keyspace::put`] costs, either way.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -274,7 +274,8 @@ impl Keyspace {
         self.commit(&operation, self.core.options.durability)
     }
 
-    /// The records of a range of keys, in both directions, as of now: `ks.range("a".."f")`.
+    /// The records of a range of keys, in both directions, as of now: `ks.range("a".."f")`. Takes a snapshot, which lives as
+    /// long as the iterator; nothing is read before the first record is asked for, and then leaf by leaf.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -318,7 +319,7 @@ impl Keyspace {
         self.range::<&[u8]>(prefix_bounds(prefix, behind.as_deref()))
     }
 
-    /// All records.
+    /// All records. Costs what [`Keyspace::range`] costs: leaves are read as the walk comes to them.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -340,7 +341,7 @@ impl Keyspace {
         self.range::<&[u8]>(..)
     }
 
-    /// The record with the least key.
+    /// The record with the least key. Costs a snapshot and one way down the tree.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -360,7 +361,7 @@ impl Keyspace {
         self.iter()?.next().transpose()
     }
 
-    /// The record with the greatest key.
+    /// The record with the greatest key. Costs what [`Keyspace::first`] costs.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -380,7 +381,8 @@ impl Keyspace {
         self.iter()?.next_back().transpose()
     }
 
-    /// How many records a range has. Takes time by the depth of the tree, not by the length of the range.
+    /// How many records a range has. Costs a way down the tree at each end, and a look at every leaf of the range that changed
+    /// since the last checkpoint.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -401,7 +403,7 @@ impl Keyspace {
         self.shared.tree.count(bounds(&range), &self.core.forest.snapshot())
     }
 
-    /// How many records there are.
+    /// How many records there are. Costs what [`Keyspace::count`] costs.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -474,7 +476,8 @@ impl Keyspace {
     }
 
     /// The digest of a range: equal for equal records, on any machine and in any database, and different for
-    /// different ones unless somebody forges it. Fast as [`Keyspace::count`].
+    /// different ones unless somebody forges it. Costs what [`Keyspace::count`] costs, and hashing the records of the leaves that
+    /// it looks at.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -499,7 +502,7 @@ impl Keyspace {
         self.shared.tree.digest(bounds(&range), &self.core.forest.snapshot())
     }
 
-    /// The digest of all records.
+    /// The digest of all records. Costs what [`Keyspace::digest`] costs.
     ///
     /// ```
     /// # use logwood::{Database, Options};

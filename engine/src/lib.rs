@@ -20,6 +20,8 @@
 //! | open, create keyspaces, commit, take snapshots | [`Database`], [`Options`] |
 //! | read and write one keyspace | [`Keyspace`], [`Range`] |
 //! | write several things at once | [`Batch`], [`Ticket`] |
+//! | write more at once than memory holds | [`Database::bulk_write`], [`BulkWrite`] |
+//! | write and read long values piece by piece | [`Batch::put_stream`], [`Keyspace::value_reader`], [`ValueReader`] |
 //! | read several things of one moment | [`Snapshot`] |
 //! | copy the database while it is in use | [`Database::backup`], [`BackupOptions`] |
 //! | follow every commit, in order | [`Database::changes`], [`Changes`], [`ChangeSet`] |
@@ -27,6 +29,7 @@
 //! | write one key if a condition holds | [`Keyspace::put_if`], [`Condition`] |
 //! | use numbers, strings and tuples as keys, and types of your own | [`typed`] |
 //! | look at a directory without opening it | [`inspect`] |
+//! | keep the log in an object store, and restore any point of it (feature `archive`) | `archive` |
 //! | keep a replica's log without its data | [`LogOnly`] |
 //! | read the log's entries | [`entry`] |
 //!
@@ -123,7 +126,6 @@ pub struct TransactionsGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/first-steps.md")]
 #[doc = include_str!("../../docs/guide/durability.md")]
-#[doc = include_str!("../../docs/guide/large-data.md")]
 pub struct FirstSteps;
 
 /// As the README's, for the guide.
@@ -131,3 +133,8 @@ pub struct FirstSteps;
 #[doc = include_str!("../../docs/guide/large-data.md")]
 #[doc = include_str!("../../docs/guide/changes-and-backup.md")]
 pub struct LargeDataGuide;
+
+/// As the README's, for the guide.
+#[cfg(all(doctest, feature = "archive"))]
+#[doc = include_str!("../../docs/guide/restore.md")]
+pub struct RestoreGuide;

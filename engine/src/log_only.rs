@@ -94,7 +94,18 @@ pub struct LogOnlyStatistics {
 impl LogOnly {
     /// Opens the log in a directory, and creates it when there never was one: for the database of
     /// [`Options::database_id`], from entry 1 on. A replica that was made once and whose log is gone has lost its votes:
-    /// nothing is made in its place.
+    /// nothing is made in its place. Reads and checks the whole log that is there.
+    ///
+    /// ```
+    /// # use logwood::{LogOnly, Lsn, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// let log = LogOnly::open(directory.path(), Options::new())?;
+    /// assert_eq!(log.last(), (Lsn::ZERO, Term::NONE));
+    /// log.close()?;
+    /// let with_trees = logwood::Database::open(directory.path(), Options::new());
+    /// assert!(matches!(with_trees, Err(logwood::Error::WrongKind { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `WrongKind` when the directory holds a database; `Corruption` when its log is gone; otherwise as
@@ -104,6 +115,16 @@ impl LogOnly {
     }
 
     /// As [`LogOnly::open`]; a new log begins behind `base`, which stands for all entries up to it.
+    ///
+    /// ```
+    /// # use logwood::{BaseState, LogOnly, Lsn, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// // A replica that joins: others hold what entries 1 to 40 made.
+    /// let base = BaseState { lsn: Lsn(40), term: Term(3), membership: b"three nodes".to_vec() };
+    /// let log = LogOnly::open_behind(directory.path(), Options::new(), base)?;
+    /// assert_eq!((log.base(), log.last()), ((Lsn(40), Term(3)), (Lsn(40), Term(3))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`LogOnly::open`].
@@ -144,7 +165,24 @@ impl LogOnly {
     }
 
     /// Takes entries in, as a leader sent them: everything at or behind `first_lsn` is replaced. The payloads must be
-    /// entries of this format version; what they do is not looked at.
+    /// entries of this format version; what they do is not looked at. They are decoded and copied here; waiting for the ticket
+    /// costs one durable write, shared with all threads that wait at the same time.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// let append = Append { term, previous: None, first_lsn, entries: &entries, durability };
+    /// log.append(append)?.wait()?; // and then it is acknowledged to the leader
+    /// assert_eq!(log.last(), (Lsn(2), Term(1)));
+    /// let other = Append { previous: Some((Lsn(2), Term(9))), first_lsn: Lsn(3), ..append };
+    /// assert!(log.append(other).is_err(), "the leader means another history");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `InvalidArgument` for a gap, a term that goes back, an entry that is committed already, or another entry
@@ -166,7 +204,8 @@ impl LogOnly {
         self.group.append(append)
     }
 
-    /// Entries from `from` up to, and without, `to`: at least one if there is any, at most `bytes_max` bytes.
+    /// Entries from `from` up to, and without, `to`: at least one if there is any, at most `bytes_max` bytes. The newest, up to
+    /// 32 MiB, come from memory; others from their segment, up to about 64 KiB of it for each call.
     ///
     /// ```
     /// # use logwood::entry::{Body, Entry};
@@ -188,19 +227,47 @@ impl LogOnly {
         self.group.read(from, to, bytes_max)
     }
 
-    /// Follows the log from an entry on, waiting for new ones.
+    /// Follows the log from an entry on, waiting for new ones: decided or not, durable or not. Nothing is read yet.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// let mut tail = log.tail(Lsn(1));
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// let entries = tail.next(std::time::Duration::ZERO)?.expect("they were appended");
+    /// assert_eq!(entries.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn tail(&self, from: Lsn) -> Tail {
         self.group.tail(from)
     }
 
-    /// The last entry and its term.
+    /// The last entry and its term. Costs a lock for an instant, as every look at what the log keeps in memory does.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// assert_eq!(log.last(), (Lsn(2), Term(1)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn last(&self) -> (Lsn, Term) {
         self.group.last()
     }
 
-    /// The term of an entry.
+    /// The term of an entry. Costs a search in memory.
     ///
     /// ```
     /// # use logwood::entry::{Body, Entry};
@@ -221,13 +288,29 @@ impl LogOnly {
         self.group.term_of(lsn)
     }
 
-    /// Which entries are not in the log: those up to here.
+    /// Which entries are not in the log: those up to here. Costs what [`LogOnly::last`] costs.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// assert_eq!(log.base(), (Lsn::ZERO, Term::NONE), "it holds all entries from 1 on");
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// log.set_base(Lsn(2), Term(1), b"three nodes")?;
+    /// assert_eq!(log.base(), (Lsn(2), Term(1)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn base(&self) -> (Lsn, Term) {
         self.group.base()
     }
 
-    /// Moves the base, as a snapshot at `lsn` asks; durable when this returns.
+    /// Moves the base, as a snapshot at `lsn` asks; durable when this returns. Costs one durable write; the space comes back in
+    /// the background.
     ///
     /// ```
     /// # use logwood::entry::{Body, Entry};
@@ -250,13 +333,28 @@ impl LogOnly {
         self.group.set_base(lsn, term, membership)
     }
 
-    /// The newest term seen and who got the vote in it.
+    /// The newest term seen and who got the vote in it. Costs what [`LogOnly::last`] costs.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// assert_eq!(log.vote(), (Term::NONE, NodeId::NOBODY));
+    /// log.set_vote(Term(2), NodeId(3))?;
+    /// assert_eq!(log.vote(), (Term(2), NodeId(3)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn vote(&self) -> (Term, NodeId) {
         self.group.vote()
     }
 
-    /// Keeps a vote; when this returns it stands in two blocks and was read back from the device.
+    /// Keeps a vote; when this returns it stands in two blocks and was read back from the device. Costs a durable write and two
+    /// reads.
     ///
     /// ```
     /// # use logwood::entry::{Body, Entry};
@@ -280,13 +378,27 @@ impl LogOnly {
         self.group.set_vote(term, node)
     }
 
-    /// Who belongs to the group, and since which entry.
+    /// Who belongs to the group, and since which entry. Costs what [`LogOnly::last`] costs, and a copy.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// log.set_membership(Lsn(2), b"three nodes")?;
+    /// assert_eq!(log.membership(), (Lsn(2), b"three nodes".to_vec()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn membership(&self) -> (Lsn, Vec<u8>) {
         self.group.membership()
     }
 
-    /// Keeps who belongs to the group; durable when this returns.
+    /// Keeps who belongs to the group; durable when this returns. Costs what [`LogOnly::set_vote`] costs.
     ///
     /// ```
     /// # use logwood::entry::{Body, Entry};
@@ -308,7 +420,8 @@ impl LogOnly {
         self.group.set_membership(lsn, membership)
     }
 
-    /// Remembers up to where entries are decided; rides on the next write. Whoever follows [`LogOnly::changes`] is told.
+    /// Remembers up to where entries are decided; rides on the next write, and costs none. Whoever follows [`LogOnly::changes`]
+    /// is told.
     ///
     /// ```
     /// # use logwood::entry::{Body, Entry};
@@ -368,8 +481,25 @@ impl LogOnly {
     }
 
     /// The oldest LSN that [`LogOnly::changes`] can begin at. Reads the log once for each time that it has let go
-    /// of entries, and then what is new in it: a large transaction of which the first part is gone may end anywhere. One that ends later is met, and is `TooOld`, by whoever
-    /// follows: see [`LogOnly::release`].
+    /// of entries, and then what is new in it: a large transaction of which the first part is gone may end anywhere. One that
+    /// ends later is met, and is `TooOld`, by whoever follows: see [`LogOnly::release`].
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # use logwood::ChangesOptions;
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// assert_eq!(log.oldest_change_lsn()?, Lsn(1));
+    /// log.set_base(Lsn(2), Term(1), b"three nodes")?;
+    /// assert_eq!(log.oldest_change_lsn()?, Lsn(3));
+    /// assert!(log.changes(Lsn(2), &ChangesOptions::new()).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Database::oldest_change_lsn`](crate::Database::oldest_change_lsn).
@@ -377,14 +507,30 @@ impl LogOnly {
         self.oldest.of(&self.group, &self.layout.log(), &whole_log)
     }
 
-    /// Lets entries up to `lsn` go, as far as no holder needs them. The space comes back in the background. Where changes are
-    /// followed, do not release the first part of a large transaction that has not ended: whoever begins behind it cannot read
-    /// it.
+    /// Lets entries up to `lsn` go, as far as no holder needs them. Costs no write here: the space comes back in the background,
+    /// a segment at a time. Where changes are followed, do not release the first part of a large transaction that has not ended:
+    /// whoever begins behind it cannot read it.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// log.set_committed(Lsn(2));
+    /// log.release(Lsn(2)); // every replica with trees has a checkpoint that holds them
+    /// assert_eq!(log.last(), (Lsn(2), Term(1)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn release(&self, lsn: Lsn) {
         self.group.release(lsn);
     }
 
-    /// Keeps entries from `from` on for somebody, who is named in statistics.
+    /// Keeps entries from `from` on for somebody, who is named in statistics. Costs a lock for an instant, and the room of what is
+    /// kept.
     ///
     /// ```
     /// # use logwood::entry::{Body, Entry};
@@ -411,6 +557,18 @@ impl LogOnly {
 
     /// Refuses: a log without trees has no data to read.
     ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// assert!(matches!(log.get("users", b"ada"), Err(logwood::Error::WrongKind { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Always `WrongKind`.
     pub fn get(&self, _keyspace: &str, _key: &[u8]) -> Result<std::convert::Infallible> {
@@ -418,7 +576,21 @@ impl LogOnly {
         Err(Error::WrongKind { path, holds: Kind::LogOnly.words(), wanted: Kind::Database.words() })
     }
 
-    /// How it is doing.
+    /// How it is doing. Reads no file.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// let statistics = log.statistics();
+    /// assert_eq!((statistics.appended, statistics.durable, statistics.committed), (Lsn(2), Lsn(2), Lsn::ZERO));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn statistics(&self) -> LogOnlyStatistics {
         let base = self.group.base().0;
@@ -435,12 +607,39 @@ impl LogOnly {
     }
 
     /// The disk, clock and background work that it uses.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// println!("{}", log.environment().disk.describe().durable_write);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn environment(&self) -> &Environment {
         &self.environment
     }
 
-    /// Makes everything durable and frees the directory.
+    /// Makes everything durable and frees the directory. Costs a sync and a last durable write.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// log.close()?;
+    /// let again = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// assert_eq!(again.last(), (Lsn(2), Term(1)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `Poisoned` when a write failed.

@@ -94,7 +94,8 @@ macro_rules! options {
 }
 
 options! {
-    /// Whether an absent or empty directory becomes a new database. Default: true. Otherwise it is `NotFound`.
+    /// Whether a new database is made where there is none: in a directory that is absent, empty, or holds only files that are
+    /// none of the engine's, which are left alone. Default: true. Otherwise it is `NotFound`.
     create: bool = true;
     /// What [`Keyspace::put`](crate::Keyspace::put) and its siblings promise. Default: [`Durability::Durable`].
     durability: Durability = Durability::Durable;

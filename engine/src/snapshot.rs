@@ -9,9 +9,9 @@ use logwood_btree::{At, Value, ValueReader};
 use crate::keyspace::Keyspace;
 use crate::range::{Range, behind_prefix, bounds, prefix_bounds};
 
-/// A view of all keyspaces at one LSN. It never changes, costs nothing to take and holds back what it still needs
-/// until it is dropped; how much that is stands in the [statistics](crate::Statistics). A keyspace that is dropped is
-/// gone from snapshots too.
+/// A view of all keyspaces at one LSN, which never changes. Taking it costs a lock for an instant; what it still needs is kept
+/// until it is dropped. How much that is stands in the [statistics](crate::Statistics). A keyspace that is dropped is gone from
+/// snapshots too.
 ///
 /// ```
 /// # use logwood::{Database, Options};
@@ -52,7 +52,7 @@ impl Snapshot {
         self.trees.lsn()
     }
 
-    /// The value of a key.
+    /// The value of a key. Costs what [`Keyspace::get`] costs; where the leaf has changed since, its older version is read.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -163,7 +163,8 @@ impl Snapshot {
         keyspace.shared().tree.contains(key, At::Snapshot(&self.trees))
     }
 
-    /// The records of a range of keys, in both directions.
+    /// The records of a range of keys, in both directions. Nothing is read before the first record is asked for, and then leaf by
+    /// leaf.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -225,7 +226,7 @@ impl Snapshot {
         self.range::<&[u8]>(keyspace, ..)
     }
 
-    /// The record with the least key.
+    /// The record with the least key. Costs one way down the tree.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -246,7 +247,7 @@ impl Snapshot {
         self.iter(keyspace)?.next().transpose()
     }
 
-    /// The record with the greatest key.
+    /// The record with the greatest key. Costs one way down the tree.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -267,7 +268,7 @@ impl Snapshot {
         self.iter(keyspace)?.next_back().transpose()
     }
 
-    /// How many records a range has. Takes time by the depth of the tree, not by the length of the range.
+    /// How many records a range has. Costs what [`Keyspace::count`] costs.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -288,7 +289,7 @@ impl Snapshot {
         keyspace.shared().tree.count(bounds(&range), &self.trees)
     }
 
-    /// How many records there are.
+    /// How many records there are. Costs what [`Snapshot::count`] costs.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -307,7 +308,7 @@ impl Snapshot {
         self.count::<&[u8]>(keyspace, ..)
     }
 
-    /// The digest of a range; see [`Keyspace::digest`].
+    /// The digest of a range. Means and costs what [`Keyspace::digest`] does.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -329,7 +330,7 @@ impl Snapshot {
         keyspace.shared().tree.digest(bounds(&range), &self.trees)
     }
 
-    /// The digest of all records.
+    /// The digest of all records. Costs what [`Snapshot::digest`] costs.
     ///
     /// ```
     /// # use logwood::{Database, Options};

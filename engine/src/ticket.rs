@@ -70,12 +70,41 @@ impl Ticket {
 
     /// The commit's place in the log. Nothing is promised about it yet. Of a transaction that wrote nothing, where it
     /// read; of one that conflicts, the commit that it conflicts with.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&ks, b"a", b"1")?;
+    /// let ticket = db.commit_async(batch, Durability::Durable)?;
+    /// let lsn = ticket.lsn(); // to be told to a follower, say, who knows it by then
+    /// assert_eq!(ticket.wait()?, lsn);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn lsn(&self) -> Lsn {
         self.lsn
     }
 
     /// Whether waiting would return at once.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&ks, b"a", b"1")?;
+    /// let ticket = db.commit_async(batch, Durability::Durable)?;
+    /// if !ticket.is_done() {
+    ///     println!("something else in the meantime");
+    /// }
+    /// ticket.wait()?;
+    /// assert!(ticket.is_done());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.core.publisher.visible() >= self.lsn || self.core.poison.check().is_err()

@@ -251,7 +251,7 @@ impl Transaction {
         Ok(values.collect())
     }
 
-    /// Whether a key has a value.
+    /// Whether a key has a value. Costs what [`Snapshot::contains`] costs, and memory for the key, which is remembered.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -278,7 +278,8 @@ impl Transaction {
     }
 
     /// The records of a range of keys, in both directions. The transaction can be written to when the iterator is
-    /// gone.
+    /// gone. Costs what [`Snapshot::range`] costs; own writes are laid over it as they are met, and of what was walked the ends are
+    /// remembered, however many records it saw.
     ///
     /// ```
     /// # use logwood::{Database, Durability, Options};
@@ -315,7 +316,7 @@ impl Transaction {
         Ok(TransactionRange::new(self, walk, below, own))
     }
 
-    /// The records whose keys begin with `prefix`.
+    /// The records whose keys begin with `prefix`. Costs what [`Transaction::range`] costs.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -398,8 +399,8 @@ impl Transaction {
         self.iter(keyspace)?.next_back().transpose()
     }
 
-    /// How many records a range has. Takes time by the depth of the tree and by how many records of the range the
-    /// transaction itself has written, not by the length of the range.
+    /// How many records a range has. Costs what [`Snapshot::count`] costs, and a look at every record of the range that the
+    /// transaction itself has written.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -438,7 +439,7 @@ impl Transaction {
         Ok(count)
     }
 
-    /// How many records there are.
+    /// How many records there are. Costs what [`Transaction::count`] costs, and conflicts with every change of the keyspace.
     ///
     /// ```
     /// # use logwood::{Database, Options};

@@ -67,6 +67,19 @@ impl Database {
     /// now and then. Commits do not wait for it. It finds out first where its chain stands in the archive, which takes a
     /// few requests, more after a long absence.
     ///
+    /// ```
+    /// # use logwood::archive::ArchiveOptions;
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let url = format!("file://{}", directory.path().join("archive").display()); // or s3://bucket/prefix
+    /// let archiver = db.archive(ArchiveOptions::to(&url))?;
+    /// db.ensure_keyspace("default")?.put(b"key", b"value")?; // soon it is in the archive, too
+    /// assert!(db.archive(ArchiveOptions::to(&url)).is_err(), "one archiver for a database");
+    /// archiver.stop()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// - `InvalidArgument`: the URL, the options, or a store that does not honour create-only puts.
     /// - `AlreadyExists`: an archiver is attached already.
@@ -92,6 +105,23 @@ impl Database {
 
 impl LogOnly {
     /// Starts to archive this log, beside other replicas or alone: every entry that is committed and durable here.
+    ///
+    /// ```
+    /// # use logwood::archive::ArchiveOptions;
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// let url = format!("file://{}", directory.path().join("archive").display());
+    /// let archiver = log.archive(ArchiveOptions::to(&url))?;
+    /// # log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// log.set_committed(Lsn(1));
+    /// assert_eq!(archiver.flush()?, Lsn(1), "only what is decided");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Database::archive`]; `InvalidArgument` for a log that does not begin at entry 1 and no
@@ -148,6 +178,21 @@ impl Archiver {
     }
 
     /// The history that it writes. Replicas that archive beside it are given this.
+    ///
+    /// ```
+    /// # use logwood::archive::{Archive, ArchiveOptions, Point, StoreOptions};
+    /// # use logwood::{Database, Environment, Lsn, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let url = format!("file://{}", directory.path().join("archive").display());
+    /// # let db = Database::open(directory.path().join("db"), Options::new())?;
+    /// # let archiver = db.archive(ArchiveOptions::to(&url))?;
+    /// # let ks = db.ensure_keyspace("default")?;
+    /// # ks.put(b"key", b"value")?;
+    /// # archiver.flush()?;
+    /// # let archive = Archive::open(&url, &StoreOptions::new(), &Environment::system()?)?;
+    /// assert_eq!(archive.newest_lineage()?, archiver.lineage());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lineage(&self) -> LineageId {
         self.shared.lineage
@@ -157,6 +202,20 @@ impl Archiver {
     /// where the archive reaches. Where the chain needs a snapshot to begin with, that is uploaded, too. An archiver that does
     /// not work by itself takes its snapshots here, and runs retention, when they are due; a run that fails is told by
     /// [`Archiver::status`].
+    ///
+    /// ```
+    /// # use logwood::archive::{Archive, ArchiveOptions, Point, StoreOptions};
+    /// # use logwood::{Database, Environment, Lsn, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let url = format!("file://{}", directory.path().join("archive").display());
+    /// # let db = Database::open(directory.path().join("db"), Options::new())?;
+    /// # let archiver = db.archive(ArchiveOptions::to(&url))?;
+    /// # let ks = db.ensure_keyspace("default")?;
+    /// # ks.put(b"key", b"value")?;
+    /// let lsn = ks.put(b"key", b"must not be lost with this machine")?;
+    /// assert!(archiver.flush()? >= lsn);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `ArchiveUnavailable` after all attempts, and a later call may succeed; `Fenced`, `ArchiveCorrupt`; what the log
@@ -170,6 +229,22 @@ impl Archiver {
     }
 
     /// How it is doing. Also hands the numbers to the `metrics` facade.
+    ///
+    /// ```
+    /// # use logwood::archive::{Archive, ArchiveOptions, Point, StoreOptions};
+    /// # use logwood::{Database, Environment, Lsn, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let url = format!("file://{}", directory.path().join("archive").display());
+    /// # let db = Database::open(directory.path().join("db"), Options::new())?;
+    /// # let archiver = db.archive(ArchiveOptions::to(&url))?;
+    /// # let ks = db.ensure_keyspace("default")?;
+    /// # ks.put(b"key", b"value")?;
+    /// archiver.flush()?;
+    /// let status = archiver.status();
+    /// assert_eq!((status.archived, status.lag_entries), (db.visible_lsn(), 0));
+    /// assert_eq!((status.failing, status.stopped), (None, None));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn status(&self) -> ArchiveStatus {
         let source = &self.decided.source;
@@ -180,6 +255,21 @@ impl Archiver {
     /// Ends it: no request is begun any more, but for those by which a retention run, or a snapshot, takes back what it has put in
     /// others' way; the one at work is waited for. What is not archived stays in the log, for
     /// the next archiver, as long as the log keeps it: nothing holds it there any more.
+    ///
+    /// ```
+    /// # use logwood::archive::{Archive, ArchiveOptions, Point, StoreOptions};
+    /// # use logwood::{Database, Environment, Lsn, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let url = format!("file://{}", directory.path().join("archive").display());
+    /// # let db = Database::open(directory.path().join("db"), Options::new())?;
+    /// # let archiver = db.archive(ArchiveOptions::to(&url))?;
+    /// # let ks = db.ensure_keyspace("default")?;
+    /// # ks.put(b"key", b"value")?;
+    /// archiver.flush()?; // or the last commits may wait for the next archiver
+    /// archiver.stop()?;
+    /// let archiver = db.archive(ArchiveOptions::to(&url))?; // goes on where that one was
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// None today.

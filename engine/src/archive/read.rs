@@ -72,6 +72,17 @@ const CACHE_BYTES_MAX: u64 = 4 << 30;
 impl Archive {
     /// Opens the archive at a URL: `file:///path`, or `s3://bucket/prefix`. Nothing is read yet.
     ///
+    /// ```
+    /// # use logwood::Environment;
+    /// # use logwood::archive::{Archive, StoreOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// let (options, environment) = (StoreOptions::new(), Environment::system()?);
+    /// let url = format!("file://{}", directory.path().display());
+    /// let archive = Archive::open(&url, &options, &environment)?;
+    /// assert!(Archive::open("ftp://host/archive", &options, &environment).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `InvalidArgument` for other URLs; `NotFound` for a directory that does not exist.
     pub fn open(url: &str, options: &StoreOptions, environment: &Environment) -> Result<Self> {
@@ -122,6 +133,25 @@ impl Archive {
     /// they are there. So it finds what is missing, cut short, swapped or older. A body
     /// that rotted behind its head is found by [`Archive::verify`], and by restoring.
     ///
+    /// ```
+    /// # use logwood::archive::{Archive, ArchiveOptions, Point, StoreOptions};
+    /// # use logwood::{Database, Environment, Lsn, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let url = format!("file://{}", directory.path().join("archive").display());
+    /// # let db = Database::open(directory.path().join("db"), Options::new())?;
+    /// # let archiver = db.archive(ArchiveOptions::to(&url))?;
+    /// # let ks = db.ensure_keyspace("default")?;
+    /// # ks.put(b"key", b"value")?;
+    /// # archiver.flush()?;
+    /// # let archive = Archive::open(&url, &StoreOptions::new(), &Environment::system()?)?;
+    /// let listing = archive.list()?;
+    /// let interval = listing.lineages[0].intervals[0];
+    /// println!("any point from {} to {} can be restored", interval.first, interval.last);
+    /// assert_eq!(interval.last, db.visible_lsn());
+    /// assert!(listing.damage.is_empty() && listing.lineages[0].holes.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `ArchiveUnavailable`, `UnsupportedFormat`. Damage is no error here: it is what the listing tells.
     pub fn list(&self) -> Result<Listing> {
@@ -130,6 +160,22 @@ impl Archive {
 
     /// As [`Archive::list`], and reads and proves the whole of every log object, and every page segment that a snapshot
     /// names, once: all the bytes of the archive that any point needs.
+    ///
+    /// ```
+    /// # use logwood::archive::{Archive, ArchiveOptions, Point, StoreOptions};
+    /// # use logwood::{Database, Environment, Lsn, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let url = format!("file://{}", directory.path().join("archive").display());
+    /// # let db = Database::open(directory.path().join("db"), Options::new())?;
+    /// # let archiver = db.archive(ArchiveOptions::to(&url))?;
+    /// # let ks = db.ensure_keyspace("default")?;
+    /// # ks.put(b"key", b"value")?;
+    /// # archiver.flush()?;
+    /// # let archive = Archive::open(&url, &StoreOptions::new(), &Environment::system()?)?;
+    /// let listing = archive.verify()?; // reads all of it: from time to time
+    /// assert!(listing.damage.is_empty() && listing.lineages.iter().all(|lineage| lineage.holes.is_empty()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Archive::list`].
@@ -140,6 +186,21 @@ impl Archive {
     /// The lineage that is restored when none is named: the latest. A child is later than its parent unless the parent was
     /// written to after the child began; otherwise the times of the newest entries decide, none of which counts as later than the
     /// store says that it was put.
+    ///
+    /// ```
+    /// # use logwood::archive::{Archive, ArchiveOptions, Point, StoreOptions};
+    /// # use logwood::{Database, Environment, Lsn, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let url = format!("file://{}", directory.path().join("archive").display());
+    /// # let db = Database::open(directory.path().join("db"), Options::new())?;
+    /// # let archiver = db.archive(ArchiveOptions::to(&url))?;
+    /// # let ks = db.ensure_keyspace("default")?;
+    /// # ks.put(b"key", b"value")?;
+    /// # archiver.flush()?;
+    /// # let archive = Archive::open(&url, &StoreOptions::new(), &Environment::system()?)?;
+    /// assert_eq!(archive.newest_lineage()?, archive.list()?.lineages[0].lineage);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `NotFound` for an empty archive; `InvalidArgument` when it holds several databases; `ArchiveCorrupt` where damage leaves

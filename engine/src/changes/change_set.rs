@@ -96,12 +96,49 @@ impl<'a> ChangeSet<'a> {
     }
 
     /// When it was committed, in milliseconds since 1970; never less than the commit before.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// # let before = db.visible_lsn();
+    /// ks.put(b"a", b"1")?;
+    /// ks.put(b"b", b"2")?;
+    /// let mut changes = db.changes(before.next())?;
+    /// let first = changes.next(std::time::Duration::ZERO)?.expect("there are two").time_ms();
+    /// let second = changes.next(std::time::Duration::ZERO)?.expect("there are two").time_ms();
+    /// assert!(first <= second, "whatever the clock did");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn time_ms(&self) -> u64 {
         self.time_ms
     }
 
     /// Which request of which client it answered.
+    ///
+    /// ```
+    /// # use logwood::entry::{Body, Entry};
+    /// # use logwood::{Append, Durability, LogOnly, Lsn, NodeId, Options, Term};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let log = LogOnly::open(directory.path().join("replica"), Options::new())?;
+    /// # let payload = Entry { time_ms: 1, request: None, body: Body::NoOp }.encode();
+    /// # let entries = [(Term(1), &payload[..]), (Term(1), &payload[..])];
+    /// # let (term, first_lsn, durability) = (Term(1), Lsn(1), Durability::Durable);
+    /// # use logwood::{ChangesOptions, entry::{Operations, Request}};
+    /// # use std::time::Duration;
+    /// // The replication above notes in each entry whose request it answers.
+    /// let request = Some(Request { client: 7, number: 1 });
+    /// let payload = Entry { time_ms: 1, request, body: Body::Commit(Operations::new(b"")) }.encode();
+    /// let entries = [(Term(1), &payload[..])];
+    /// log.append(Append { term, previous: None, first_lsn, entries: &entries, durability })?.wait()?;
+    /// log.set_committed(Lsn(1));
+    /// let mut changes = log.changes(Lsn(1), &ChangesOptions::new())?;
+    /// let set = changes.next(Duration::ZERO)?.expect("it is decided");
+    /// assert_eq!(set.request(), request);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn request(&self) -> Option<Request> {
         self.request

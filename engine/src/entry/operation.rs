@@ -90,6 +90,23 @@ impl<'a> Head<'a> {
 }
 
 /// The operations of a commit, still encoded.
+///
+/// ```
+/// use logwood::KeyspaceId;
+/// use logwood::entry::{Operation, Operations};
+/// let keyspace = KeyspaceId(1);
+/// let written = [
+///     Operation::Put { keyspace, key: b"ada", value: b"1815" },
+///     Operation::DeleteRange { keyspace, from: b"b", to: None },
+/// ];
+/// let mut bytes = Vec::new();
+/// written.iter().for_each(|operation| operation.encode(&mut bytes));
+/// let read: Vec<_> = Operations::new(&bytes).into_iter().collect::<Result<_, _>>()?;
+/// assert_eq!(read, written);
+/// // The first that cannot be read ends it.
+/// assert!(Operations::new(&bytes[..5]).iter().last().is_some_and(|last| last.is_err()));
+/// # Ok::<(), logwood_base::codec::CodecError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Operations<'a> {
     bytes: &'a [u8],

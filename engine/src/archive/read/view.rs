@@ -116,6 +116,23 @@ impl Archive {
     /// exist, and is used by one view at a time; nothing in it is needed when the view is gone. `lineage`: `None` for the
     /// latest. See [`ArchivedDatabase`] for an example.
     ///
+    /// ```
+    /// # use logwood::archive::{Archive, ArchiveOptions, Point, StoreOptions};
+    /// # use logwood::{Database, Environment, Lsn, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let url = format!("file://{}", directory.path().join("archive").display());
+    /// # let db = Database::open(directory.path().join("db"), Options::new())?;
+    /// # let archiver = db.archive(ArchiveOptions::to(&url))?;
+    /// # let ks = db.ensure_keyspace("default")?;
+    /// # ks.put(b"key", b"value")?;
+    /// # archiver.flush()?;
+    /// # let archive = Archive::open(&url, &StoreOptions::new(), &Environment::system()?)?;
+    /// let view = archive.open_at(directory.path().join("view"), Point::Latest, None, Options::new())?;
+    /// assert_eq!(view.keyspace("default")?.get(b"key")?.as_deref(), Some(&b"value"[..]));
+    /// assert!(view.keyspace("default")?.put(b"key", b"other").is_err(), "for reading");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Archive::restore`], but for pages, which are missed when they are read.
     pub fn open_at(

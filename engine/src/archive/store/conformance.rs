@@ -10,6 +10,13 @@ use super::{Put, Store};
 
 /// Holds a store to the rules. It must be empty, and is empty again afterwards.
 ///
+/// ```
+/// use logwood::archive::Store;
+/// use logwood::archive::store::{Memory, conformance};
+/// let store: std::sync::Arc<dyn Store> = std::sync::Arc::new(Memory::new());
+/// conformance::run(&store);
+/// ```
+///
 /// # Panics
 /// When a rule does not hold.
 pub fn run(store: &Arc<dyn Store>) {
