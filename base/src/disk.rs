@@ -238,6 +238,15 @@ pub trait File: Send + Sync + Debug {
 /// Makes `path` and every missing parent, and syncs each directory that gained a name. The name of the directory that
 /// was there already is synced too: whoever made it may have crashed, or never synced it.
 ///
+/// ```
+/// use logwood_base::disk::{Disk, SimulatedDisk, create_dir_all};
+/// let disk = SimulatedDisk::new(1);
+/// create_dir_all(&disk, "a/b/c".as_ref())?;
+/// create_dir_all(&disk, "a/b/c".as_ref())?; // it is there
+/// assert!(disk.list("a/b/c".as_ref())?.is_empty());
+/// # Ok::<(), logwood_base::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`Disk::create_dir`] and [`Disk::sync_dir`].
 pub fn create_dir_all(disk: &dyn Disk, path: &Path) -> Result<()> {

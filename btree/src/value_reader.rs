@@ -86,6 +86,25 @@ impl ValueReader {
 
     /// Whether two readers stand on the same stored value: then it has the same bytes. Nothing is read, and values that stand in
     /// different places may be equal too.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// forest.replay(Lsn(2), &[put("ada", "1815")])?;
+    /// let reader = tree.value_reader(b"ada", At::Latest)?.expect("it is there");
+    /// assert!(reader.is_same(&tree.value_reader(b"ada", At::Latest)?.expect("it is there")));
+    /// forest.replay(Lsn(3), &[put("ada", "1852")])?;
+    /// assert!(!reader.is_same(&tree.value_reader(b"ada", At::Latest)?.expect("it is there")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         match (&self.source, &other.source) {
@@ -98,6 +117,23 @@ impl ValueReader {
 
     /// Whether the value has these bytes. Reads no more of it than that takes, from its beginning on, and none of a value of
     /// another length.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// forest.replay(Lsn(2), &[put("ada", "1815")])?;
+    /// let mut reader = tree.value_reader(b"ada", At::Latest)?.expect("it is there");
+    /// assert!(reader.equals(b"1815")? && !reader.equals(b"1816")? && !reader.equals(b"18150")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `Corruption` naming the key of a piece that cannot be trusted; `Io`.
@@ -120,6 +156,23 @@ impl ValueReader {
     }
 
     /// The whole value.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};
+    /// # use logwood_btree::{At, Change, ChangeKind, Checkpoint, Forest, ForestOptions, Identity, Progress};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// # let put = |key: &'static str, value: &'static str| {
+    /// #     let (key, value) = (key.as_bytes(), value.as_bytes());
+    /// #     Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } }
+    /// # };
+    /// forest.replay(Lsn(2), &[put("ada", "1815")])?;
+    /// let reader = tree.value_reader(b"ada", At::Latest)?.expect("it is there");
+    /// assert_eq!((reader.len(), &reader.into_value()?[..]), (4, &b"1815"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`ValueReader::equals`].

@@ -229,6 +229,20 @@ impl BulkWrite {
     /// Has everything take effect, and waits for the durability that is asked for. Answers the commit's LSN; called once more,
     /// it answers the same.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut bulk = db.bulk_write(logwood::BulkOptions::new())?;
+    /// bulk.put(&ks, b"a", b"1")?;
+    /// assert_eq!((bulk.len(), bulk.is_empty()), (1, false));
+    /// let lsn = bulk.commit(Durability::Durable)?;
+    /// assert_eq!(bulk.commit(Durability::Durable)?, lsn, "it has taken effect once");
+    /// assert!(bulk.put(&ks, b"b", b"2").is_err(), "it is at its end");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`BulkWrite::put`]; `NotFound` for a keyspace that was dropped meanwhile; `Corruption` for a page that it changes
     /// and that cannot be trusted; `DiskFull` also when there is no room for what it changes. Nothing of it has taken effect

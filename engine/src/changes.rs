@@ -359,6 +359,19 @@ impl Changes {
 
     /// The LSN of the first entry that was not handed out yet, or of the commit whose changes could not be read to their
     /// end: where to go on later.
+    ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// let mut changes = db.changes(db.visible_lsn().next())?;
+    /// let lsn = ks.put(b"a", b"1")?;
+    /// assert_eq!(changes.position(), lsn);
+    /// assert!(changes.next(std::time::Duration::ZERO)?.is_some());
+    /// assert_eq!(changes.position(), lsn.next(), "where a later reader goes on");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn position(&self) -> Lsn {
         self.reader.position()

@@ -79,6 +79,16 @@ impl Database {
     }
 
     /// The identity that all copies of this database share.
+    ///
+    /// ```
+    /// # use logwood::{Database, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// let db = Database::open(directory.path().join("db"), Options::new())?;
+    /// db.backup(directory.path().join("backup"))?;
+    /// let copy = Database::open(directory.path().join("backup"), Options::new())?;
+    /// assert_eq!(copy.id(), db.id());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn id(&self) -> DatabaseId {
         self.core.database

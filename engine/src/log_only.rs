@@ -204,8 +204,9 @@ impl LogOnly {
         self.group.append(append)
     }
 
-    /// Entries from `from` up to, and without, `to`: at least one if there is any, at most `bytes_max` bytes. The newest, up to
-    /// 32 MiB, come from memory; others from their segment, up to about 64 KiB of it for each call.
+    /// Entries from `from` up to, and without, `to`: at least one if there is any, at most `bytes_max` bytes. The newest, up
+    /// to [`Options::log_recent_bytes_max`] of them, come from memory; others from their segment, up to about 64 KiB of it for each
+    /// call.
     ///
     /// ```
     /// # use logwood::entry::{Body, Entry};

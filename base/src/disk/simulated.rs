@@ -123,6 +123,33 @@ impl SimulatedDisk {
 
     /// Cuts the power in the n-th changing call from now (1 is the next): it and all later calls fail with `Io` until
     /// [`crash`](Self::crash) or [`restart`](Self::restart).
+    ///
+    /// Every way in which a piece of work can be cut off:
+    ///
+    /// ```
+    /// use logwood_base::disk::{Disk, File, SimulatedDisk};
+    /// let work = |disk: &SimulatedDisk| {
+    ///     let file = disk.create("new".as_ref())?;
+    ///     file.write_at(0, b"content")?;
+    ///     file.sync()?;
+    ///     disk.rename("new".as_ref(), "name".as_ref())?;
+    ///     disk.sync_dir(".".as_ref())
+    /// };
+    /// for n in 1.. {
+    ///     let disk = SimulatedDisk::new(n);
+    ///     disk.crash_at(n);
+    ///     let done = work(&disk).is_ok();
+    ///     disk.cancel_stop();
+    ///     disk.crash(&mut fastrand::Rng::with_seed(n));
+    ///     let content = disk.read_file("name".as_ref());
+    ///     assert!(content.as_deref().is_none_or(|content| content == b"content"), "whole, or not there");
+    ///     if done {
+    ///         assert!(content.is_some());
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok::<(), logwood_base::Error>(())
+    /// ```
     pub fn crash_at(&self, n: u64) {
         let mut state = self.state.lock();
         state.stop_at = Some((state.operations + n.max(1), Stop::Power));

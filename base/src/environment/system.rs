@@ -85,6 +85,27 @@ impl Random for SystemRandom {
 }
 
 /// Gives every task a thread of its own.
+///
+/// ```
+/// use logwood_base::environment::ThreadSpawner;
+/// use logwood_base::{Spawner, Step, Task};
+/// use std::sync::mpsc::{Sender, channel};
+/// struct Answering(Sender<&'static str>);
+/// impl Task for Answering {
+///     fn step(&mut self) -> Step {
+///         self.0.send("awake").expect("somebody listens");
+///         Step::Wait(None) // until it is woken
+///     }
+/// }
+/// let (answers, answered) = channel();
+/// let task = ThreadSpawner.spawn("answering", Box::new(Answering(answers)))?;
+/// assert_eq!(answered.recv(), Ok("awake"));
+/// task.wake();
+/// assert_eq!(answered.recv(), Ok("awake"));
+/// drop(task); // stops it, and waits for its thread
+/// assert!(answered.recv().is_err());
+/// # Ok::<(), logwood_base::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ThreadSpawner;
 

@@ -148,6 +148,25 @@ impl<'a> ChangeSet<'a> {
     /// by keyspace and key, once through for each time that its memory was filled, without what was overwritten in it; all
     /// others in the order in which they were made. `None` behind the last one.
     ///
+    /// ```
+    /// # use logwood::{Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let ks = db.ensure_keyspace("k")?;
+    /// use logwood::Change;
+    /// let mut changes = db.changes(db.visible_lsn().next())?;
+    /// let mut batch = db.batch();
+    /// batch.put(&ks, b"a", b"1")?;
+    /// batch.delete(&ks, b"b")?;
+    /// let lsn = db.commit(batch, Durability::Durable)?;
+    /// let mut commit = changes.next(std::time::Duration::ZERO)?.expect("there is one");
+    /// assert_eq!(commit.lsn(), lsn);
+    /// assert!(matches!(commit.next()?, Some(Change::Put { key: b"a", value: b"1", .. })));
+    /// assert!(matches!(commit.next()?, Some(Change::Delete { key: b"b", .. })));
+    /// assert!(commit.next()?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Corruption`, `Io` from the log; `TooOld` when the log let go of a part of the commit, to a reader without a hold.
     /// An error stays. Take nothing of a commit whose changes ended in one: after `Io` [`Changes::next`](super::Changes::next)
