@@ -235,8 +235,8 @@ impl Error {
         }
     }
 
-    /// What a device that does not give its bytes back (EIO) is to whoever verifies: damage at this place. `None` for every
-    /// other error.
+    /// What a device that does not give its bytes back (EIO) is to whoever verifies, and something that is no file in the
+    /// place of one: damage at this place. `None` for every other error.
     ///
     /// ```
     /// use std::path::Path;
@@ -251,8 +251,12 @@ impl Error {
     #[must_use]
     pub fn unreadable(&self, offset: u64) -> Option<Corruption> {
         const EIO: i32 = 5;
+        // A directory or a pipe in the place of a file.
+        let is_no_file = |kind| matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory);
         match self {
-            Self::Io { path, source, .. } if source.raw_os_error() == Some(EIO) => {
+            Self::Io { path, source, .. }
+                if source.raw_os_error() == Some(EIO) || is_no_file(source.kind()) =>
+            {
                 Some(Corruption::new(path, offset, Corruption::UNREADABLE, "what was written", source))
             }
             _ => None,

@@ -30,6 +30,9 @@ const SAMPLES_ON_WAY: usize = 32;
 /// The same, of a node beside the way.
 const SAMPLES_BESIDE: usize = 12;
 
+/// Leaves between both ends of a range that are looked at for how large its records are.
+const LEAVES_BETWEEN: u128 = 6;
+
 /// About how large a range is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RangeSize {
@@ -57,6 +60,13 @@ pub(crate) fn size(shared: &Shared, core: &TreeCore, range: &KeyRange) -> Result
     let measuring = Measuring::new(shared, core, &guard);
     let (low, high) = measuring.ranks(range)?;
     let records = high.saturating_sub(low);
+    // The leaves at both ends were looked at on the way to their ranks; how large records are, others in between tell too.
+    for part in 1..=LEAVES_BETWEEN {
+        if measuring.seen.get().0 < records {
+            let rank = u128::from(records) * part / (LEAVES_BETWEEN + 1);
+            measuring.key_at(low.saturating_add(u64::try_from(rank).unwrap_or(u64::MAX)))?;
+        }
+    }
     let (seen, bytes) = measuring.seen.get();
     let bytes = u128::from(records) * u128::from(bytes) / u128::from(seen.max(1));
     Ok(RangeSize { records, bytes: u64::try_from(bytes).unwrap_or(u64::MAX) })
@@ -138,7 +148,7 @@ impl<'s> Measuring<'s> {
                 let Some(inner) = seen.inner() else {
                     let leaf = self.visible(&seen, Seek::From(&low))?;
                     let view = View::new(&leaf, self.at);
-                    let records = view.records(View::start(), view.end()).count() as u64;
+                    let records = self.look_at(&view);
                     let nth = stretch(left, total.unwrap_or(records), records);
                     let nth = usize::try_from(nth).unwrap_or(usize::MAX);
                     let record = view.records(View::start(), view.end()).nth(nth);

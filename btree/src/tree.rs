@@ -266,7 +266,8 @@ impl Tree {
         Ok(sums::sum(&self.shared, &self.core, &range, snapshot.lsn(), Want::Count)?.count)
     }
 
-    /// About how large a range is now. Costs a way down the tree at each end, whatever changed since the last checkpoint.
+    /// About how large a range is now. Costs a way down the tree at each end and six between, which tell how large records are,
+    /// whatever changed since the last checkpoint.
     ///
     /// ```
     /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use logwood_base::{Access, Corruption, Disk, Error, Generation, KeyspaceId, Result, SegmentNo};
 
 use crate::format::manifest::{ContentHash, Manifest, SegmentEntry};
+use crate::load::describe;
 use crate::manifest::{self, ManifestFile};
 use crate::store::{Store, manifest_dir, pages_dir, segment_files, segment_path};
 
@@ -68,11 +69,7 @@ impl Damage {
     /// Damage to a page: names keyspace and keys in the evidence too.
     #[must_use]
     pub fn of_page(corruption: Corruption, keyspace: KeyspaceId, range: KeyRange) -> Self {
-        let low = range.low.escape_ascii();
-        let affects = match &range.high {
-            Some(high) => format!("keyspace {keyspace}, keys from {low} to before {}", high.escape_ascii()),
-            None => format!("keyspace {keyspace}, keys from {low} on"),
-        };
+        let affects = describe(keyspace, Some(&range.low), range.high.as_deref());
         let corruption = corruption.affecting(affects);
         Self { corruption, keyspace: Some(keyspace), range: Some(range) }
     }
@@ -283,7 +280,10 @@ impl<'a> Verifier<'a> {
                 self.damage(Damage::at(missing));
                 return Ok(());
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                self.damage(Damage::at(error.unreadable(0).ok_or(error)?));
+                return Ok(());
+            }
         };
         let size = file.size()?;
         let check = SegmentCheck::new(&path, entry, self.derived.is_some());

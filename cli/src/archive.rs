@@ -1,11 +1,10 @@
 //! `archive`, `archive-status`, `retention`, `restore`, and archives in the place of a database's directory.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use logwood::archive::{
     Archive, ArchiveOptions, ArchiveStatus, ArchivedDatabase, Archiver, Client, LineageListing, Listing,
-    Point, RestoreOptions, RestoreProgress, RestoreStep, RetentionOptions, RetentionReport, StoreOptions,
+    Point, RestoreOptions, RestoreStep, RetentionOptions, RetentionReport, StoreOptions,
     retention as delete_unneeded, store,
 };
 use logwood::{Database, Keyspace, LineageId, Options, Snapshot};
@@ -17,7 +16,7 @@ use crate::arguments::{self, Access, Archived, At, Restore};
 use crate::exit::{ArchiveDamageLine, Exit, Failure};
 use crate::open;
 use crate::output::Output;
-use crate::progress::{Progress, Waiting};
+use crate::progress::{Steps, Waiting};
 use crate::read::hex;
 use crate::time;
 
@@ -266,11 +265,15 @@ fn print_lineage(lineage: &LineageListing, output: &mut Output) -> Result<(), Fa
 /// Wrong options; what the engine answers.
 pub fn restore(arguments: &Restore, output: &mut Output) -> Result<(), Failure> {
     let (point, lineage) = point(&arguments.at)?;
-    let shown: Mutex<Option<(RestoreStep, Progress)>> = Mutex::new(None);
-    let mut options = RestoreOptions::new()
-        .point(point)
-        .verify(!arguments.no_verify)
-        .progress(move |progress| show(&shown, progress));
+    let shown = Steps::default();
+    let mut options = RestoreOptions::new().point(point).verify(!arguments.no_verify).progress(move |at| {
+        let unit = match at.step {
+            RestoreStep::Records => "records",
+            RestoreStep::Entries => "entries",
+            _ => "bytes",
+        };
+        shown.at(at.step, unit, at.done, at.total);
+    });
     if let Some(lineage) = lineage {
         options = options.lineage(lineage);
     }
@@ -300,22 +303,6 @@ pub fn restore(arguments: &Restore, output: &mut Output) -> Result<(), Failure> 
     output.text(&format!(
         "restored up to LSN {lsn}, {when}, from {from} ({bytes} bytes of pages) and {entries} entries"
     ))
-}
-
-/// Draws a restore's progress, with a bar of its own for each of its steps.
-fn show(shown: &Mutex<Option<(RestoreStep, Progress)>>, at: RestoreProgress) {
-    let Ok(mut shown) = shown.lock() else { return };
-    if shown.as_ref().is_none_or(|(step, _)| *step != at.step) {
-        let unit = match at.step {
-            RestoreStep::Records => "records",
-            RestoreStep::Entries => "entries",
-            _ => "bytes",
-        };
-        *shown = Some((at.step, Progress::new(unit, (at.total > 0).then_some(at.total))));
-    }
-    if let Some((_, progress)) = shown.as_mut() {
-        progress.at(at.done);
-    }
 }
 
 /// What `get`, `scan`, `count` and `digest` read.

@@ -1,6 +1,6 @@
 //! `backup`: a copy of a database that opens by itself.
 
-use std::sync::Mutex;
+use std::path::Path;
 
 use logwood::BackupOptions;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::escape::escape;
 use crate::exit::Failure;
 use crate::open;
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::progress::Steps;
 use crate::read::hex;
 
 /// Runs the command.
@@ -19,22 +19,18 @@ use crate::read::hex;
 /// [`Failure::NotFound`] when there is no database; [`Failure::Usage`] when TO is no place for its backup; what the engine
 /// answers.
 pub fn run(arguments: &Backup, output: &mut Output) -> Result<(), Failure> {
+    if is_same(&arguments.directory, &arguments.to) {
+        let directory = arguments.directory.display();
+        return Err(Failure::Usage(format!("{directory} is the database itself; name another directory")));
+    }
     let database = open::existing(&arguments.directory)?;
-    let shown: Mutex<Option<(u64, Progress)>> = Mutex::new(None);
+    let shown = Steps::default();
     let options = BackupOptions::new()
         .link(!arguments.copy)
         .verify(!arguments.no_verify)
         .replace_newer(arguments.replace_newer)
-        .progress(move |at| {
-            let Ok(mut shown) = shown.lock() else { return };
-            // Reading back is a step of its own, with another total.
-            if shown.as_ref().is_none_or(|(total, _)| *total != at.bytes_total) {
-                *shown = Some((at.bytes_total, Progress::new("bytes", Some(at.bytes_total))));
-            }
-            if let Some((_, progress)) = shown.as_mut() {
-                progress.at(at.bytes_done);
-            }
-        });
+        // Reading back is a step of its own, with another total.
+        .progress(move |at| shown.at(at.bytes_total, "bytes", at.bytes_done, at.bytes_total));
     let report = database.backup_with(&arguments.to, &options)?;
     drop(options);
     database.close()?;
@@ -67,4 +63,9 @@ pub fn run(arguments: &Backup, output: &mut Output) -> Result<(), Failure> {
         let (name, hex) = (escape(name.as_bytes()), hex(digest));
         output.text(&format!("{name}\t{} records\t{hex}\tread back and compared", digest.count))
     })
+}
+
+/// Whether two names are of one directory.
+fn is_same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }

@@ -161,8 +161,12 @@ impl Worker<'_> {
     /// All records.
     fn fill(&self) -> Result<(), Failure> {
         let records = self.arguments.records;
+        let mut progress = Progress::new("records", Some(records));
         let mut firsts = (0..records).step_by(BATCH as usize);
-        firsts.try_for_each(|first| self.batch(first..(first + BATCH).min(records)))
+        firsts.try_for_each(|first| {
+            progress.at(first);
+            self.batch(first..(first + BATCH).min(records))
+        })
     }
 
     /// One buffered batch.

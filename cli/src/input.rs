@@ -64,6 +64,14 @@ pub enum InputError {
         /// What is wrong with it.
         why: String,
     },
+    /// A quote of this line is not closed before the end of the input: what is behind it is no records, and nothing can be
+    /// gone on behind.
+    Unclosed {
+        /// The line.
+        line: u64,
+        /// The last one.
+        last: u64,
+    },
     /// The header does not say where the keys are, so no line can be read.
     Header {
         /// What is wrong with it.
@@ -77,6 +85,9 @@ impl fmt::Display for InputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bad { line, why } => write!(f, "line {line}: {why}"),
+            Self::Unclosed { line, last } => {
+                write!(f, "line {line}: a quote is not closed before the end, which is on line {last}")
+            }
             Self::Header { why } => write!(f, "line 1: {why}"),
             Self::Io(error) => write!(f, "reading failed: {error}"),
         }
@@ -125,6 +136,9 @@ impl<R: BufRead> Records<R> {
                 match reader.next()? {
                     None => Kind::Empty,
                     Some((_, CsvRecord::Bad(why))) => return Err(InputError::Header { why }),
+                    Some((line, CsvRecord::Unclosed(last))) => {
+                        return Err(InputError::Unclosed { line, last });
+                    }
                     Some((_, CsvRecord::Whole)) => {
                         let (key, columns) = (column(&reader, &key)?, reader.columns());
                         Kind::Csv { reader, key, columns }
@@ -144,7 +158,7 @@ impl<R: BufRead> Records<R> {
     /// Reads the next record; `None` at the end of the input.
     ///
     /// # Errors
-    /// [`InputError::Bad`], behind which reading goes on; [`InputError::Io`].
+    /// [`InputError::Bad`], behind which reading goes on; [`InputError::Unclosed`]; [`InputError::Io`].
     #[expect(clippy::should_implement_trait, reason = "it lends the record, which an Iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, InputError> {
         let (line, record) = match &mut self.kind {
@@ -164,6 +178,7 @@ impl<R: BufRead> Records<R> {
                 let Some((number, record)) = reader.next()? else { return Ok(None) };
                 let record = match record {
                     CsvRecord::Bad(why) => Err(why),
+                    CsvRecord::Unclosed(last) => return Err(InputError::Unclosed { line: number, last }),
                     CsvRecord::Whole if reader.columns() != *columns => {
                         Err(format!("it has {} fields, the header has {columns}", reader.columns()))
                     }

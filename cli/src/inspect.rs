@@ -102,18 +102,20 @@ pub fn verify(arguments: &Directory, output: &mut Output) -> Result<(), Failure>
         },
     );
     drop(progress);
-    printed?;
     let report = found(report, arguments)?;
-    print_report(&report, output)?;
-    if report.damages == 0 { Ok(()) } else { Err(Failure::Reported(Exit::Damage)) }
+    let printed = printed.and_then(|()| print_report(&report, output)).and_then(|()| output.flush());
+    match printed {
+        // That nobody reads what is damaged makes nothing whole.
+        Ok(()) | Err(Failure::ClosedPipe) if report.damages > 0 => Err(Failure::Reported(Exit::Damage)),
+        printed => printed,
+    }
 }
 
 fn print_damage(damage: &Damage, output: &mut Output) -> Result<(), Failure> {
-    let corruption = readable(damage);
-    let Corruption { path, offset, check, expected, found, affects } = &corruption;
+    let Corruption { path, offset, check, expected, found, affects } = &damage.corruption;
     let range = damage.range.as_ref();
     output.line(
-        &DamageLine(&corruption).to_string(),
+        &DamageLine(&damage.corruption).to_string(),
         &json!({
             "file": path.display().to_string(), "offset": offset, "check": check, "expected": expected,
             "found": found, "affects": affects, "keyspace_id": damage.keyspace.map(|id| id.get()),
@@ -121,18 +123,6 @@ fn print_damage(damage: &Damage, output: &mut Output) -> Result<(), Failure> {
             "to": range.and_then(|range| range.high.as_deref()).map(escape),
         }),
     )
-}
-
-/// The evidence with its keys as every other command prints them.
-fn readable(damage: &Damage) -> Corruption {
-    let mut corruption = damage.corruption.clone();
-    if let (Some(keyspace), Some(range)) = (damage.keyspace, &damage.range) {
-        let end =
-            range.high.as_deref().map_or_else(|| "the end".to_owned(), |key| format!("'{}'", escape(key)));
-        corruption.affects =
-            Some(format!("keyspace {keyspace}, keys from '{}' to {end}", escape(&range.low)));
-    }
-    corruption
 }
 
 fn print_report(report: &VerifyReport, output: &mut Output) -> Result<(), Failure> {

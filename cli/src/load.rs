@@ -1,6 +1,6 @@
 //! `load`: records from a file or stdin, in batches.
 //!
-//! 1. The input is opened before the database, so that a mistyped file name leaves nothing behind.
+//! 1. The input is opened, and its header read, before the database, so that a mistyped name leaves nothing behind.
 //! 2. A batch is committed once it holds `--batch` records, or 8 MiB, so that memory stays bounded whatever
 //!    the records are. It is there whole or not at all.
 //! 3. With `--acks`, a line says so as soon as a batch is acknowledged, before the next one begins. What was
@@ -29,7 +29,7 @@ use crate::exit::{Failure, complain};
 use crate::input::{Format, InputError, Records};
 use crate::open;
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::progress::{Progress, Waiting};
 
 /// Records of a batch, unless it is said.
 const BATCH_RECORDS: u64 = 1000;
@@ -51,7 +51,7 @@ pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
     let source = BufReader::with_capacity(1 << 18, Counted { source, read: Rc::clone(&read) });
     let records = Records::new(source, format);
     let records = if arguments.sorted { records.map(Records::ascending) } else { records };
-    let records = records.map_err(|error| input_failure(arguments, &error));
+    let records = records.map_err(|error| input_failure(arguments, &error))?;
 
     let database = open::or_create(&arguments.place.directory)?;
     let archiver = match &arguments.archive {
@@ -70,18 +70,26 @@ pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
         output,
     };
     let mut progress = Progress::new("bytes", total);
-    let outcome = records.and_then(|records| loader.load(records, || progress.at(read.get())));
+    let outcome = loader.load(records, || progress.at(read.get()));
     drop(progress);
+    let outcome = outcome.and_then(|()| {
+        let _waiting = Waiting::new("committing");
+        loader.commit()
+    });
     // Before the log may let go of anything.
     let archived = archiver.map_or(Ok(()), finish);
     let closed = open::close(&loader.database);
     let loaded = loader.loaded;
-    outcome.and(archived).and(closed).inspect_err(|_| {
-        if loaded.records > 0 {
+    match outcome.and(archived).and(closed) {
+        Err(failure) if loaded.records > 0 => {
+            // What was acknowledged stands before why it ends, and that before what is kept.
+            let _ = output.flush();
+            failure.report();
             complain(&format!("{} records were loaded before this", loaded.records));
+            Err(Failure::Reported(failure.exit()))
         }
-    })?;
-    loaded.report(arguments, output)
+        ended => ended.and_then(|()| loaded.report(arguments, output)),
+    }
 }
 
 /// Archives the rest.
@@ -176,7 +184,7 @@ impl Gathered {
 }
 
 impl Loader<'_> {
-    /// Loads every record, and commits what came before a bad line or a failing source.
+    /// Gathers every record and commits what is full, and all of what came before a bad line or a failing source.
     fn load(
         &mut self,
         mut records: Records<impl BufRead>,
@@ -189,7 +197,7 @@ impl Loader<'_> {
                     self.last_key.clear();
                     self.last_key.extend_from_slice(&record.key);
                 }
-                Ok(None) => return self.commit(),
+                Ok(None) => return Ok(()),
                 Err(error @ InputError::Bad { .. }) if self.arguments.skip_bad => {
                     self.loaded.skipped += 1;
                     self.loaded.first_skipped.get_or_insert_with(|| error.to_string());
@@ -316,7 +324,9 @@ fn input_failure(arguments: &Load, error: &InputError) -> Failure {
             };
             Failure::BadInput(format!("{name}: {error}{advice}"))
         }
-        InputError::Header { .. } => Failure::BadInput(format!("{name}: {error}")),
+        InputError::Header { .. } | InputError::Unclosed { .. } => {
+            Failure::BadInput(format!("{name}: {error}"))
+        }
     }
 }
 

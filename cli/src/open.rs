@@ -5,13 +5,12 @@
 //! long.
 
 use std::path::Path;
-use std::sync::Mutex;
 
-use logwood::{Database, Keyspace, Options, RecoveryProgress, RecoveryStep};
+use logwood::{Database, Keyspace, Options, RecoveryStep};
 use logwood_base::{Environment, Error};
 
 use crate::exit::{Failure, no_database};
-use crate::progress::{Progress, Waiting};
+use crate::progress::{Steps, Waiting};
 
 /// From so many bytes of log to replay on, a command that writes leaves a checkpoint behind.
 const REPLAY_BYTES: u64 = 4 << 20;
@@ -42,16 +41,31 @@ pub fn or_create(directory: &Path) -> Result<Database, Failure> {
     Ok(Database::open(directory, options(true))?)
 }
 
-/// Whether a directory has names in it, none of which is one that a database has.
+/// Whether a directory has names in it, none of which is one that a database has. Folders of others are called `log` and
+/// `pages`, too: they count where they are empty, or a file in them has a name as ours.
 fn holds_other_things(directory: &Path) -> Result<bool, Failure> {
-    let names = match Environment::system()?.disk.list(directory) {
-        Ok(names) => names,
-        Err(Error::NotFound { .. }) => return Ok(false),
-        Err(error) => return Err(error.into()),
+    let disk = Environment::system()?.disk;
+    let list = |directory: &Path| match disk.list(directory) {
+        Err(Error::NotFound { .. }) => Ok(Vec::new()),
+        listed => listed,
     };
-    let is_ours =
-        |name: &str| matches!(name, "LOCK" | "LINEAGE" | "ORIGIN" | "log" | "manifest" | "pages" | "seed");
-    Ok(!names.is_empty() && !names.iter().any(|entry| is_ours(&entry.name)))
+    let names = list(directory)?;
+    for entry in &names {
+        let is_ours = match entry.name.as_str() {
+            "LOCK" | "LINEAGE" | "ORIGIN" | "REPLICA" | "manifest" | "seed" => true,
+            folder @ ("log" | "pages") if entry.is_dir => {
+                let files = list(&directory.join(folder))?;
+                let is_numbered =
+                    |name: &str| name.len() > 20 && name.bytes().take(20).all(|byte| byte.is_ascii_digit());
+                files.is_empty() || files.iter().any(|file| is_numbered(&file.name))
+            }
+            _ => false,
+        };
+        if is_ours {
+            return Ok(false);
+        }
+    }
+    Ok(!names.is_empty())
 }
 
 /// A keyspace that exists.
@@ -95,23 +109,10 @@ pub fn close(database: &Database) -> Result<(), Failure> {
 }
 
 fn options(create: bool) -> Options {
-    let shown: Mutex<Option<(RecoveryStep, Progress)>> = Mutex::new(None);
+    let shown = Steps::default();
     // Transactions of any size that the format allows may stand in the log: `load --transaction` writes them.
-    Options::new().create(create).batch_bytes_max(1 << 30).progress(move |progress| show(&shown, progress))
-}
-
-/// Draws recovery's progress, with a bar of its own for each of its steps.
-fn show(shown: &Mutex<Option<(RecoveryStep, Progress)>>, at: RecoveryProgress) {
-    let Ok(mut shown) = shown.lock() else { return };
-    if shown.as_ref().is_none_or(|(step, _)| *step != at.step) {
+    Options::new().create(create).batch_bytes_max(1 << 30).progress(move |at| {
         let unit = if at.step == RecoveryStep::ScanLog { "bytes of log checked" } else { "entries replayed" };
-        let total = (at.total > 0).then_some(at.total);
-        *shown = Some((at.step, Progress::new(unit, total)));
-    }
-    if let Some((_, progress)) = shown.as_mut() {
-        progress.at(at.done);
-        if at.done >= at.total {
-            *shown = None;
-        }
-    }
+        shown.at(at.step, unit, at.done, at.total);
+    })
 }

@@ -5,8 +5,8 @@
 //! of its own, for work that does not tell how far it is.
 
 use std::io::{IsTerminal, stderr};
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,9 +16,6 @@ use logwood_base::environment::SystemClock;
 
 /// Work shorter than this shows no bar.
 const QUIET: Duration = Duration::from_secs(1);
-
-/// How often the clock is asked: not on each of a million records.
-const UNITS_PER_LOOK: u64 = 64;
 
 /// How often a bar is drawn at most, each second.
 const HERTZ: u8 = 10;
@@ -33,7 +30,6 @@ pub struct Progress {
     /// What is counted, and how many there are when that is known.
     unit: &'static str,
     total: Option<u64>,
-    looks: u64,
 }
 
 impl Progress {
@@ -50,13 +46,12 @@ impl Progress {
         unit: &'static str,
         total: Option<u64>,
     ) -> Self {
-        Self { began: clock.monotonic(), clock, bar: None, target, unit, total, looks: 0 }
+        Self { began: clock.monotonic(), clock, bar: None, target, unit, total }
     }
 
     /// Tells how far the work is.
     pub fn at(&mut self, position: u64) {
-        self.looks += 1;
-        if self.target.is_some() && self.looks.is_multiple_of(UNITS_PER_LOOK) {
+        if self.target.is_some() {
             let elapsed = self.clock.monotonic().saturating_sub(self.began);
             if elapsed >= QUIET {
                 self.bar = self.target.take().map(|target| self.draw(target, elapsed));
@@ -89,6 +84,32 @@ impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+    }
+}
+
+/// The progress of work that is done in steps, each with a bar of its own: to be told from any thread.
+pub struct Steps<S>(Mutex<Option<(S, Progress)>>);
+
+impl<S> Default for Steps<S> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<S: PartialEq> Steps<S> {
+    /// Tells that `step` has come to `done` of `total` units; of a total of 0 nothing is known.
+    pub fn at(&self, step: S, unit: &'static str, done: u64, total: u64) {
+        let Ok(mut shown) = self.0.lock() else { return };
+        if shown.as_ref().is_none_or(|(before, _)| *before != step) {
+            *shown = Some((step, Progress::new(unit, (total > 0).then_some(total))));
+        }
+        if let Some((_, progress)) = shown.as_mut() {
+            progress.at(done);
+        }
+        // Its bar goes before anything else is printed.
+        if total > 0 && done >= total {
+            *shown = None;
         }
     }
 }
@@ -138,7 +159,6 @@ impl Drop for Waiting {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::Mutex;
 
     use indicatif::TermLike;
     use logwood_base::environment::ManualClock;
@@ -186,14 +206,13 @@ mod tests {
         let target = || ProgressDrawTarget::term_like(Box::new(terminal.clone()));
         let unwatched = Progress::on(None, clock.clone(), "records", None);
         let mut both = [unwatched, Progress::on(Some(target()), clock.clone(), "records", Some(1_000))];
-        let mut work = |from: u64| {
-            for position in from..from + 2 * UNITS_PER_LOOK {
-                both.iter_mut().for_each(|progress| progress.at(position));
-            }
+        let mut work = |position: u64| {
+            both.iter_mut().for_each(|progress| progress.at(position));
             terminal.0.lock().unwrap().clone()
         };
         assert_eq!(work(0), "", "nothing in the first second");
         clock.advance(QUIET);
+        // One call is enough: what is counted by whole files calls seldom.
         let drawn = work(300);
         assert!(drawn.contains("records of 1,000"), "{drawn}");
     }

@@ -8,6 +8,7 @@
 //! DIR/pages/      page segments           ┘
 //! DIR/seed/       a database in the making, by a backup or a restore ([`crate::seed`])
 //! DIR/ORIGIN      what the directory is a copy of, until it is opened for writing
+//! DIR/LINEAGE     which history the directory writes to its archive, once it has one
 //! ```
 //!
 //! `manifest/` is created, durably, before `log/`: so a crash at any moment leaves a directory whose kind is known.
@@ -34,8 +35,14 @@ const REPLICA_NAME: &str = "REPLICA";
 /// The file that says which history the directory writes to its archive.
 pub(crate) const LINEAGE_NAME: &str = "LINEAGE";
 
+/// What it begins with.
+pub(crate) const LINEAGE_MAGIC: &[u8; 8] = b"lwlineag";
+
 /// Its name while it is written.
 pub(crate) const LINEAGE_NEW_NAME: &str = "LINEAGE.new";
+
+/// Digits of a number that files of segments are called by.
+const DIGITS: usize = 20;
 
 /// The folders of a directory.
 #[derive(Clone, Debug)]
@@ -89,11 +96,22 @@ impl Layout {
             }
         }
         let is_replica = names.iter().any(|entry| entry.name == REPLICA_NAME);
-        Ok(match (has("manifest") || has("pages"), has("log") || is_replica) {
+        let has_ours = |name: &str| Ok::<_, Error>(has(name) && Self::is_ours(disk, &self.root.join(name))?);
+        Ok(match (has("manifest") || has_ours("pages")?, is_replica || has_ours("log")?) {
             (true, _) => Kind::Database,
             (false, true) => Kind::LogOnly,
             (false, false) => Kind::Empty,
         })
+    }
+
+    /// Whether a folder is empty but for a lock, or has a file with a number for its name in it: folders of others are
+    /// called `log` and `pages`, too.
+    fn is_ours(disk: &dyn Disk, folder: &Path) -> Result<bool> {
+        let names = disk.list(folder)?;
+        let is_numbered =
+            |name: &str| name.len() > DIGITS && name.bytes().take(DIGITS).all(|byte| byte.is_ascii_digit());
+        let mut others = names.iter().filter(|entry| entry.name != LOCK_NAME).peekable();
+        Ok(others.peek().is_none() || others.any(|entry| is_numbered(&entry.name)))
     }
 
     /// Whether a folder exists and holds a file of ours. A lock is none.

@@ -40,7 +40,7 @@ use crate::commit::GROUP;
 use crate::directory::{Kind, Layout};
 use crate::entry::{DecodeError, Entry};
 use crate::options::Options;
-use crate::recovery::{is_unfinished, missed_log};
+use crate::recovery::{is_unfinished, missed_log, newest_manifest};
 use crate::seed::{self, Origin};
 use crate::state::EngineState;
 
@@ -196,9 +196,9 @@ pub fn verify_in(
         let outcome = verify_once(environment, &layout, kind, &mut |damage| found.push(damage), progress);
         // A live database replaces manifests and lets files go. What is really missing is missing twice.
         let moved = matches!(&outcome, Err(Error::NotFound { .. }))
-            || found
-                .iter()
-                .any(|damage| !before.contains(damage) && is_gone(environment, &damage.corruption));
+            || found.iter().any(|damage| {
+                !before.contains(damage) && is_of_the_moment(environment, &layout, &damage.corruption)
+            });
         if !moved || looks == LOOKS_MAX {
             // What a crash left of a directory's creation is no damage: opening makes it anew.
             let unfinished = || matches!(is_unfinished(environment, &layout), Ok(true));
@@ -370,6 +370,9 @@ fn verify_once(
         progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
     };
     let (mut log_end, mut unread) = (None, None);
+    // What a manifest says about the log is a witness of where it must reach: one that was there before the log was looked
+    // at, which a live database goes on writing.
+    let witness = if kind == Kind::Database { newest_manifest(environment, layout).ok() } else { None };
     let inspected = Log::inspect(environment, &layout.log(), &mut scanned);
     match inspected.map_err(|error| layout.missed_replica(&*environment.disk, error)) {
         Ok(inspection) => {
@@ -395,21 +398,25 @@ fn verify_once(
             progress(VerifyProgress { bytes_done: done, bytes_total: total });
         })?;
         report.add_trees(&trees);
-        // What a manifest says about the log is a witness of where it must reach.
-        if let (Some(end), Some(manifest)) = (log_end, &trees.files.manifest)
+        let witness = witness.as_deref().or(trees.files.manifest.as_deref());
+        if let (Some(end), Some(manifest)) = (log_end, witness)
             && end < manifest.log_durable_end
         {
             let expected = format!("at or behind {}", manifest.log_durable_end);
             report.add_damage(Corruption::new(&layout.log(), 0, "end of the log", expected, end), on_damage);
         }
     }
+    report.add_records(&*environment.disk, layout, on_damage)?;
     unread.map_or(Ok(report), Err)
 }
 
-/// Whether the file that damage was found in is not there any more.
-fn is_gone(environment: &Environment, corruption: &Corruption) -> bool {
-    let opened = environment.disk.open(&corruption.path, logwood_base::Access::Read);
-    matches!(opened, Err(Error::NotFound { .. }))
+/// Whether damage may be of the moment only: of a file that is not there any more, or of which files the log has.
+fn is_of_the_moment(environment: &Environment, layout: &Layout, corruption: &Corruption) -> bool {
+    let is_gone = || {
+        let opened = environment.disk.open(&corruption.path, logwood_base::Access::Read);
+        matches!(opened, Err(Error::NotFound { .. }))
+    };
+    corruption.path == layout.log() || is_gone()
 }
 
 fn look(environment: &Environment, path: &Path) -> Result<(Layout, Kind)> {
@@ -429,16 +436,19 @@ fn no_database(path: &Path) -> Error {
     Error::NotFound { what: "database", name: path.display().to_string() }
 }
 
-/// Looks again when a file that was listed is gone: a live database lets files go.
+/// Looks again at what a live database moves: files that were listed go, and a manifest that was read names files that went
+/// meanwhile. What two looks in a row answer is so.
 pub(crate) fn patiently<T>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut looks = 0;
-    loop {
-        looks += 1;
+    let mut before = String::new();
+    for _ in 1..LOOKS_MAX {
         match look() {
-            Err(Error::NotFound { what: "file", .. }) if looks < LOOKS_MAX => {}
+            Err(error @ (Error::NotFound { .. } | Error::Corruption(_))) if error.to_string() != before => {
+                before = error.to_string();
+            }
             outcome => return outcome,
         }
     }
+    look()
 }
 
 impl VerifyReport {

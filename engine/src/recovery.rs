@@ -257,7 +257,7 @@ pub(crate) fn is_unfinished(environment: &Environment, layout: &Layout) -> Resul
 }
 
 /// The newest manifest that can be opened, without changing anything.
-fn newest_manifest(environment: &Environment, layout: &Layout) -> Result<Arc<Manifest>> {
+pub(crate) fn newest_manifest(environment: &Environment, layout: &Layout) -> Result<Arc<Manifest>> {
     let disk = Arc::clone(&environment.disk);
     let options = StoreOptions::default();
     Store::open_read_only(disk, &layout.root, options, &|_| Ok(())).map(|(store, _)| store.manifest())

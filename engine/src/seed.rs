@@ -37,7 +37,7 @@ pub(crate) use segments::Added;
 pub(crate) use segments::file_name;
 
 pub(crate) mod log;
-mod record;
+pub(crate) mod record;
 mod segments;
 pub(crate) mod settle;
 

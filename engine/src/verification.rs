@@ -4,13 +4,15 @@
 //! checkpoint, whose files are held meanwhile; the log's segments are read as they are. It changes nothing and
 //! repairs nothing: what is named is healed by whoever has another copy.
 
-use logwood_base::{Error, Result};
+use logwood_base::{Disk, Error, Result};
 use logwood_btree::verify::Damage;
 use logwood_wal::Log;
 
 use crate::core::Core;
-use crate::directory::Layout;
+use crate::directory::{LINEAGE_MAGIC, LINEAGE_NAME, Layout};
 use crate::inspect::patiently;
+use crate::seed::record::{self, ORIGIN_MAGIC};
+use crate::seed::settle::ORIGIN_NAME;
 
 /// How far a verification has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -80,11 +82,36 @@ impl Core {
             });
         })?;
         report.add_trees(&trees);
+        report.add_records(&*self.environment.disk, &layout, on_damage)?;
         unread.map_or(Ok(report), Err)
     }
 }
 
 impl VerifyReport {
+    /// Reads the small files beside the folders: `ORIGIN` and `LINEAGE`.
+    pub(crate) fn add_records(
+        &mut self,
+        disk: &dyn Disk,
+        layout: &Layout,
+        on_damage: &mut dyn FnMut(Damage),
+    ) -> Result<()> {
+        for (name, magic) in [(ORIGIN_NAME, ORIGIN_MAGIC), (LINEAGE_NAME, LINEAGE_MAGIC)] {
+            match record::check(disk, &layout.root.join(name), magic) {
+                Ok(None) => {}
+                Ok(Some(bytes)) => {
+                    self.files += 1;
+                    self.bytes += bytes;
+                }
+                Err(Error::Corruption(corruption)) => self.add_damage(*corruption, on_damage),
+                Err(error) => match error.unreadable(0) {
+                    Some(corruption) => self.add_damage(corruption, on_damage),
+                    None => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+
     /// What a verification of the trees came to.
     pub(crate) fn add_trees(&mut self, trees: &logwood_btree::VerifyReport) {
         self.files += trees.files.files;

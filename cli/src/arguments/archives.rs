@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::keyspace_name;
+
 /// An archive, and how its store is reached.
 #[derive(Args, Debug)]
 pub struct Access {
@@ -73,7 +75,7 @@ pub struct Source {
     #[arg(value_name = "DIR", required_unless_present = "archive", conflicts_with = "archive")]
     pub directory: Option<PathBuf>,
     /// The keyspace.
-    #[arg(long, value_name = "K", default_value = "default")]
+    #[arg(long, value_name = "K", default_value = "default", value_parser = keyspace_name)]
     pub keyspace: String,
     /// Or an archive.
     #[command(flatten)]
@@ -141,7 +143,7 @@ pub struct Restore {
     #[command(flatten)]
     pub at: At,
     /// This keyspace alone, as a new database.
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = keyspace_name)]
     pub keyspace: Option<String>,
     /// Only keys from here on; needs --keyspace.
     #[arg(long, value_name = "A", requires = "keyspace", allow_hyphen_values = true)]

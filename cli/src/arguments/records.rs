@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Access, Archived, Place, Range, Source};
+use super::{Access, Archived, Place, Range, Source, keyspace_name};
 
 /// The formats that `load` reads.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,7 +78,7 @@ pub struct Get {
     #[arg(value_names = ["DIR", "KEY"], num_args = 1..=2, required = true)]
     pub words: Vec<OsString>,
     /// The keyspace.
-    #[arg(long, value_name = "K", default_value = "default")]
+    #[arg(long, value_name = "K", default_value = "default", value_parser = keyspace_name)]
     pub keyspace: String,
     /// Or an archive.
     #[command(flatten)]
@@ -149,10 +149,10 @@ pub struct Keyspaces {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
     /// Create a keyspace, unless it is there.
-    #[arg(long, value_name = "K", conflicts_with = "drop")]
+    #[arg(long, value_name = "K", conflicts_with = "drop", value_parser = keyspace_name)]
     pub create: Option<String>,
     /// Drop a keyspace and everything in it, if it is there.
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = keyspace_name)]
     pub drop: Option<String>,
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::keyspace_name;
+
 /// `log`
 #[derive(Args, Debug)]
 pub struct Log {
@@ -62,7 +64,7 @@ pub struct Bench {
     #[arg(value_enum)]
     pub workload: Workload,
     /// The keyspace to work in.
-    #[arg(long, value_name = "K", default_value = "bench")]
+    #[arg(long, value_name = "K", default_value = "bench", value_parser = keyspace_name)]
     pub keyspace: String,
     /// How many records the keyspace holds.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]

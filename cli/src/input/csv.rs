@@ -1,13 +1,14 @@
 //! CSV with a header; a named column gives the key, the record as it stands in the file is the value.
 //!
 //! The rules are those of `csv-core`: fields may be quoted, a doubled quote stands for one, quoted fields may hold
-//! line ends, and empty lines are skipped. On top of them a record must have as many fields as the header, and a
+//! line ends, and empty lines are skipped. A line ends in a line feed, with or without a carriage return before it; any
+//! other carriage return is data. On top of them a record must have as many fields as the header, and a
 //! quote must be closed: a file that was cut off is named, not stored. The value is the record's own bytes without
 //! its line end, so that quoting, spacing and encoding are kept.
 
 use std::io::{self, BufRead};
 
-use csv_core::{ReadRecordResult, Reader};
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 
 /// Reads records and keeps their bytes.
 pub(super) struct CsvReader<R> {
@@ -30,13 +31,15 @@ pub(super) enum CsvRecord {
     Whole,
     /// A record that cannot be taken, and why.
     Bad(String),
+    /// One with a quote that is not closed before the end of the input, which is on this line.
+    Unclosed(u64),
 }
 
 impl<R: BufRead> CsvReader<R> {
     pub(super) fn new(source: R, record_bytes_max: usize) -> Self {
         Self {
             source,
-            parser: Reader::new(),
+            parser: ReaderBuilder::new().terminator(Terminator::Any(b'\n')).build(),
             raw: Vec::new(),
             fields: vec![0; 4096],
             ends: vec![0; 64],
@@ -48,15 +51,16 @@ impl<R: BufRead> CsvReader<R> {
 
     /// The record's bytes, without line ends around it.
     pub(super) fn raw(&self) -> &[u8] {
-        let start = leading_line_ends(&self.raw);
-        let end = self.raw.iter().rposition(|byte| !is_line_end(*byte)).map_or(start, |last| last + 1);
-        &self.raw[start..end]
+        without_line_end(&self.raw[leading_feeds(&self.raw)..])
     }
 
     /// One of the record's fields, without quotes.
     pub(super) fn field(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        &self.fields[start..self.ends[index]]
+        let field = &self.fields[start..self.ends[index]];
+        // The parser knows line feeds only.
+        let has_return = index + 1 == self.columns && without_feed(&self.raw).ends_with(b"\r");
+        if has_return { field.strip_suffix(b"\r").unwrap_or(field) } else { field }
     }
 
     /// How many fields the record has.
@@ -67,7 +71,7 @@ impl<R: BufRead> CsvReader<R> {
     /// Reads the next record, with the number of the line it begins on; `None` at the end of the input.
     pub(super) fn next(&mut self) -> io::Result<Option<(u64, CsvRecord)>> {
         self.raw.clear();
-        let feeds_before = self.feeds;
+        let mut feeds_before = self.feeds;
         let (mut length, mut written, mut ended) = (0u64, 0, 0);
         loop {
             let input = match self.source.fill_buf() {
@@ -97,7 +101,7 @@ impl<R: BufRead> CsvReader<R> {
             (written, ended) = if too_long { (0, 0) } else { (written + more_written, ended + more_ended) };
             match result {
                 ReadRecordResult::InputEmpty
-                    if at_end && !too_long && leading_line_ends(&self.raw) == self.raw.len() =>
+                    if at_end && !too_long && leading_feeds(&self.raw) == self.raw.len() =>
                 {
                     return Ok(None);
                 }
@@ -105,13 +109,18 @@ impl<R: BufRead> CsvReader<R> {
                     let line = feeds_before + first_line(&self.raw);
                     // The parser waits for the quote, and no more is coming: the next call must find nothing.
                     self.parser.reset();
-                    let why = "a quote is not closed before the end".to_owned();
-                    return Ok(Some((line, CsvRecord::Bad(why))));
+                    let last = self.feeds + u64::from(!self.raw.ends_with(b"\n"));
+                    return Ok(Some((line, CsvRecord::Unclosed(last))));
                 }
                 ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::OutputFull => self.fields.resize(self.fields.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
                 ReadRecordResult::End => return Ok(None),
+                ReadRecordResult::Record if !too_long && self.raw().is_empty() => {
+                    // An empty line whose line end has a carriage return.
+                    self.raw.clear();
+                    (length, written, ended, feeds_before) = (0, 0, 0, self.feeds);
+                }
                 ReadRecordResult::Record => {
                     self.columns = ended;
                     let line = feeds_before + first_line(&self.raw);
@@ -132,15 +141,20 @@ impl<R: BufRead> CsvReader<R> {
 
 /// The line of `raw` on which its record begins, counted from 1.
 fn first_line(raw: &[u8]) -> u64 {
-    1 + memchr::memchr_iter(b'\n', &raw[..leading_line_ends(raw)]).count() as u64
+    1 + leading_feeds(raw) as u64
 }
 
-fn leading_line_ends(raw: &[u8]) -> usize {
-    raw.iter().position(|byte| !is_line_end(*byte)).unwrap_or(raw.len())
+fn leading_feeds(raw: &[u8]) -> usize {
+    raw.iter().position(|byte| *byte != b'\n').unwrap_or(raw.len())
 }
 
-fn is_line_end(byte: u8) -> bool {
-    matches!(byte, b'\n' | b'\r')
+fn without_feed(raw: &[u8]) -> &[u8] {
+    raw.strip_suffix(b"\n").unwrap_or(raw)
+}
+
+fn without_line_end(raw: &[u8]) -> &[u8] {
+    let line = without_feed(raw);
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 #[cfg(test)]
@@ -161,6 +175,7 @@ mod tests {
                 line,
                 match record {
                     CsvRecord::Bad(why) => Err(why),
+                    CsvRecord::Unclosed(last) => Err(format!("open to {last}")),
                     CsvRecord::Whole => {
                         let fields = (0..reader.columns()).map(|n| text_of(reader.field(n))).collect();
                         Ok((text_of(reader.raw()), fields))
@@ -193,6 +208,17 @@ mod tests {
     }
 
     #[test]
+    fn a_carriage_return_ends_no_line_by_itself() {
+        for buffer in [1, 2, 3, 5, 4096] {
+            let found = all("a,b\rc\r\n\r\n\"d\r\",\"e\"\r\nf\r,g\r\r\n\r\n", buffer, 100);
+            assert_eq!(found.len(), 3, "{found:?}");
+            good(&found, 0, 1, "a,b\rc", &["a", "b\rc"]);
+            good(&found, 1, 3, "\"d\r\",\"e\"", &["d\r", "e"]);
+            good(&found, 2, 4, "f\r,g\r", &["f\r", "g\r"]);
+        }
+    }
+
+    #[test]
     fn many_and_long_fields_are_whole() {
         let long = "v".repeat(10_000);
         let row = vec![long.as_str(); 200].join(",");
@@ -207,7 +233,7 @@ mod tests {
                 let found = all(&format!("a,b\n{tail}"), buffer, 100);
                 assert_eq!(found.len(), 2, "{tail}");
                 assert_eq!(found[1].0, 2);
-                assert!(found[1].1.as_ref().unwrap_err().contains("quote is not closed"));
+                assert_eq!(found[1].1, Err("open to 2".to_owned()), "{tail}");
             }
             let closed = all("a,b\nc,\"d\"", buffer, 100);
             good(&closed, 1, 2, "c,\"d\"", &["c", "d"]);

@@ -54,6 +54,11 @@ fn wrong_usage_is_64() {
         &["log", db, "--from", "0"],
         &["load", db, "--keyspace", ""],
         &["put", db, "a", "b", "--keyspace", &"k".repeat(256)],
+        &["keyspaces", db, "--create", ""],
+        &["keyspaces", db, "--create", &"k".repeat(256)],
+        &["bench", db, "fill", "--keyspace", ""],
+        &["get", db, "a", "--keyspace", ""],
+        &["scan", db, "--keyspace", ""],
     ] {
         run(words).fails(64, "");
     }
@@ -67,7 +72,11 @@ fn reading_where_no_database_is_is_1_and_makes_none() {
     fs::create_dir(place.path("empty")).unwrap();
     fs::create_dir(place.path("other")).unwrap();
     place.file("other/notes.txt", b"not a database");
-    for directory in ["absent", "empty", "other"] {
+    for folder in ["pages", "log"] {
+        fs::create_dir_all(place.path("foreign").join(folder)).unwrap();
+        place.file(&format!("foreign/{folder}/one.txt"), b"not ours");
+    }
+    for directory in ["absent", "empty", "other", "foreign"] {
         let path = place.path(directory);
         for words in READERS {
             let path = path.to_str().unwrap();
@@ -76,6 +85,7 @@ fn reading_where_no_database_is_is_1_and_makes_none() {
     }
     assert!(!place.path("absent").exists());
     assert_eq!(fingerprint(&place.path("other")).len(), 2);
+    assert_eq!(fingerprint(&place.path("foreign")).len(), 5);
     assert_eq!(fingerprint(&place.path("empty")).len(), 1);
 }
 
@@ -98,10 +108,12 @@ fn a_directory_with_other_things_in_it_is_not_made_a_database() {
     let place = Place::new();
     fs::create_dir(place.path("db")).unwrap();
     place.file("db/notes.txt", b"not a database");
+    fs::create_dir(place.path("db/pages")).unwrap();
+    place.file("db/pages/one.txt", b"not ours");
     for words in [&["put", "k", "v"][..], &["load"], &["keyspaces", "--create", "k"]] {
         place.run(words[0], &words[1..]).fails(64, "is not empty and holds no logwood database");
     }
-    assert_eq!(fingerprint(&place.path("db")).len(), 2);
+    assert_eq!(fingerprint(&place.path("db")).len(), 4);
 }
 
 #[test]
@@ -146,7 +158,9 @@ fn a_bad_line_is_65_is_named_and_everything_before_it_is_kept() {
     let text = b"a\t1\nb\t2\nc\t3\nbad\nd\t4\n";
     let ran = run_with(["load", &place.db, "--batch", "2"], text);
     assert_eq!(ran.code, 65, "{ran:?}");
-    assert!(ran.stderr.contains("line 4"), "{ran:?}");
+    let lines: Vec<_> = ran.stderr.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("line 4"), "{ran:?}");
+    assert!(lines[1].contains("3 records were loaded before this"), "{ran:?}");
     assert_eq!(place.run("scan", &["--keys"]).done(), "a\nb\nc\n");
 
     let ran = run_with(["load", &place.db, "--skip-bad"], text);
@@ -255,6 +269,31 @@ fn a_closed_pipe_is_0() {
     BufReader::new(scan.stdout.take().unwrap()).read_line(&mut first).unwrap();
     assert!(first.starts_with("key-000000\t"));
     assert_eq!(scan.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_closed_pipe_does_not_hide_damage() {
+    let place = Place::with(&records(1_000));
+    place.run("compact", &[]).done();
+    for path in crate::support::walk(&place.path("db"))
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|is| is == "pages"))
+    {
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.iter_mut().for_each(|byte| *byte ^= 1);
+        fs::write(&path, bytes).unwrap();
+    }
+    let mut verify = program().args(["verify", &place.db]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(verify.stdout.take());
+    assert_eq!(verify.wait().unwrap().code(), Some(2));
+}
+
+#[test]
+fn a_header_without_the_key_leaves_no_database() {
+    let place = Place::new();
+    let file = place.file("people.csv", b"name,email\na,b\n");
+    place.run("load", &[&file, "--format", "csv", "--key", "id"]).fails(65, "people.csv");
+    assert!(!place.path("db").exists());
 }
 
 #[test]

@@ -27,10 +27,9 @@ use logwood_base::codec::{CodecError, Reader, Writer};
 use logwood_base::{Access, DatabaseId, Disk, Error, FormatVersion, LineageId, LogId, Lsn, Result};
 
 use super::object::{Link, Parent};
-use crate::directory::{LINEAGE_NAME, LINEAGE_NEW_NAME};
+use crate::directory::{LINEAGE_MAGIC, LINEAGE_NAME, LINEAGE_NEW_NAME};
 
 const BYTES: usize = 128;
-const MAGIC: &[u8; 8] = b"lwlineag";
 const VERSION: FormatVersion = FormatVersion(1);
 
 /// What a directory knows of its archive.
@@ -100,7 +99,7 @@ impl LocalLineage {
 
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(BYTES);
-        bytes.put_bytes(MAGIC);
+        bytes.put_bytes(LINEAGE_MAGIC);
         bytes.put_u16(VERSION.0);
         bytes.put_u16(VERSION.0);
         bytes.put_u128(self.database.0);
@@ -126,7 +125,7 @@ impl LocalLineage {
         }
         let mut reader = Reader::new(body);
         let error = reader.error("magic");
-        if reader.array::<8>("magic")? != *MAGIC {
+        if reader.array::<8>("magic")? != *LINEAGE_MAGIC {
             return Err(error);
         }
         let version = FormatVersion(reader.u16("read version")?);

@@ -37,7 +37,7 @@ use logwood_base::disk::Disk;
 use logwood_base::{Access, Corruption, DatabaseId, Error, FormatVersion, LogId, Lsn, Result};
 
 const VERSION: FormatVersion = FormatVersion(1);
-const ORIGIN_MAGIC: &[u8; 8] = b"lworigin";
+pub(crate) const ORIGIN_MAGIC: &[u8; 8] = b"lworigin";
 const COMMIT_MAGIC: &[u8; 8] = b"lwseedok";
 const CRC_BYTES: usize = 4;
 const NAME_BYTES_MAX: usize = 64;
@@ -171,6 +171,13 @@ pub(super) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>> {
     }
     let (bytes, _) = file.read_past_cache(0, size as usize)?;
     Ok(Some(bytes.to_vec()))
+}
+
+/// Reads a small file that begins and ends as these do, and checks that. Answers its bytes; `None` when there is none.
+pub(crate) fn check(disk: &dyn Disk, path: &Path, magic: &[u8; 8]) -> Result<Option<u64>> {
+    let Some(bytes) = read(disk, path)? else { return Ok(None) };
+    open(&bytes, magic, path)?;
+    Ok(Some(bytes.len() as u64))
 }
 
 fn begin(magic: &[u8; 8]) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! Real threads on a real disk: writers, readers, checkpoints, verification and compaction at the same time.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use logwood_base::Clock;
 use logwood_base::environment::SystemClock;
 
 use super::world::scale;
-use crate::{Database, Durability, Options};
+use crate::{Database, Durability, Error, Options, inspect};
 
 fn options() -> Options {
     Options::new()
@@ -80,7 +81,20 @@ fn writers_readers_checkpoints_verification_and_compaction_run_beside_each_other
             db.verify(&mut |damage| panic!("false alarm: {damage:?}"), &mut |_| {}).unwrap();
         }
     };
-    for_a_while(&[&|stop| write(0, stop), &|stop| write(1, stop), &|stop| write(2, stop), &read, &tend]);
+    // As another process would, without a lock and without asking.
+    let look = |stop: &AtomicBool| {
+        while !stop.load(Ordering::Relaxed) {
+            let mut alarm = |damage| panic!("false alarm: {damage:?}");
+            inspect::verify(home.path(), &mut alarm, &mut |_| {}).unwrap();
+            let stat = inspect::stat(home.path()).unwrap();
+            let read =
+                inspect::log_entries(home.path(), stat.last_lsn, 10, &mut |_| ControlFlow::Continue(()));
+            assert!(matches!(read, Ok(()) | Err(Error::TooOld { .. })), "{read:?}");
+        }
+    };
+    let writers: [&(dyn Fn(&AtomicBool) + Sync); 3] =
+        [&|stop| write(0, stop), &|stop| write(1, stop), &|stop| write(2, stop)];
+    for_a_while(&[writers[0], writers[1], writers[2], &read, &tend, &look]);
     db.close().unwrap();
     drop((db, ks, sums));
 

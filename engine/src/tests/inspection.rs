@@ -52,6 +52,45 @@ fn stat_tells_what_a_directory_holds_also_while_it_is_open() {
 }
 
 #[test]
+fn the_small_files_beside_the_folders_are_verified_too() {
+    let mut world = World::new(1);
+    world.open(0).unwrap();
+    world.db().create_keyspace("words").unwrap().put(b"k", b"v").unwrap();
+    world.db().backup("backup").unwrap();
+    // Every file ends with the checksum of what is before it; a lineage's rot has no other witness.
+    let origin = world.disk.read_file(Path::new("backup/ORIGIN")).unwrap();
+    let mut lineage = [&b"lwlineag\x01\0\x01\0"[..], &[7; 112]].concat();
+    let crc = logwood_base::checksum::checksum(logwood_base::checksum::Seed::new(), &lineage);
+    lineage.extend_from_slice(&crc.to_le_bytes());
+    for (root, name, whole) in [("backup", "ORIGIN", origin), (DIR, "LINEAGE", lineage)] {
+        let path = Path::new(root).join(name);
+        for at in 0..=whole.len() {
+            let mut bytes = whole.clone();
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1;
+            }
+            world.disk.write_file(&path, &bytes);
+            let mut found = Vec::new();
+            let environment = world.environment();
+            let mut on_damage = |damage: crate::Damage| found.push(damage.corruption);
+            crate::inspect::verify_in(&environment, Path::new(root), &mut on_damage, &mut |_| {}).unwrap();
+            if root == DIR {
+                world.db().verify(&mut on_damage, &mut |_| {}).unwrap();
+            }
+            let expected = if at == whole.len() {
+                0
+            } else if root == DIR {
+                2
+            } else {
+                1
+            };
+            assert_eq!(found.len(), expected, "{name}, byte {at}: {found:?}");
+            assert!(found.iter().all(|found| found.path == path), "{found:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_not_there_is_not_found_and_what_was_let_go_is_too_old() {
     let mut world = World::new(1);
     let missing = inspect::stat_in(&world.environment(), Path::new("nowhere")).unwrap_err();
