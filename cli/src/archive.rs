@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use logwood::archive::{
-    Archive, ArchiveOptions, ArchiveStatus, ArchivedDatabase, Archiver, Client, LineageListing, Listing,
-    Point, RestoreOptions, RestoreStep, RetentionOptions, RetentionReport, StoreOptions,
+    Archive, ArchiveOptions, ArchiveStatus, ArchivedDatabase, Archiver, Client, LineageListing, Point,
+    RestoreOptions, RestoreStep, RetentionOptions, RetentionReport, StoreOptions,
     retention as delete_unneeded, store,
 };
 use logwood::{Database, Keyspace, LineageId, Options, Snapshot};
@@ -184,7 +184,7 @@ pub fn status(arguments: &arguments::ArchiveStatus, output: &mut Output) -> Resu
     for lineage in &listing.lineages {
         print_lineage(lineage, output)?;
     }
-    if !is_sound(&listing) {
+    if !listing.is_sound() {
         return Err(Failure::Reported(Exit::Damage));
     }
     if listing.lineages.is_empty() {
@@ -200,14 +200,6 @@ pub fn status(arguments: &arguments::ArchiveStatus, output: &mut Output) -> Resu
         }
         None => Ok(()),
     }
-}
-
-fn is_sound(listing: &Listing) -> bool {
-    let lineage_is_sound = |lineage: &LineageListing| {
-        lineage.holes.iter().all(|hole| hole.is_named_gap)
-            && lineage.snapshots.iter().all(|snapshot| snapshot.damage.is_none())
-    };
-    listing.damage.is_empty() && listing.lineages.iter().all(lineage_is_sound)
 }
 
 fn print_lineage(lineage: &LineageListing, output: &mut Output) -> Result<(), Failure> {

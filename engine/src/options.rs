@@ -122,6 +122,10 @@ options! {
     /// Size of the log beyond which a holder that keeps entries from going loses its hold, and the oldest bulk write that
     /// does is given up. Default: 0, no bound.
     log_bytes_max: u64 = 0;
+    /// Most bytes of log, in whole segments, that are kept for the next archiver while none is attached, of a database that was
+    /// archived, or restored from an archive: what it archives entry by entry then. Of what is beyond, all of it goes, and the
+    /// next archiver leaves a gap, which it names. Default: 1 GiB; 0: nothing is kept. Without the feature `archive` nothing is.
+    unarchived_log_bytes_max: u64 = 1 << 30;
     /// Quiet time after which the log's end is sealed: from then on rot of the last batches cannot pass for a tear.
     /// Default: 5 ms.
     log_seal_delay: Duration = Duration::from_millis(5);

@@ -31,6 +31,8 @@ use logwood_wal::{BaseState, Expect, Group, Log};
 
 use crate::Options;
 use crate::apply::Applier;
+#[cfg(feature = "archive")]
+use crate::archive::gate;
 use crate::catalog::Catalog;
 use crate::changes::{Followers, News, Oldest};
 use crate::checkpointing::Checkpointer;
@@ -107,6 +109,8 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
     check_reach(&layout, &opened, &group)?;
     // Before anything, replay's checkpoints included, lets go of the log.
     let followers = Followers::expect(&group, &options)?;
+    #[cfg(feature = "archive")]
+    let unarchived = gate::keep(&*disk, root, &log, &group, options.unarchived_log_bytes_max);
 
     let catalog = Arc::new(Catalog::default());
     let state = EngineState::decode(&opened.engine_state, &layout.manifest())?;
@@ -164,7 +168,7 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         oldest: Oldest::default(),
         counters: Counters::new(report),
         #[cfg(feature = "archive")]
-        archive: crate::archive::gate::Gate::default(),
+        archive: gate::Gate::new(unarchived),
         lock: Mutex::new(Some(lock)),
         options,
         environment,

@@ -435,8 +435,12 @@ fn of_an_empty_archive_retention_promises_nothing() {
 #[test]
 fn what_was_not_archived_before_the_log_let_go_of_it_is_named() {
     let (place, url, _) = archived(1000);
+    // Only of a directory that was archived the log is kept.
+    let (lineage, aside) = (format!("{}/LINEAGE", place.db), place.path("LINEAGE"));
+    fs::rename(&lineage, &aside).unwrap();
     run_with(["load", &place.db, "-", "--batch", "10"], records(1000).as_bytes()).done();
     run(["compact", &place.db]).done();
+    fs::rename(&aside, &lineage).unwrap();
     let ran = run(["archive", &place.db, "--to", &url, "--json"]);
     assert_eq!((ran.code, ran.stderr.lines().count()), (0, 1), "{ran:?}");
     let told: Value = serde_json::from_str(&ran.stdout).unwrap();
@@ -447,6 +451,20 @@ fn what_was_not_archived_before_the_log_let_go_of_it_is_named() {
     assert!(status.contains(&format!("hole\t{first}\t{last}\t")), "{status}");
     let told = run(["archive", &place.db, "--to", &url, "--json"]).done();
     assert!(serde_json::from_str::<Value>(&told).unwrap()["newest_gap"].is_null(), "told once: {told}");
+}
+
+#[test]
+fn what_was_loaded_and_packed_without_the_archive_is_archived_by_the_next_command_that_names_it() {
+    let (place, url, _) = archived(1000);
+    for _ in 0..2 {
+        run_with(["load", &place.db, "-", "--batch", "10"], records(1000).as_bytes()).done();
+        run(["compact", &place.db]).done();
+    }
+    let ran = run(["archive", &place.db, "--to", &url]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    let (last, _) = digest_of(&[&place.db]);
+    let status = run(["archive-status", &url]).done();
+    assert!(status.contains(&format!("interval\t1\t{last}\t")) && !status.contains("hole"), "{status}");
 }
 
 #[test]

@@ -254,7 +254,7 @@ impl Archiver {
 
     /// Ends it: no request is begun any more, but for those by which a retention run, or a snapshot, takes back what it has put in
     /// others' way; the one at work is waited for. What is not archived stays in the log, for
-    /// the next archiver, as long as the log keeps it: nothing holds it there any more.
+    /// the next archiver, up to [`Options::unarchived_log_bytes_max`](crate::Options::unarchived_log_bytes_max).
     ///
     /// ```
     /// # use logwood::archive::{Archive, ArchiveOptions, Point, StoreOptions};
@@ -285,8 +285,9 @@ impl Archiver {
         let mut uploader = self.uploader.lock();
         uploader.give_up_snapshot();
         uploader.note(true);
+        let kept = uploader.keep();
         drop(uploader);
-        self.decided.source.with_gate(|gate, _| gate.detach());
+        self.decided.source.with_gate(|gate, _| gate.detach(kept));
     }
 }
 

@@ -80,7 +80,7 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         figures.confirmed = walked.confirmed;
         figures.archived_ms = Some(walked.chain.position().time_ms).filter(|time_ms| *time_ms > 0);
     });
-    hold.advance(next);
+    hold.advance(walked.confirmed.map_or(next, |(first, _)| first));
     let proven = options.verify_pages.then(BTreeSet::new);
     let proof_due = options.verify_pages && source.decides_alone();
     let mut uploader = Uploader {

@@ -3,11 +3,18 @@
 //!
 //! A commit looks at two numbers, and only while an archiver is attached. It never waits for the archive: it is refused
 //! when the backlog is full and no gap may be left.
+//!
+//! While no archiver is attached, the log of a directory that was archived is kept for the next one, from the last object on
+//! that the archive is known to hold: up to a bound, for nobody may ever come.
+
+use std::path::Path;
 
 use logwood_base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use logwood_base::sync::{Arc, Mutex};
-use logwood_base::{Error, Result};
+use logwood_base::{Disk, Error, Lsn, Result};
+use logwood_wal::{Group, Hold, Log};
 
+use super::lineage::LocalLineage;
 use super::status::Shared;
 
 /// Counts what is committed against what is archived.
@@ -20,9 +27,41 @@ pub(crate) struct Gate {
     settled: AtomicU64,
     limit: AtomicU64,
     attached: Mutex<Option<Arc<Shared>>>,
+    /// Keeps the log for the next archiver while none is attached.
+    kept: Mutex<Option<Hold>>,
+}
+
+/// Keeps the log of a directory that was archived, or restored from an archive, for the next archiver. `bytes_max`: beyond which
+/// it is not kept; 0: not at all. What cannot be read may say anything, and the archiver says so.
+pub(crate) fn keep(disk: &dyn Disk, root: &Path, log: &Log, group: &Group, bytes_max: u64) -> Option<Hold> {
+    let from = match LocalLineage::read(disk, root, log.database(), log.id()) {
+        Ok(LocalLineage { confirmed: Some((first, _)), .. }) => first,
+        Ok(LocalLineage { lineage: None, parent, .. }) => parent?.fork_lsn.next(),
+        Ok(_) | Err(_) => Lsn::FIRST,
+    };
+    keep_from(group, from, bytes_max)
+}
+
+/// Keeps the log from an entry on, or from the first that it has.
+pub(super) fn keep_from(group: &Group, from: Lsn, bytes_max: u64) -> Option<Hold> {
+    if bytes_max == 0 {
+        return None;
+    }
+    loop {
+        match group.hold_bounded("next archiver", from.max(group.first_lsn()), bytes_max) {
+            // Let go between the two calls.
+            Err(Error::TooOld { .. }) => {}
+            held => return held.ok(),
+        }
+    }
 }
 
 impl Gate {
+    /// The gate of a database that was just opened.
+    pub(crate) fn new(kept: Option<Hold>) -> Self {
+        Self { kept: Mutex::new(kept), ..Self::default() }
+    }
+
     /// Takes an archiver in, when there is none.
     pub(crate) fn attach(&self, shared: &Arc<Shared>, committed: u64, limit: u64, stops: bool) -> Result<()> {
         let mut attached = self.attached.lock();
@@ -34,12 +73,15 @@ impl Gate {
         self.limit.store(limit, Ordering::Relaxed);
         self.stops.store(stops, Ordering::Release);
         *attached = Some(Arc::clone(shared));
+        // It holds by itself what it needs.
+        *self.kept.lock() = None;
         Ok(())
     }
 
-    /// Lets the archiver go: writes are bounded by nothing any more.
-    pub(crate) fn detach(&self) {
+    /// Lets the archiver go: writes are bounded by nothing any more. `kept`: what keeps the log for the next one.
+    pub(crate) fn detach(&self, kept: Option<Hold>) {
         self.stops.store(false, Ordering::Release);
+        *self.kept.lock() = kept;
         *self.attached.lock() = None;
     }
 

@@ -9,7 +9,7 @@ use logwood_base::{DatabaseId, Environment, Error, Lsn, Result, Term};
 use logwood_btree::store::{Manifest, Store as PageStore};
 use logwood_wal::{Append, Entry, Group, Hold, Log};
 
-use super::gate::Gate;
+use super::gate::{Gate, keep_from};
 use super::status::ArchiveStatus;
 use crate::core::Core;
 use crate::planted::{Bug, planted};
@@ -98,6 +98,12 @@ impl Source {
 
     pub(super) fn hold(&self, from: Lsn) -> Result<Hold> {
         self.group.hold("archive", from)
+    }
+
+    /// Keeps the log of a database for the next archiver.
+    pub(super) fn keep(&self, from: Lsn) -> Option<Hold> {
+        let bytes_max = self.core()?.options.unarchived_log_bytes_max;
+        keep_from(&self.group, from, bytes_max)
     }
 
     fn core(&self) -> Option<Arc<Core>> {

@@ -1,6 +1,7 @@
 //! Tests of the archive.
 
 mod attaching;
+mod away;
 mod basics;
 mod bulk;
 mod clocks;

@@ -130,6 +130,20 @@ impl Uploader {
         }
     }
 
+    /// Keeps the log for the next archiver.
+    pub(super) fn keep(&self) -> Option<Hold> {
+        if self.fenced.is_some() {
+            return None;
+        }
+        self.source.keep(self.first_comparable())
+    }
+
+    /// Where the log is to begin: with the last object that was confirmed, by which the next archiver knows that the end of the
+    /// chain is of this history. What `LINEAGE` notes may be older.
+    fn first_comparable(&self) -> Lsn {
+        self.shared.figures().confirmed.map_or(self.reached().next(), |(first, _)| first)
+    }
+
     /// Whether a full backlog leaves a gap instead of stopping writes.
     pub(super) fn leaves_gaps(&self) -> bool {
         self.options.leave_gaps && self.source.decides_alone()
@@ -297,9 +311,6 @@ impl Uploader {
         self.gathered = None;
         self.waiting_since = None;
         let reached = self.reached();
-        if let Some(hold) = &self.hold {
-            hold.advance(reached.next());
-        }
         // What was counted before the end of the log is looked at has its entry before that end.
         let counted = self.source.with_gate(|_, committed| committed);
         if reached >= self.source.group.appended_lsn() {
@@ -317,6 +328,9 @@ impl Uploader {
             figures.archived_ms = archived_ms.or(figures.archived_ms);
             figures.status.failing = None;
         });
+        if let Some(hold) = &self.hold {
+            hold.advance(self.first_comparable());
+        }
         if confirmed.is_some() {
             self.tried.clear();
             self.noted.1 += 1;

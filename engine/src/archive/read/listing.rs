@@ -40,6 +40,18 @@ pub struct Listing {
     pub damage: Vec<ArchiveDamage>,
 }
 
+impl Listing {
+    /// Whether nothing is damaged or missing that was not left out on purpose, or let go of by retention.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let lineage_is_sound = |lineage: &LineageListing| {
+            lineage.holes.iter().all(|hole| hole.is_named_gap)
+                && lineage.snapshots.iter().all(|snapshot| snapshot.damage.is_none())
+        };
+        self.damage.is_empty() && self.lineages.iter().all(lineage_is_sound)
+    }
+}
+
 /// One history of a database.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]

@@ -77,6 +77,7 @@ impl Rig {
             .recovery_log_bytes_max(1 << 20)
             .log_recent_bytes_max(16 << 10)
             .log_pool_segments(1)
+            .unarchived_log_bytes_max(0)
             .environment(self.environment.clone())
     }
 

@@ -15,6 +15,7 @@ pub(super) const LET_GO: &str = "no point before the oldest snapshot is kept: re
 
 /// Completes the holes of a lineage, whose intervals and whose parent are settled.
 pub(super) fn settle_holes(lineages: &mut [LineageListing], at: usize, seen: &Seen) {
+    lineages[at].holes.extend(before_the_first(&lineages[at], seen));
     let missed = missing_end(lineages, at, seen);
     lineages[at].holes.extend(missed);
     let settled = cut_out_intervals(&lineages[at]);
@@ -22,6 +23,14 @@ pub(super) fn settle_holes(lineages: &mut [LineageListing], at: usize, seen: &Se
     let unused = unused(lineages, at, seen);
     lineages[at].holes.extend(unused);
     lineages[at].holes.sort_by_key(|hole| (hole.first, hole.last));
+}
+
+/// Who begins without a parent behind entry 1 has let go of what came before, or could not tell whose it was.
+fn before_the_first(lineage: &LineageListing, seen: &Seen) -> Option<Hole> {
+    let last = seen.first_lsn.previous();
+    let why = "this lineage begins behind them, with a snapshot and without a parent".to_owned();
+    let hole = Hole { first: Lsn::FIRST, last, key: start_key(lineage.lineage), why, is_named_gap: true };
+    (lineage.parent.is_none() && last >= Lsn::FIRST).then_some(hole)
 }
 
 /// The last entry that anything of the lineage itself tells of; the one before its first, where there is nothing.

@@ -26,11 +26,19 @@ fn listed(world: &World) -> Listing {
     whole
 }
 
-/// Every entry from the first to the last that is known of is in one interval or in one hole.
-fn check_every_entry(lineage: &LineageListing) {
+/// Every entry from the first to the last that is known of is in one interval or in one hole. An object is named as damaged also
+/// where snapshots hold all its points.
+pub(super) fn check_every_entry(lineage: &LineageListing) {
     let first = lineage.parent.map_or(Lsn::FIRST, |(_, fork)| fork.next());
-    let intervals = lineage.intervals.iter().map(|interval| (interval.first, interval.last));
-    let all: Vec<_> = intervals.chain(lineage.holes.iter().map(|hole| (hole.first, hole.last))).collect();
+    let mut all: Vec<_> = lineage.intervals.iter().map(|interval| (interval.first, interval.last)).collect();
+    let is_within = |(first, last): (Lsn, Lsn)| {
+        (first.get()..=last.get()).map(Lsn).all(|lsn| {
+            lineage.intervals.iter().any(|interval| (interval.first..=interval.last).contains(&lsn))
+        })
+    };
+    let holes = lineage.holes.iter().filter(|hole| hole.is_named_gap || !is_within((hole.first, hole.last)));
+    let holes: Vec<_> = holes.map(|hole| (hole.first, hole.last)).collect();
+    all.extend(holes);
     let last = all.iter().map(|(_, last)| *last).max().unwrap_or(Lsn::ZERO);
     for lsn in (first.get()..=last.get()).map(Lsn) {
         let places = all.iter().filter(|(first, last)| (*first..=*last).contains(&lsn)).count();

@@ -134,8 +134,12 @@ impl World {
 
     /// The database is gone; a restored one takes its place, and is archived as a lineage of its own.
     pub(super) fn lose_and_restore(&mut self, point: Point, seed: u64) -> RestoreReport {
+        self.lose_and_restore_with(&self.restore_options().point(point), seed)
+    }
+
+    pub(super) fn lose_and_restore_with(&mut self, restoring: &RestoreOptions, seed: u64) -> RestoreReport {
         let to = format!("db{seed}");
-        let report = self.archive().restore(&to, &self.restore_options().point(point)).unwrap();
+        let report = self.archive().restore(&to, restoring).unwrap();
         self.db.close().unwrap();
         crate::seed::settle::remove_tree(&self.disk, self.db.path()).unwrap();
         self.db = Database::open(&to, options(&self.environment)).unwrap();
