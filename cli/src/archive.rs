@@ -147,13 +147,16 @@ fn print_retention(dry_run: bool, report: &RetentionReport, output: &mut Output)
     if output.is_json() {
         let damage: Vec<&String> = report.damage.iter().map(|damage| &damage.key).collect();
         return output.object(&json!({
-            "from_ms": report.oldest_ms.map(|_| report.from_ms), "objects": report.condemned, "bytes": report.bytes, "spared": report.spared,
+            "from_ms": report.oldest_ms.filter(|_| !report.is_newest_lost).map(|_| report.from_ms), "objects": report.condemned, "bytes": report.bytes, "spared": report.spared,
             "left": report.left, "damage": damage, "dry_run": dry_run,
         }));
     }
     report.condemned.iter().try_for_each(|key| output.text(key))?;
     let (count, bytes) = (report.condemned.len(), report.bytes);
     let promise = match report.oldest_ms {
+        _ if report.is_newest_lost => {
+            "the newest state cannot be restored: archive-status tells what can".to_owned()
+        }
         Some(_) => format!("every point from {} on stays restorable", time::utc(report.from_ms)),
         None => "there is no point that can be restored".to_owned(),
     };

@@ -1,6 +1,7 @@
 //! Archives: loading with one, losing the database, getting it back.
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -209,6 +210,18 @@ fn a_history_whose_parent_lost_its_end_or_everything_is_not_called_sound() {
         }
         let to = place.path("to").display().to_string();
         assert_ne!(run(["restore", "--from", &url, &to]).code, 0);
+        let told = run(["retention", &url, "--keep", "1d", "--json"]);
+        assert_eq!(told.code, 2, "{told:?}");
+        assert!(serde_json::from_str::<Value>(&told.stdout).unwrap()["from_ms"].is_null(), "{told:?}");
+        let told = run(["retention", &url, "--keep", "1d"]);
+        assert!(told.code == 2 && told.stdout.contains("the newest state cannot be restored"), "{told:?}");
+
+        // Whoever archives it again mends that.
+        run(["archive", &place.db, "--to", &url]).done();
+        run(["restore", "--from", &url, &to]).done();
+        assert_eq!(digest_of(&[&to]).1, digest_of(&[&place.db]).1);
+        let told = run(["retention", &url, "--keep", "1d"]).done();
+        assert!(told.contains("stays restorable"), "{told}");
     }
 }
 
@@ -465,6 +478,47 @@ fn what_was_loaded_and_packed_without_the_archive_is_archived_by_the_next_comman
     let (last, _) = digest_of(&[&place.db]);
     let status = run(["archive-status", &url]).done();
     assert!(status.contains(&format!("interval\t1\t{last}\t")) && !status.contains("hole"), "{status}");
+}
+
+/// How far it comes before it is killed is left to the machine: what must hold does so at every moment.
+#[test]
+fn a_retention_run_that_is_killed_leaves_a_sound_archive_and_takes_nothing_that_is_promised() {
+    for _ in 0..8 {
+        let (place, url, _) = archived(300);
+        for n in 0..6 {
+            run(["put", &place.db, &format!("more {n}"), "there"]).done();
+            run(["archive", &place.db, "--to", &url, "--verify"]).done();
+        }
+        let (_, digest) = digest_of(&[&place.db]);
+        let runs = place.path("archive/run");
+        let is_at_work = || {
+            let names = fs::read_dir(&runs).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+            names.into_iter().any(|name| name.len() == 32)
+        };
+        let mut retention = program();
+        let mut child =
+            retention.args(["retention", &url, "--keep", "0s"]).stdout(Stdio::null()).spawn().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            if is_at_work() {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break;
+            }
+        }
+        let status = run(["archive-status", &url, "--verify"]).done();
+        assert!(status.contains("interval\t"), "{status}");
+        let to = place.path("to").display().to_string();
+        run(["restore", "--from", &url, &to]).done();
+        assert_eq!(digest_of(&[&to]).1, digest);
+        run(["put", &place.db, "one", "more"]).done();
+        run(["archive", &place.db, "--to", &url]).done();
+        // What a run that was killed has left is in the way of the next one for a day.
+        let next = run(["retention", &url, "--keep", "0s"]);
+        if next.code != 0 {
+            assert!(is_at_work(), "{next:?}");
+            next.fails(3, "is already open");
+        }
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ use super::layout::{PAGES_PREFIX, log_key, page_key, parse_lsn, snapshot_prefix,
 use super::lineage::LocalLineage;
 use super::object::{Link, Owner, Parent, Start};
 use super::options::ArchiveOptions;
+use super::read::base::missing_base;
 use super::read::history::History;
 use super::read::plan::{Base, Plan};
 use super::read::{Archive, Point};
@@ -135,7 +136,7 @@ struct Place {
     walked: Walked,
     listed: BTreeMap<Lsn, u64>,
     newest_snapshot: Option<Lsn>,
-    /// Its parent does not lead to it (any more): nothing can be restored before it has a snapshot.
+    /// Its parent does not lead to it (any more), or its beginning is gone: nothing can be restored before it has a snapshot.
     is_rootless: bool,
 }
 
@@ -169,12 +170,14 @@ fn settle(
     let newest_snapshot = snapshots.iter().filter_map(|object| parse_lsn(&object.key)).max();
     let listed = listed(client, lineage, local.confirmed, newest_snapshot, options)?;
     let walked = walk(client, source, &start, link, local.confirmed, &listed)?;
-    // Put by a process that ended, it may have taken effect when nobody held any more what it names.
     let is_rootless = match start.parent {
-        Some(parent) if was_there && newest_snapshot.is_none() && listed.is_empty() => {
-            Fork::of(client, source, parent)?.is_none()
-        }
-        _ => false,
+        _ if newest_snapshot.is_some() || !was_there => false,
+        // Put by a process that ended, it may have taken effect when nobody held any more what it names.
+        Some(parent) if listed.is_empty() => Fork::of(client, source, parent)?.is_none(),
+        _ => missing_base(client, lineage)?.is_some_and(|damage| {
+            tracing::warn!(%damage, "the lineage has nothing to begin with, and is given a snapshot");
+            true
+        }),
     };
     Ok(Place { lineage, start, walked, listed, newest_snapshot, is_rootless })
 }

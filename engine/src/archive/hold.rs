@@ -40,9 +40,21 @@ impl PlacedHold {
     /// # Errors
     /// `ArchiveUnavailable` when one does: nothing is held then; try again later. What the store answers.
     pub fn place(client: &Client, environment: &Environment, hold: Hold) -> Result<Self> {
+        Self::try_place(client, environment, hold)?.map_err(Error::from)
+    }
+
+    /// As [`PlacedHold::place`]; the inner error is what condemns it.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub(super) fn try_place(
+        client: &Client,
+        environment: &Environment,
+        hold: Hold,
+    ) -> Result<Result<Self, Refusal>> {
         let placed = environment.clock.monotonic();
-        let key = put(client, environment, &hold)?;
-        Ok(Self { hold, key, before: None, placed })
+        let put = put(client, environment, &hold)?;
+        Ok(put.map(|key| Self { hold, key, before: None, placed }))
     }
 
     /// Puts a new hold in the place of this one when it is a day old. Answers false when this one was taken for one that a
@@ -55,7 +67,7 @@ impl PlacedHold {
         if now.saturating_sub(self.placed) < RENEWED_AFTER || planted(Bug::KeepHold) {
             return Ok(true);
         }
-        let key = put(client, environment, &self.hold)?;
+        let key = put(client, environment, &self.hold)??;
         if !self.stands(client)? {
             client.delete(&key)?;
             return Ok(false);
@@ -84,29 +96,45 @@ impl PlacedHold {
     }
 }
 
+/// The run that condemns what a hold needs.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    run: String,
+    why: &'static str,
+    /// It is at work, and may be about to find out what is needed.
+    pub(super) may_pass: bool,
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::ArchiveUnavailable { operation: "hold", key: refusal.run, cause: refusal.why.to_owned() }
+    }
+}
+
 /// Puts a hold, unless what it needs is condemned. Answers its key.
-fn put(client: &Client, environment: &Environment, hold: &Hold) -> Result<String> {
+fn put(client: &Client, environment: &Environment, hold: &Hold) -> Result<Result<String, Refusal>> {
     let key = hold_key(LineageId::random(&*environment.random).0);
     let hold = Hold { placed_ms: environment.clock.wall_ms(), ..hold.clone() };
     client.put_new(&key, &hold.encode().bytes)?;
     client.require(&key, Kind::Hold, |key, bytes| Hold::decode(key, bytes).map(drop))?;
     let refusal = if planted(Bug::IgnoreRetention) { None } else { refusal(client, &key, &hold)? };
-    let Some((run, why)) = refusal else { return Ok(key) };
+    let Some(refusal) = refusal else { return Ok(Ok(key)) };
     client.delete(&key)?;
-    Err(Error::ArchiveUnavailable { operation: "hold", key: run, cause: why.to_owned() })
+    Ok(Err(refusal))
 }
 
 /// The run that condemns what a hold needs, which stands at `key`: one that is at work, or one that has ended and may yet have
 /// it deleted.
-fn refusal(client: &Client, key: &str, hold: &Hold) -> Result<Option<(String, &'static str)>> {
+fn refusal(client: &Client, key: &str, hold: &Hold) -> Result<Option<Refusal>> {
     for (run, condemned) in condemned(client)? {
-        let why = match condemned {
-            Some(condemned) if !hold.needs_any_of(&condemned) => continue,
+        let why = match &condemned {
+            Some(condemned) if !hold.needs_any_of(condemned) => continue,
             Some(_) => "a retention run is deleting what is needed, or asked for it within the last day",
             None => "it cannot be read, and may be a retention run that is deleting what is needed",
         };
         if !is_older(client, &run, key, RUN_AGE_MAX)? {
-            return Ok(Some((run, why)));
+            let may_pass = condemned.is_some() && run.starts_with(RUNS_PREFIX);
+            return Ok(Some(Refusal { run, why, may_pass }));
         }
     }
     Ok(None)
@@ -125,16 +153,23 @@ fn condemned(client: &Client) -> Result<Vec<(String, Option<BTreeSet<String>>)>>
     let mut found = Vec::new();
     for prefix in [RUNS_PREFIX, LATE_PREFIX] {
         for run in client.list(prefix)? {
-            match client.fetch(&run.key, Kind::Retention, RetentionRun::decode) {
-                // It has ended: what it took is missed by whoever looks for it from here on.
-                Ok(None) => {}
-                Ok(Some(read)) => found.push((run.key, Some(read.condemned))),
-                Err(Error::ArchiveCorrupt(_)) => found.push((run.key, None)),
-                Err(error) => return Err(error),
-            }
+            // What cannot be read is read once more, at once: it is in nobody's way for long, and nobody waits for it.
+            let read = || client.fetch(&run.key, Kind::Retention, read_or_damaged);
+            let again = |read_first| if matches!(read_first, Some(None)) { read() } else { Ok(read_first) };
+            // Where there is none any more it has ended: what it took is missed by whoever looks for it from here on.
+            found.extend(read().and_then(again)?.map(|condemned| (run.key, condemned)));
         }
     }
     Ok(found)
+}
+
+/// What a run names; `None` when it cannot be read.
+fn read_or_damaged(key: &str, bytes: &[u8]) -> Result<Option<BTreeSet<String>>> {
+    match RetentionRun::decode(key, bytes) {
+        Ok(run) => Ok(Some(run.condemned)),
+        Err(Error::ArchiveCorrupt(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether an object, if it is there, was put so much earlier than another one, by the store's clock.

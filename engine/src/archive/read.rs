@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `history` | which lineages a history runs through, and which of several is meant |
+//! | `base` | whether a lineage has anything to begin with, as far as a few requests tell |
 //! | `plan` | the snapshot to begin with, for a point in time |
 //! | `standing` | whether a snapshot is of the history that its lineage's chain is |
 //! | `entries` | the entries from there up to the point, proven and fetched ahead |
@@ -19,6 +20,7 @@ use logwood_base::{Environment, LineageId, Lsn, Result};
 use super::store::{Client, Retry, Store, StoreOptions, open};
 
 pub(crate) mod ahead;
+pub(crate) mod base;
 pub(crate) mod entries;
 pub(crate) mod history;
 mod lazy_disk;

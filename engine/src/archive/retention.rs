@@ -35,6 +35,7 @@ use logwood_base::{ArchiveDamage, Environment, LineageId, Result};
 use super::layout::log_key;
 use super::object::RetentionRun;
 use super::object::hold::CONDEMNED_MAX;
+use super::read::base::missing_base;
 use super::store::Client;
 use facts::Facts;
 use flag::Flag;
@@ -82,6 +83,9 @@ pub struct RetentionReport {
     pub from_ms: u64,
     /// When the oldest point of the latest history was committed that can be restored; `None`: nothing can.
     pub oldest_ms: Option<u64>,
+    /// The newest state of the latest history has nothing to begin with, as far as a few requests tell: nothing is promised of it.
+    /// `damage` says why.
+    pub is_newest_lost: bool,
     /// What was deleted, or would be, in that order.
     pub condemned: Vec<String>,
     /// Bytes of it.
@@ -140,6 +144,14 @@ fn run(
     let mut plan = survey.plan(facts);
     facts.is_still = survey.is_still();
     report.damage = std::mem::take(&mut survey.damage);
+    if let Some(latest) = survey.latest()
+        && let Some(damage) = missing_base(client, latest)?
+    {
+        report.is_newest_lost = true;
+        if !report.damage.contains(&damage) {
+            report.damage.push(damage);
+        }
+    }
     if plan.deletions.is_empty() {
         return Ok(report);
     }

@@ -21,5 +21,6 @@ mod passed;
 mod races;
 mod retention;
 mod rig;
+mod sound;
 mod stores;
 mod superseded;

@@ -7,14 +7,18 @@
 //! Within a lineage the [chain](crate::archive::chain) proves what follows what. Where a lineage forks from its parent,
 //! its start object does: the parent's entries end at the fork.
 
+use std::collections::BTreeMap;
+
 use logwood_base::{ArchiveDamage, Error, Lsn, Result, Term};
 
 use super::ahead::Ahead;
 use super::history::{History, Stretch};
+use super::plan::reach_of_wrong;
 use super::{Archive, Point};
 use crate::archive::chain::{self, Chain, Item};
 use crate::archive::layout::log_key;
 use crate::archive::object::LogObject;
+use crate::archive::store::Client;
 use crate::entry;
 use crate::planted::{Bug, planted};
 use crate::seed::log::EntryStream;
@@ -49,8 +53,11 @@ pub(crate) struct Entries<'a> {
 
 /// A walk along the chain of one stretch.
 struct Walk {
+    client: Client,
     chain: Chain,
-    /// Where listed objects begin, ascending; those before `next` were taken.
+    /// What a listing has, also of what lies behind the point.
+    listed: BTreeMap<Lsn, u64>,
+    /// Where listed objects begin that are fetched ahead, ascending; those before `next` were taken.
     hints: Vec<Lsn>,
     next: usize,
     ahead: Ahead<Result<Option<Item>>>,
@@ -218,11 +225,11 @@ impl Walk {
         let hints: Vec<Lsn> =
             listed.keys().copied().filter(|lsn| *lsn >= chain.position().next && *lsn <= last).collect();
         let keys: Vec<String> = hints.iter().map(|lsn| log_key(stretch.lineage(), *lsn)).collect();
-        let client = client.clone();
+        let (client, fetching) = (client.clone(), client.clone());
         let ahead = Ahead::new(&archive.environment, archive.fetching(), keys.len(), move |at| {
-            chain::fetch(&client, &keys[at])
+            chain::fetch(&fetching, &keys[at])
         })?;
-        Ok(Self { chain, hints, next: 0, ahead })
+        Ok(Self { client, chain, listed, hints, next: 0, ahead })
     }
 
     /// The next object of the chain; `None` where nothing stands, nor behind it.
@@ -249,24 +256,34 @@ impl Walk {
             }
         }
         // Asked again, as often as it takes: what came ahead may have been an older body.
-        let behind = self.hints.get(self.next).copied();
-        let found = self.chain.next_item().map_err(|error| match error {
-            Error::ArchiveCorrupt(mut damage) => {
-                let here = (wanted, behind.map_or(wanted, Lsn::previous));
-                damage.lsns = damage.lsns.filter(|(first, _)| *first == wanted).or(Some(here));
-                Error::ArchiveCorrupt(damage)
-            }
-            other => other,
-        })?;
+        let behind = self.listed.range(wanted.next()..).next().map(|(behind, _)| *behind);
+        let found = match self.chain.next_item() {
+            Err(Error::ArchiveCorrupt(damage)) => return Err(self.taking_all(stretch, *damage)?.into()),
+            found => found?,
+        };
         match (found, behind) {
             (None, Some(behind)) => Err(chain::hole(stretch.lineage(), wanted, behind).into()),
             // The newest object of a chain goes with its lineage alone: it was there a moment ago.
             (None, None) if is_listed => {
                 let key = log_key(stretch.lineage(), wanted);
                 let damage = ArchiveDamage::new(&key, "chain", "an object, which is listed", "none");
-                Err(damage.taking(wanted, wanted).into())
+                Err(self.taking_all(stretch, damage)?.into())
             }
             (found, _) => Ok(found),
         }
+    }
+
+    /// Says of the next object, which is wrong, which entries it takes: whatever it says itself, those up to the next one.
+    fn taking_all(&self, stretch: &Stretch, damage: ArchiveDamage) -> Result<ArchiveDamage> {
+        let first = self.chain.position().next;
+        let last = match self.listed.range(first.next()..).next() {
+            Some((behind, _)) => behind.previous(),
+            None if stretch.last < Lsn::MAX => stretch.last.max(first),
+            None => {
+                let bytes = self.listed.get(&first).copied().unwrap_or(0);
+                reach_of_wrong(&self.client, &self.chain, bytes, first)?
+            }
+        };
+        Ok(damage.taking(first, last))
     }
 }

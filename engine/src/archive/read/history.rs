@@ -31,6 +31,8 @@ pub(crate) struct Stretch {
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     pub(crate) stretches: Vec<Stretch>,
+    /// Why a parent's start cannot be read: the history begins behind it, where a snapshot leads to what is asked for.
+    pub(crate) cut: Option<Error>,
 }
 
 impl Stretch {
@@ -48,10 +50,17 @@ impl History {
     /// in it, the history begins behind it.
     pub(crate) fn of(client: &Client, lineage: LineageId) -> Result<Self> {
         let mut stretches: Vec<Stretch> = Vec::new();
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut cut) = (BTreeSet::new(), None);
         let mut next = Some((lineage, Lsn::MAX));
         while let Some((lineage, last)) = next {
-            let Some((start, link)) = chain::start_of(client, lineage)? else {
+            let found = match chain::start_of(client, lineage) {
+                Err(error @ Error::ArchiveCorrupt(_)) if !stretches.is_empty() => {
+                    cut = Some(error);
+                    break;
+                }
+                found => found?,
+            };
+            let Some((start, link)) = found else {
                 if stretches.is_empty() {
                     return Err(Error::NotFound { what: "lineage", name: lineage.to_string() });
                 }
@@ -66,7 +75,7 @@ impl History {
             stretches.push(Stretch { start, link, last });
         }
         stretches.reverse();
-        Ok(Self { stretches })
+        Ok(Self { stretches, cut })
     }
 
     /// Which stretch an entry lies in: the newest that has begun there.

@@ -17,12 +17,13 @@ use logwood_btree::store::SegmentEntry;
 use super::Archive;
 use super::ahead::Ahead;
 use super::history::{Starts, starts};
-use super::plan::{owned_snapshot, snapshots_of};
+use super::plan::{owned_snapshot, reach_of_wrong, snapshots_of};
 use super::standing::{Standing, standing_at};
 use crate::archive::chain::{self, Chain, Content, Place};
 use crate::archive::layout::{PAGES_PREFIX, Sha256, log_key, page_key, snapshot_key};
 use crate::archive::object::{Kind, Link, Owner, SnapshotObject, Start};
 use crate::archive::order::{self, Written};
+use crate::archive::store::Client;
 
 mod holes;
 mod intervals;
@@ -136,6 +137,9 @@ pub(super) enum Reading {
     Whole,
 }
 
+/// What looks damaged is looked at anew, so often at most, where objects went meanwhile: that is retention at work, and no damage.
+const LOOKS_MAX: u32 = 3;
+
 /// The page segments that are there.
 #[derive(Default)]
 struct Pages {
@@ -146,10 +150,37 @@ struct Pages {
 }
 
 pub(super) fn list(archive: &Archive, reading: Reading) -> Result<Listing> {
+    for _ in 1..LOOKS_MAX {
+        let (listing, seen) = look(archive, reading)?;
+        if listing.is_sound() || !has_shrunk(&archive.client, &listing, &seen)? {
+            return Ok(listing);
+        }
+    }
+    look(archive, reading).map(|(listing, _)| listing)
+}
+
+/// Whether objects of a chain are gone that were listed.
+fn has_shrunk(client: &Client, listing: &Listing, seen: &[Seen]) -> Result<bool> {
+    for (lineage, seen) in listing.lineages.iter().zip(seen) {
+        let now = chain::listed(client, lineage.lineage)?;
+        if seen.objects.keys().any(|first| !now.contains_key(first)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Snapshots are listed first: behind their pages they are put, and when the chain has passed them, but for one that a gap waits
+/// for. So what is put meanwhile is not missed. What retention takes meanwhile is missed, snapshots before anything else.
+fn look(archive: &Archive, reading: Reading) -> Result<(Listing, Vec<Seen>)> {
     let Starts { found: mut starts, damage } = starts(&archive.client)?;
     let began: BTreeMap<_, _> =
         starts.iter().map(|(start, _)| (start.owner.lineage, Written::new(start, 0, None, None))).collect();
     starts.sort_by_key(|(start, _)| order::rank(&began, start.owner.lineage));
+    let snapshots_listed: Vec<Vec<Lsn>> = starts
+        .iter()
+        .map(|(start, _)| snapshots_of(&archive.client, start.owner.lineage))
+        .collect::<Result<_>>()?;
     let mut pages = Pages::default();
     if !starts.is_empty() {
         let listed = archive.client.list(PAGES_PREFIX)?.into_iter();
@@ -163,7 +194,7 @@ pub(super) fn list(archive: &Archive, reading: Reading) -> Result<Listing> {
         let fork = forks.entry(parent.lineage).or_insert(parent.fork_lsn);
         *fork = parent.fork_lsn.max(*fork);
     }
-    for (start, link) in &starts {
+    for ((start, link), snapshots_listed) in starts.iter().zip(snapshots_listed) {
         let mut lineage = LineageListing {
             database: start.owner.database,
             lineage: start.owner.lineage,
@@ -179,15 +210,16 @@ pub(super) fn list(archive: &Archive, reading: Reading) -> Result<Listing> {
         let objects = chain::listed(&archive.client, start.owner.lineage)?;
         let fork = forks.get(&start.owner.lineage).copied();
         let (runs, absent) = walk(archive, (start, *link), (&objects, fork), reading, &mut lineage)?;
-        let bases = snapshots(archive, start.owner, &objects, reading, &mut pages, &mut lineage)?;
+        let listed = (snapshots_listed, &objects);
+        let bases = snapshots(archive, start.owner, listed, reading, &mut pages, &mut lineage)?;
         excuse_retention(start.first_lsn, &absent, &bases, &mut lineage);
         seen.push(Seen { runs, bases, first_lsn: start.first_lsn, objects, fork });
         lineages.push(lineage);
     }
     for at in settle_intervals(&mut lineages, &seen) {
-        settle_holes(&mut lineages, at, &seen[at]);
+        settle_holes(&mut lineages, at, &seen[at], &damage);
     }
-    Ok(Listing { lineages, damage })
+    Ok((Listing { lineages, damage }, seen))
 }
 
 /// Looks at every object of a chain, of which a child forks behind `fork`. Answers the runs between holes, and where those holes
@@ -261,13 +293,7 @@ fn walk(
             }
             Err(Error::ArchiveCorrupt(damage)) => {
                 if at + 1 == hints.len() {
-                    let newest = snapshots_of(client, owner.lineage)?.into_iter().max();
-                    behind = newest.map_or(behind, |newest| newest.max(behind));
-                    // What its head says of its end is worth more than nothing, if the head is that of its place.
-                    let head = chain::peek(client, &log_key(owner.lineage, first), listed[&first]);
-                    let place = head.ok().flatten().filter(|place| !place.is_end());
-                    let place = place.filter(|place| chain.clone().admit(place).is_ok());
-                    behind = place.map_or(behind, |place| place.last_lsn.max(behind));
+                    behind = reach_of_wrong(client, &chain, listed[&first], behind)?;
                 }
                 into.holes.push(damaged(*damage, (first, behind)));
                 (chain, broken) = (Chain::from_lsn(client, owner, behind.next()), true);
@@ -304,13 +330,13 @@ fn damaged(damage: ArchiveDamage, (first, last): (Lsn, Lsn)) -> Hole {
 fn snapshots(
     archive: &Archive,
     owner: Owner,
-    listed: &BTreeMap<Lsn, u64>,
+    (snapshots, listed): (Vec<Lsn>, &BTreeMap<Lsn, u64>),
     reading: Reading,
     pages: &mut Pages,
     into: &mut LineageListing,
 ) -> Result<Vec<BaseAt>> {
     let mut bases = Vec::new();
-    for lsn in snapshots_of(&archive.client, owner.lineage)? {
+    for lsn in snapshots {
         let key = snapshot_key(owner.lineage, lsn);
         let found =
             archive.client.require(&key, Kind::Snapshot, |key, bytes| owned_snapshot(owner, key, bytes));
@@ -339,7 +365,10 @@ fn snapshots(
             Err(Error::ArchiveCorrupt(damage)) => listing.damage = Some(damage.to_string()),
             Err(error) => return Err(error),
         }
-        into.snapshots.push(listing);
+        // Retention has let go of it since it was listed.
+        if listing.damage.is_none() || !archive.client.is_gone(&key)? {
+            into.snapshots.push(listing);
+        }
     }
     Ok(bases)
 }

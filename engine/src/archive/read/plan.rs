@@ -13,6 +13,7 @@ use logwood_btree::store::Manifest;
 use super::history::{History, newest};
 use super::standing::{Standing, standing};
 use super::{Archive, Point};
+use crate::archive::chain::{self, Chain};
 use crate::archive::layout::{log_key, parse_lsn, snapshot_key, snapshot_prefix};
 use crate::archive::object::{Kind, Owner, SnapshotObject};
 use crate::archive::store::Client;
@@ -74,7 +75,8 @@ impl Plan {
         snapshots.sort_unstable();
         let first = &history.stretches[0].start;
         let from_first = first.first_lsn == Lsn::FIRST && first.parent.is_none();
-        let (ahead, passed_over, doubts) = (Vec::new(), Vec::new(), Vec::new());
+        let passed_over = history.cut.iter().cloned().collect();
+        let (ahead, doubts) = (Vec::new(), Vec::new());
         Ok(Self { history, point, snapshots, from_first, oldest, ahead, passed_over, doubts })
     }
 
@@ -197,4 +199,15 @@ pub(crate) fn owned_snapshot(owner: Owner, key: &str, bytes: &[u8]) -> Result<Sn
     }
     let (expected, found) = (owner.database, snapshot.owner.database);
     Err(ArchiveDamage::new(key, "snapshot's database", expected, found).into())
+}
+
+/// How far the last object of a chain reaches that is wrong and `bytes` long, which is the next one of a walk: as far as its head
+/// says, where that is right, or a snapshot stands; at least to `least`.
+pub(crate) fn reach_of_wrong(client: &Client, chain: &Chain, bytes: u64, least: Lsn) -> Result<Lsn> {
+    let (lineage, first) = (chain.owner().lineage, chain.position().next);
+    let newest = snapshots_of(client, lineage)?.into_iter().max();
+    let place = chain::peek(client, &log_key(lineage, first), bytes).ok().flatten();
+    let place = place.filter(|place| !place.is_end() && chain.clone().admit(place).is_ok());
+    let known = newest.into_iter().chain(place.map(|place| place.last_lsn));
+    Ok(known.max().map_or(least, |known| known.max(least)))
 }

@@ -84,14 +84,15 @@ impl Holds {
                 pages: snapshot
                     .map_or(Vec::new(), |_| base.trees.segments.iter().map(|page| page.hash).collect()),
             };
-            let place = || PlacedHold::place(client, environment, hold.clone());
+            let place = || PlacedHold::try_place(client, environment, hold.clone());
             // Retention is at work, on just that. It may be about to find out that it is needed: a page that was there
-            // before its snapshot is condemned, and spared.
+            // before its snapshot is condemned, and spared. What it asked for before it ended, or what cannot be read, stays
+            // as it is for a day.
             let held = client.retried(|| match place() {
-                Err(error @ Error::ArchiveUnavailable { operation: "hold", .. }) => Err(error),
+                Ok(Err(refusal)) if refusal.may_pass => Err(refusal.into()),
                 other => Ok(other),
             });
-            match held.and_then(|held| held) {
+            match held.and_then(|held| held).and_then(|held| held.map_err(Error::from)) {
                 Ok(hold) => placed.lock().push(hold),
                 // Also where a copy of an archive lies on a full disk, or lacks a directory that was empty.
                 Err(

@@ -3,6 +3,7 @@
 mod crashes;
 mod damage;
 mod histories;
+mod intervals;
 mod listing;
 mod mutants;
 mod parts;

@@ -127,13 +127,15 @@ impl Survey {
         self.window_before(newest_ms.unwrap_or(0))
     }
 
+    /// The lineage that is the latest of those whose starts can be read.
+    pub(super) fn latest(&self) -> Option<LineageId> {
+        self.written.keys().copied().max_by_key(|id| order::rank(&self.written, *id))
+    }
+
     /// When the oldest point of the latest history was committed that can be restored; where that lies before the window, one
     /// such. `None` where there is none.
     pub(super) fn oldest_ms(&self, client: &Client) -> Result<Option<u64>> {
-        let Some(latest) = self.written.keys().copied().max_by_key(|id| order::rank(&self.written, *id))
-        else {
-            return Ok(None);
-        };
+        let Some(latest) = self.latest() else { return Ok(None) };
         let line = Parents::of(&self.lineages).line(latest);
         let line: Vec<_> = line.into_iter().filter_map(|id| Some((id, self.lineages.get(&id)?))).collect();
         let bases = line.iter().filter_map(|(_, lineage)| lineage.oldest_base_ms());

@@ -10,7 +10,7 @@ use crate::archive::layout::{PROBES_PREFIX, log_key, parse_lineage};
 use crate::archive::lineage::LocalLineage;
 use crate::archive::object::{Owner, Parent, RetentionRun, Start};
 use crate::archive::store::{Put, Retry, Store as _};
-use crate::archive::{Archive, Archiver, chain};
+use crate::archive::{Archive, Archiver, RetentionOptions, chain, retention};
 use crate::{Database, Durability, Keyspace};
 
 /// A database whose directory says that it forks from an archived lineage at its last entry, as a restore leaves it.
@@ -139,5 +139,45 @@ fn of_a_long_chain_what_lies_before_the_place_that_was_noted_is_not_listed() {
         fill(&db, &keyspace, 100..110, 1000, Durability::Durable);
         archiver.flush().unwrap();
         check_agreement(&rig, &db, &archiver);
+    }
+}
+
+#[test]
+fn a_lineage_that_has_lost_what_it_begins_with_is_told_by_retention_and_given_a_snapshot_by_the_next_archiver()
+ {
+    for what in ["the end of the parent", "the parent", "the first object"] {
+        let rig = Rig::new(6);
+        let (db, _, parent) = forked(&rig, None);
+        let archiver = db.archive(rig.archive()).unwrap();
+        archiver.flush().unwrap();
+        let (lineage, client) = (archiver.lineage(), rig.client());
+        assert_eq!(start_of(&rig, &archiver).parent, Some(parent));
+        archiver.stop().unwrap();
+        let ask = RetentionOptions { keep: std::time::Duration::ZERO, dry_run: true, deletions_max: 10 };
+        let told = retention(&client, &rig.environment, &ask).unwrap();
+        assert!(!told.is_newest_lost && told.damage.is_empty(), "{told:?}");
+        let last = *chain::listed(&client, parent.lineage).unwrap().keys().next_back().unwrap();
+        for key in rig.store.inner.keys() {
+            let goes = match what {
+                "the end of the parent" => key == log_key(parent.lineage, last),
+                "the parent" => parse_lineage(&key) == Some(parent.lineage),
+                _ => key == log_key(parent.lineage, Lsn::FIRST),
+            };
+            if goes {
+                rig.store.inner.tamper(&key, None);
+            }
+        }
+        let told = retention(&client, &rig.environment, &ask).unwrap();
+        assert!(told.is_newest_lost && !told.damage.is_empty(), "{what}: {told:?}");
+        let archive = Archive::with_client(client.clone(), &rig.environment);
+        let options = crate::archive::RestoreOptions::new().lineage(lineage).database(rig.options());
+        archive.restore("restored", &options).unwrap_err();
+        crate::seed::settle::remove_tree(&rig.disk, Path::new("restored")).unwrap();
+
+        let archiver = db.archive(rig.archive()).unwrap();
+        archiver.flush().unwrap();
+        assert_eq!(archiver.lineage(), lineage);
+        assert_eq!(archive.restore("restored", &options).unwrap().lsn, db.durable_lsn());
+        assert!(!retention(&client, &rig.environment, &ask).unwrap().is_newest_lost);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use logwood_base::{Error, Lsn};
+use logwood_base::{Clock, Error, Lsn};
 
 use super::retention::{HOUR, check_whole, hours, keep, restored_early, restores};
 use super::rig::{Fault, Rig, fill, snapshots};
@@ -14,8 +14,8 @@ use crate::archive::layout::{
     snapshot_key, start_key,
 };
 use crate::archive::object::{Hold, RetentionRun};
-use crate::archive::store::{Retry, Store as _};
-use crate::archive::{PlacedHold, RetentionOptions, chain, retention};
+use crate::archive::store::{ManualPause, Retry, Store as _};
+use crate::archive::{Archive, Client, PlacedHold, RestoreOptions, RetentionOptions, chain, retention};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -279,4 +279,37 @@ fn a_run_that_is_cut_off_says_how_much_is_left() {
     assert!(!rig.store.no_hook());
     assert!(!report.condemned.is_empty() && report.left > 0, "{report:?}");
     assert_eq!(report.condemned.len() + report.left, planned.condemned.len());
+}
+
+#[test]
+fn a_restore_waits_for_a_run_that_is_at_work_and_for_nothing_that_stays_as_it_is_for_a_day() {
+    let rig = Rig::new(20);
+    let (db, archiver) = hours(&rig, 2);
+    let newest = snapshots(&rig, archiver.lineage()).into_values().next_back().unwrap();
+    let condemned = [newest.key()].into();
+    let run = RetentionRun { id: 7, begun_ms: 1, condemned };
+    let body = run.encode().bytes;
+    let at_work = run.key();
+    let ended = format!("{LATE_PREFIX}{}", &at_work[RUNS_PREFIX.len()..]);
+    for (key, body, waits) in [
+        (at_work.clone(), &body[..], true),
+        (ended.clone(), &body[..], false),
+        (at_work, b"not a run", false),
+        (ended, b"not a run", false),
+    ] {
+        rig.store.inner.put_new(&key, body).unwrap();
+        let pause = Arc::new(ManualPause::new(Arc::clone(&rig.clock)));
+        let store = Arc::new(rig.store.inner.clone());
+        let client = Client::with_pause(store, &rig.environment, Retry::default(), pause);
+        let archive = Archive::with_client(client, &rig.environment);
+        let begun = rig.clock.monotonic();
+        let options = RestoreOptions::new().database(rig.options());
+        let report = archive.restore("unheld", &options).unwrap();
+        assert_eq!(report.lsn, db.durable_lsn());
+        assert!(report.notes.iter().any(|note| note.contains("retention is not kept away")), "{report:?}");
+        let waited = rig.clock.monotonic().saturating_sub(begun);
+        assert_eq!(waited > std::time::Duration::ZERO, waits, "{key}: {waited:?}");
+        crate::seed::settle::remove_tree(&rig.disk, "unheld".as_ref()).unwrap();
+        rig.store.inner.tamper(&key, None);
+    }
 }

@@ -12,7 +12,7 @@ use crate::archive::{Archive, Archiver, Point, RestoreOptions, RetentionOptions,
 use crate::{Database, Durability};
 
 /// A database that was archived for some hours, restored from an earlier point, and archived again as another lineage.
-fn superseded(rig: &Rig) -> ((Database, Archiver), Database, Archiver) {
+pub(super) fn superseded(rig: &Rig) -> ((Database, Archiver), Database, Archiver) {
     let (db, archiver) = hours(rig, 6);
     let fork = Lsn(db.durable_lsn().get() / 2);
     let archive = Archive::with_client(rig.client(), &rig.environment);
@@ -236,15 +236,26 @@ fn a_superseded_child_that_wakes_up_keeps_what_it_forked_from() {
 
 #[test]
 fn a_restore_that_nothing_is_held_for_never_takes_for_the_end_what_a_run_has_left_of_a_lineage() {
+    // All of it, or so much that of the lineage nothing is left and the page segments of its snapshots are.
+    never_takes_for_the_end(|_| 10_000);
+    never_takes_for_the_end(|condemned| {
+        condemned.iter().position(|key| key.ends_with("/start")).unwrap() + 1
+    });
+}
+
+fn never_takes_for_the_end(deletions: impl Fn(&[String]) -> usize) {
     let (mut whole, mut missed) = (0, 0);
     for k in 1.. {
         let rig = Rig::new(42);
         let ((db, old), _, _) = superseded(&rig);
+        let dry = RetentionOptions { dry_run: true, ..keep(3 * HOUR) };
+        let condemned = retention(&rig.client(), &rig.environment, &dry).unwrap().condemned;
+        let wanted = RetentionOptions { deletions_max: deletions(&condemned), ..keep(3 * HOUR) };
         // Nobody can hold anything for a day; runs are not hindered.
         let foreign = format!("{LATE_PREFIX}{}", "0".repeat(32));
         rig.store.inner.put_new(&foreign, b"not a run").unwrap();
         let (client, environment) = (rig.client(), rig.environment.clone());
-        rig.store.at(k, move || drop(retention(&client, &environment, &keep(3 * HOUR)).unwrap()));
+        rig.store.at(k, move || drop(retention(&client, &environment, &wanted).unwrap()));
         let archive = Archive::with_client(rig.client_of(Arc::new(rig.store.clone())), &rig.environment);
         let options = RestoreOptions::new().lineage(old.lineage()).database(rig.options()).verify(false);
         let restored = archive.restore("unheld", &options);

@@ -14,13 +14,19 @@ use crate::archive::layout::{log_key, start_key};
 pub(super) const LET_GO: &str = "no point before the oldest snapshot is kept: retention lets go of them";
 
 /// Completes the holes of a lineage, whose intervals and whose parent are settled.
-pub(super) fn settle_holes(lineages: &mut [LineageListing], at: usize, seen: &Seen) {
+/// `unread`: starts that cannot be read.
+pub(super) fn settle_holes(
+    lineages: &mut [LineageListing],
+    at: usize,
+    seen: &Seen,
+    unread: &[ArchiveDamage],
+) {
     lineages[at].holes.extend(before_the_first(&lineages[at], seen));
     let missed = missing_end(lineages, at, seen);
     lineages[at].holes.extend(missed);
     let settled = cut_out_intervals(&lineages[at]);
     lineages[at].holes = settled;
-    let unused = unused(lineages, at, seen);
+    let unused = unused(lineages, at, seen, unread);
     lineages[at].holes.extend(unused);
     lineages[at].holes.sort_by_key(|hole| (hole.first, hole.last));
 }
@@ -77,7 +83,7 @@ fn cut_out_intervals(lineage: &LineageListing) -> Vec<Hole> {
 }
 
 /// The entries that are in no interval and in no hole yet: nothing is left to apply them to.
-fn unused(lineages: &[LineageListing], at: usize, seen: &Seen) -> Vec<Hole> {
+fn unused(lineages: &[LineageListing], at: usize, seen: &Seen, unread: &[ArchiveDamage]) -> Vec<Hole> {
     let lineage = &lineages[at];
     // A child that holds nothing misses the point that it was to begin with.
     let first = match lineage.parent {
@@ -98,13 +104,16 @@ fn unused(lineages: &[LineageListing], at: usize, seen: &Seen) -> Vec<Hole> {
         let parent = lineage.parent.filter(|_| before.is_none() && first <= seen.first_lsn);
         let is_damaged = match (before, parent) {
             (Some(hole), _) => !hole.is_named_gap,
-            (None, Some((parent, fork))) => is_damaged_at(lineages, parent, fork),
+            (None, Some((parent, fork))) => {
+                is_unread(unread, parent) || is_damaged_at(lineages, parent, fork)
+            }
             (None, None) => false,
         };
         let object = seen.objects.range(..=first).next_back().map_or(first, |(object, _)| *object);
         let (key, why) = match parent {
             Some((parent, _)) if lineages.iter().all(|other| other.lineage != parent) => {
-                (start_key(parent), format!("nothing to begin with: its parent {parent} is gone"))
+                let what = if is_unread(unread, parent) { "cannot be read" } else { "is gone" };
+                (start_key(parent), format!("nothing to begin with: its parent {parent} {what}"))
             }
             Some((parent, fork)) => {
                 let key = log_key(lineage.lineage, object);
@@ -133,6 +142,11 @@ fn is_damaged_at(lineages: &[LineageListing], parent: LineageId, fork: Lsn) -> b
         Some(hole) => !hole.is_named_gap,
         None => parent.holes.iter().any(|hole| !hole.is_named_gap),
     }
+}
+
+fn is_unread(unread: &[ArchiveDamage], lineage: LineageId) -> bool {
+    let key = start_key(lineage);
+    unread.iter().any(|damage| damage.key == key)
 }
 
 /// What is left of a range, without others that stand in order.

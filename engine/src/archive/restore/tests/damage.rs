@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::spoiled::{Script, Spoil, Spoiled};
 use super::world::{TO, World, client, client_with};
-use crate::archive::layout::{parse_lsn, start_key};
+use crate::archive::layout::{log_key, parse_lsn, start_key};
 use crate::archive::store::Retry;
 use crate::archive::{Archive, Point};
 use crate::{Error, Lsn};
@@ -69,7 +69,9 @@ fn every_damaged_object_is_named_with_its_entries_or_done_without() {
                 Err(Error::ArchiveCorrupt(damage)) => {
                     assert_eq!(damage.key, key, "{what}");
                     if let Some(first) = first {
-                        let to = behind.map_or(first, Lsn::previous);
+                        // How far the last one goes only its own head says.
+                        let of_last = if matches!(what, "middle" | "last byte") { last } else { first };
+                        let to = behind.map_or(of_last, Lsn::previous);
                         assert_eq!(damage.lsns, Some((first, to)), "{what}: {damage}");
                     }
                     named += 1;
@@ -300,4 +302,40 @@ fn hostile_manifests_are_refused_or_done_without() {
     world.store.tamper(&key, Some(&whole));
     world.check_restore(Point::Latest, world.last());
     assert!(refused + done >= 8, "{refused} {done}");
+}
+
+#[test]
+fn a_wrong_object_takes_the_entries_up_to_the_next_one_whatever_it_says_itself_and_whatever_point_is_asked_for()
+ {
+    let (mut world, parent) = (World::filled(12), 12);
+    let log = |world: &World| -> Vec<Lsn> {
+        let prefix = crate::archive::layout::log_prefix(world.chain.owner.lineage);
+        world
+            .store
+            .keys()
+            .iter()
+            .filter(|key| key.starts_with(&prefix))
+            .filter_map(|key| parse_lsn(key))
+            .collect()
+    };
+    let first_lineage = world.chain.owner.lineage;
+    let of_parent = log(&world);
+    let fork = world.lose_and_restore(Point::Latest, parent + 100).lsn;
+    world.commit();
+    world.upload();
+    let last = *of_parent.last().unwrap();
+    for (wrong, to) in [(of_parent[4], of_parent[5].previous()), (last, fork)] {
+        let key = log_key(first_lineage, wrong);
+        let whole = world.store.peek(&key).unwrap();
+        let other = world.store.peek(&log_key(first_lineage, of_parent[0])).unwrap();
+        for body in [Some(&other[..]), Some(b"rubbish"), None] {
+            world.store.tamper(&key, body);
+            for point in [Point::Lsn(wrong), Point::Lsn(to), Point::Latest] {
+                let error = world.restore(point).unwrap_err();
+                let Error::ArchiveCorrupt(damage) = error else { panic!("{point}: {error}") };
+                assert_eq!((damage.key.as_str(), damage.lsns), (key.as_str(), Some((wrong, to))), "{point}");
+            }
+        }
+        world.store.tamper(&key, Some(&whole));
+    }
 }

@@ -7,7 +7,7 @@ use crate::Lsn;
 use crate::archive::Point;
 use crate::archive::layout::snapshot_key;
 
-fn number(name: &str, otherwise: u64) -> u64 {
+pub(super) fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
 }
 
