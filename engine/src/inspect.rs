@@ -136,6 +136,19 @@ pub fn stat(path: impl AsRef<Path>) -> Result<Stat> {
 
 /// [`stat`] on the disk of an environment.
 ///
+/// ```
+/// # use logwood::{Database, Options};
+/// # let directory = tempfile::tempdir()?;
+/// # let db = Database::open(directory.path(), Options::new())?;
+/// # db.ensure_keyspace("k")?.put(b"a", b"1")?;
+/// # db.close()?;
+/// # use logwood::Environment;
+/// let environment = Environment::system()?; // or one with a disk of your own
+/// let stat = logwood::inspect::stat_in(&environment, directory.path())?;
+/// assert_eq!((stat.is_log_only, stat.last_lsn), (false, db.visible_lsn()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// As [`stat`].
 pub fn stat_in(environment: &Environment, path: &Path) -> Result<Stat> {
@@ -178,6 +191,20 @@ pub fn verify(
 }
 
 /// [`verify`] on the disk of an environment.
+///
+/// ```
+/// # use logwood::{Database, Options};
+/// # let directory = tempfile::tempdir()?;
+/// # let db = Database::open(directory.path(), Options::new())?;
+/// # db.ensure_keyspace("k")?.put(b"a", b"1")?;
+/// # db.close()?;
+/// # use logwood::Environment;
+/// let (environment, path) = (Environment::system()?, directory.path());
+/// let mut on_damage = |damage: logwood::Damage| eprintln!("{}", damage.corruption);
+/// let report = logwood::inspect::verify_in(&environment, path, &mut on_damage, &mut |_progress| {})?;
+/// assert_eq!(report.damages, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// As [`verify`].
@@ -245,6 +272,23 @@ pub fn log_entries(
 }
 
 /// [`log_entries`] on the disk of an environment.
+///
+/// ```
+/// # use logwood::{Database, Options};
+/// # let directory = tempfile::tempdir()?;
+/// # let db = Database::open(directory.path(), Options::new())?;
+/// # use logwood::{Environment, Lsn};
+/// # use std::ops::ControlFlow;
+/// # db.ensure_keyspace("k")?.put(b"a", b"1")?;
+/// # db.close()?;
+/// let (environment, mut lsns) = (Environment::system()?, Vec::new());
+/// logwood::inspect::log_entries_in(&environment, directory.path(), Lsn(2), 1, &mut |entry| {
+///     lsns.push(entry.lsn);
+///     ControlFlow::Continue(())
+/// })?;
+/// assert_eq!(lsns, [Lsn(2)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// As [`log_entries`].

@@ -69,7 +69,8 @@ pub struct Bench {
     /// How many records the keyspace holds.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub records: u64,
-    /// How many operations are measured; as many as there are records by default, 10,000 for durable.
+    /// How many operations are measured. By default: records / 1,000 for fill, which writes so many in a batch; records / 100 for
+    /// scan, which reads so many; 10,000 for durable; as many as there are records for the others.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub operations: Option<u64>,
     /// Threads that work at the same time.
