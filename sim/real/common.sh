@@ -27,12 +27,13 @@ acknowledged() {
     NF == 2 && $2 ~ /^key[0-9]+$/ && length($2) == 11 { whole++ }' "$1"
 }
 
-# judge DIR WORKLOAD ACKS [BEFORE]: verifies the database as the trouble left it, recovers it, verifies it again, and
-# compares every record with the oracle. BEFORE is how many
-# lines the database already had when the load began.
+# judge DIR WORKLOAD ACKS [BEFORE [LINES]]: verifies the database as the trouble left it, recovers it, verifies it again,
+# and compares every record with the oracle. BEFORE is how many lines the database already had when the load began. How
+# many it has now is written into the file LINES.
 judge() {
-  local dir=$1 workload=$2 acks=$3 before=${4:-0} acked state lines code verified torn torn_tails
+  local dir=$1 workload=$2 acks=$3 before=${4:-0} left=${5:-/dev/null} acked state lines code verified torn torn_tails
   acked=$(acknowledged "$acks")
+  echo 0 > "$left"
   state=$(mktemp)
   if [ ! -e "$dir/log" ] || [ -z "$(ls -A "$dir/log")" ]; then
     [ "$acked" -eq 0 ] || die "$acked lines were acknowledged and the database is gone"
@@ -66,6 +67,7 @@ judge() {
   [ "$lines" -ge "$acked" ] || die "$acked lines were acknowledged, the state is that after $lines"
   [ "$lines" -ge "$before" ] || die "$before lines were there before, the state is that after $lines"
   rm -f "$state"
+  echo "$lines" > "$left"
   [ "${torn:-0}" -eq 0 ] || torn_tails=", a torn tail of $torn batches"
   echo "$acked lines acknowledged, state is that after $lines: nothing lost${torn_tails-}"
 }
