@@ -53,9 +53,10 @@ impl Keyspace {
         self.shared.id
     }
 
-    /// The value of a key. Takes no lock and writes to no shared memory where the leaf is in the cache, and one read of
-    /// the disk where it is not, or a few in a large tree that was just opened. A value of more than a few KiB that is not in
-    /// memory is read whole, and not kept: see [`Keyspace::value_reader`].
+    /// The value of a key. Where the leaf is in the cache it takes no lock, and writes nothing that threads share but a
+    /// mark that the leaf is in use, when no read has left one since the cache last looked for what to evict. Where it is not
+    /// it takes one read of the disk, or a few in a large tree that was just opened. A value of more than a few KiB that is
+    /// not in memory is read whole, and not kept: see [`Keyspace::value_reader`].
     ///
     /// ```
     /// # use logwood::{Database, Options};

@@ -200,6 +200,13 @@ impl SimulatedDisk {
         self.state.lock().faults.clear();
     }
 
+    /// Which calls faults have made go wrong since the disk was made, oldest first; those that were only slow are not
+    /// among them. A test that strikes the n-th call of a run for every n has come to the end when there is none.
+    #[must_use]
+    pub fn struck(&self) -> Vec<(Operation, PathBuf)> {
+        self.state.lock().struck.clone()
+    }
+
     /// Bounds the room, in bytes of whole blocks; `None` for no bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().capacity = bytes;

@@ -64,7 +64,7 @@ fn concurrent_readers_see_whole_commits_in_order() {
 }
 
 #[test]
-fn a_cached_read_stores_nothing_that_readers_share() {
+fn a_leaf_is_marked_as_used_by_the_first_read_and_not_by_those_after_it() {
     let (forest, tree) = one_tree(small());
     for lsn in 2..400u64 {
         commit(&forest, lsn, &[(&lsn.to_be_bytes(), Some(b"value"))]);
@@ -76,7 +76,7 @@ fn a_cached_read_stores_nothing_that_readers_share() {
     for _ in 0..3 {
         keys.iter().for_each(|key| assert!(tree.contains(key, At::Latest).unwrap()));
     }
-    assert_eq!(stores(), before, "a cached read stored to shared memory");
+    assert_eq!(stores(), before, "a leaf that is marked was marked again");
 }
 
 #[test]

@@ -332,3 +332,55 @@ impl Derived {
         Some(sums)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::segment::Stream;
+    use logwood_base::PageAddr;
+
+    const RECORDS: u32 = 1000;
+
+    fn page(number: u64) -> PageRef {
+        PageRef { addr: PageAddr { segment: SegmentNo(number), offset: 0 }, bytes: 4096, crc: 7 }
+    }
+
+    /// A segment with one leaf.
+    fn segment(number: u64) -> DerivedSegment {
+        let entry = SegmentEntry {
+            number: SegmentNo(number),
+            bytes: 1 << 20,
+            live_bytes: 0,
+            stream: Stream::Base,
+            hash: [0; 32],
+        };
+        let mut segment = DerivedSegment::new(&entry);
+        for key in 0..RECORDS {
+            segment.sums.add(&key.to_be_bytes(), Some(&LeafValue::Inline(b"value")));
+        }
+        segment.keep(&page(number), PageKind::Leaf);
+        segment
+    }
+
+    #[test]
+    fn the_room_of_forgotten_hashes_is_given_back_and_never_more_is_held_than_was_allowed() {
+        let with_hashes = segment(1).bytes();
+        let hashes = segment(1).hashes_bytes();
+        assert_eq!(hashes, RECORDS as usize * 20);
+        // Room for one with its hashes, and not for the next, though it forgets its own.
+        let most = with_hashes + (with_hashes - hashes) / 2;
+        let mut derived = Derived::new(most);
+        let mut keeps_hashes = Vec::new();
+        for number in 1..=40 {
+            derived.add(segment(number));
+            let held: usize = derived.segments.values().map(DerivedSegment::bytes).sum();
+            assert_eq!(derived.bytes_left + held, most, "behind segment {number}");
+            let known = derived.known(&page(number), PageKind::Leaf).expect("there is room for the leaf");
+            assert_eq!(known.digest.count, u64::from(RECORDS));
+            keeps_hashes.push(known.hashes().is_some());
+        }
+        // The first one's room serves the ones behind the second, which forgot its own.
+        assert_eq!(keeps_hashes[..2], [true, false]);
+        assert!(derived.known(&page(1), PageKind::Leaf).unwrap().hashes().is_none());
+    }
+}

@@ -163,6 +163,16 @@ mod tests {
         }
     }
 
+    /// A change here is a new format version.
+    #[test]
+    fn its_bytes_are_pinned() {
+        let golden = "6c776c696e65616701000100010000000000000000000000000000000200000000000000000000000000000003000000\
+            000000000000000000000000040000000000000000000000000000000500000000000000060000000000000007070707\
+            070707070707070707070707070707070707070707070707070707079a078d97";
+        let hex: String = sample().encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, golden);
+    }
+
     #[test]
     fn what_is_written_is_read_and_other_logs_do_not_inherit_it() {
         let disk = SimulatedDisk::new(1);

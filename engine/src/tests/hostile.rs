@@ -69,15 +69,22 @@ fn an_open_that_the_log_refuses_leaves_damaged_manifests_and_their_segments_as_e
     );
 }
 
+/// Bytes to change: those near both ends of a file, of the others that say something every eleventh, of the zeros one in
+/// 997. Both are prime, so that no field of a page or a batch is always passed over.
+fn places(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let stride = move |by: u64| (by / scale()).max(1) as usize;
+    (0..bytes.len()).filter(move |at| match bytes[*at] {
+        0 => at % stride(997) == 0,
+        _ => *at < 80 || at + 80 > bytes.len() || at % stride(11) == 0,
+    })
+}
+
 /// Opens the damaged fork and reads everything. Answers whether the damage was named.
 fn is_named(fork: &mut World, what: &str) -> bool {
     let least = fork.durable;
     let db = match crate::Database::open(super::world::DIR, fork.options.clone()) {
         Ok(db) => db,
-        Err(error @ (Error::Corruption(_) | Error::UnsupportedFormat { .. } | Error::NotFound { .. })) => {
-            drop(error);
-            return true;
-        }
+        Err(Error::Corruption(_) | Error::UnsupportedFormat { .. }) => return true,
         Err(error) => panic!("{what}: {error}"),
     };
     let expected = &fork.history[least];
@@ -101,26 +108,21 @@ fn is_named(fork: &mut World, what: &str) -> bool {
 #[test]
 fn changed_bytes_give_right_data_or_a_named_error() {
     let world = sample();
-    let mut rng = fastrand::Rng::with_seed(5);
-    let mut named = 0;
+    let (mut judged, mut named) = (0, 0);
+    let mut masks = [0xff, 0x01, 0x80].into_iter().cycle();
     for path in files(&world) {
         let bytes = world.disk.read_file(&path).unwrap();
-        for round in 0..24 * scale() {
-            // Half of the places among the bytes that say something.
-            let place = loop {
-                let place = rng.usize(0..bytes.len());
-                if round % 2 == 0 || bytes[place] != 0 {
-                    break place;
-                }
-            };
+        for at in places(&bytes) {
             let mut fork = world.fork();
-            let mask = [0xff, 0x01, 0x80, bytes[place].max(1)][rng.usize(0..4)];
-            fork.disk.flip_bit(&path, place as u64, mask);
-            let what = format!("{} at {place} ^ {mask}", path.display());
+            let mask = masks.next().unwrap();
+            fork.disk.flip_bit(&path, at as u64, mask);
+            let what = format!("{} at {at} ^ {mask}", path.display());
             named += usize::from(is_named(&mut fork, &what));
+            judged += 1;
         }
     }
-    assert!(named > 20, "damage is found: {named}");
+    // The rest are in copies of manifests, of which one is enough, in pages that were written anew, and padding.
+    assert!(named > 2_500 && named < judged, "{named} of {judged}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fastrand::Rng;
@@ -55,6 +55,8 @@ pub(super) struct State {
     pub(super) stop_at: Option<(u64, Stop)>,
     pub(super) stopped: Option<Stop>,
     pub(super) faults: Vec<Fault>,
+    /// Calls that faults have struck, in their order.
+    pub(super) struck: Vec<(Operation, PathBuf)>,
     pub(super) capacity: Option<u64>,
     /// Counts restarts: a handle of an earlier life is dead.
     pub(super) life: u64,
@@ -76,6 +78,7 @@ impl State {
             stop_at: None,
             stopped: None,
             faults: Vec::new(),
+            struck: Vec::new(),
             capacity: None,
             life: 0,
             time_ms: 0,
@@ -121,6 +124,7 @@ impl State {
                 None => {}
                 Some(Outcome::Slow(clock, time)) => clock.advance(time),
                 Some(outcome) => {
+                    self.struck.push((operation, path.to_owned()));
                     verdict = Verdict::Wrong(outcome);
                     break;
                 }
