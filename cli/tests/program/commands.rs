@@ -1,5 +1,7 @@
 //! Every command, what it does and what it prints.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::support::{Place, program, records, run, run_with};
@@ -189,40 +191,78 @@ fn stat_tells_what_there_is() {
     assert!(place.run("stat", &[]).done().contains("keyspace\tdefault, 4 records at the checkpoint"));
 }
 
+/// The commands that the program has, as it says itself.
+fn commands() -> BTreeSet<String> {
+    let help = run(["--help"]).done();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = listed.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
 #[test]
 fn machine_output_is_one_object_a_line_on_every_command() {
     let place = Place::with(FRUIT);
-    let objects = |words: &[&str]| -> Vec<Value> {
-        let text = run([words[0], &place.db].iter().chain(&words[1..]).chain(&["--json"])).done();
-        text.lines()
-            .map(|line| {
-                serde_json::from_str(line).unwrap_or_else(|error| panic!("{words:?}: {line}: {error}"))
-            })
-            .inspect(|value: &Value| assert!(value.is_object()))
-            .collect()
+    let (db, there) = (place.db.as_str(), |name: &str| place.path(name).to_str().unwrap().to_owned());
+    let mut asked = BTreeSet::new();
+    let mut objects = |words: &[&str]| -> Vec<Value> {
+        asked.insert(words[0].to_owned());
+        let ran = run(words.iter().chain(&["--json"]));
+        assert_eq!(ran.code, 0, "{words:?}: {ran:?}");
+        let parsed = ran.stdout.lines().map(|line| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{words:?}: {line}: {error}"))
+        });
+        let parsed: Vec<Value> =
+            parsed.inspect(|value: &Value| assert!(value.is_object(), "{value}")).collect();
+        assert!(!parsed.is_empty(), "{words:?} says nothing");
+        parsed
     };
-    assert_eq!(objects(&["get", "apple"])[0]["value"], "red");
-    assert!(objects(&["put", "q\"\\x00", "\\x5c"])[0]["lsn"].as_u64().unwrap() > 0);
-    let scan = objects(&["scan"]);
+    assert_eq!(objects(&["get", db, "apple"])[0]["value"], "red");
+    assert!(objects(&["put", db, "q\"\\x00", "\\x5c"])[0]["lsn"].as_u64().unwrap() > 0);
+    let scan = objects(&["scan", db]);
     assert_eq!(scan.len(), 5);
     assert_eq!(scan[4]["key"], "q\"\\x00");
     assert_eq!(scan[4]["value"], "\\x5c");
-    assert!(objects(&["scan", "--keys"])[0].get("value").is_none());
-    assert_eq!(objects(&["delete", "q\"\\x00"])[0]["deleted"], true);
-    assert_eq!(objects(&["delete", "q\"\\x00"])[0]["deleted"], false);
-    assert_eq!(objects(&["count"])[0]["count"], 4);
-    assert_eq!(objects(&["digest"])[0]["digest"].as_str().unwrap().len(), 32);
-    assert_eq!(objects(&["keyspaces"])[0]["keyspace"], "default");
-    assert_eq!(objects(&["keyspaces", "--create", "x"]).len(), 1);
-    assert_eq!(objects(&["keyspaces", "--drop", "x"]).len(), 1);
-    assert!(!objects(&["stat"]).is_empty());
-    assert!(!objects(&["verify"]).is_empty());
-    assert!(objects(&["log"]).iter().all(|entry| entry["lsn"].is_u64()));
-    assert!(!objects(&["compact"]).is_empty());
+    assert!(objects(&["scan", db, "--keys"])[0].get("value").is_none());
+    assert_eq!(objects(&["delete", db, "q\"\\x00"])[0]["deleted"], true);
+    assert_eq!(objects(&["delete", db, "q\"\\x00"])[0]["deleted"], false);
+    assert_eq!(objects(&["count", db])[0]["count"], 4);
+    assert_eq!(objects(&["digest", db])[0]["digest"].as_str().unwrap().len(), 32);
+    assert_eq!(objects(&["keyspaces", db])[0]["keyspace"], "default");
+    assert_eq!(objects(&["keyspaces", db, "--create", "x"])[0]["keyspace"], "x");
+    assert_eq!(objects(&["keyspaces", db, "--drop", "x"])[0]["keyspace"], "x");
+    let last = objects(&["stat", db])[0]["last_lsn"].as_u64().unwrap();
+    assert_eq!(objects(&["verify", db])[0]["damages"], 0);
+    let log = objects(&["log", db]);
+    assert_eq!(log.last().unwrap()["lsn"], last);
+    assert!(log.iter().all(|entry| entry["lsn"].is_u64()));
+    let changes = objects(&["changes", db, "--from", "1"]);
+    assert!(changes.iter().any(|change| change["kind"] == "put" && change["key"] == "apple"), "{changes:?}");
 
     let file = place.file("more.tsv", b"x\t1\ny\t2\nbad\nz\t3\n");
-    let load = objects(&["load", &file, "--acks", "--batch", "2", "--skip-bad"]);
+    let load = objects(&["load", db, &file, "--acks", "--batch", "2", "--skip-bad"]);
     assert_eq!(load[0]["key"], "y");
     assert_eq!(load.last().unwrap()["records"], 3);
     assert_eq!(load.last().unwrap()["skipped"], 1);
+
+    let sizes = objects(&["sizes", db, "--parts", "1"]);
+    assert_eq!(sizes.len(), 1);
+    assert!(sizes[0]["records"].is_u64() && sizes[0]["bytes"].is_u64(), "{sizes:?}");
+    let deleted = objects(&["delete-range", db, "--from", "x"]);
+    assert_eq!(deleted[0]["deleted"], 3);
+    assert!(deleted[0]["lsn"].as_u64().unwrap() > last);
+    assert_eq!(objects(&["delete-range", db, "--from", "x"])[0]["deleted"], 0);
+    assert_eq!(objects(&["compact", db])[0]["compacted"], true);
+    assert_eq!(objects(&["backup", db, &there("backup")])[0]["keyspaces"][0]["records"], 4);
+    let measured = objects(&["bench", db, "read", "--records", "100", "--operations", "10"]);
+    assert_eq!(measured[0]["operations"], 10);
+
+    let url = format!("file://{}", there("archive"));
+    let archived = objects(&["archive", db, "--to", &url])[0]["lsn"].as_u64().unwrap();
+    let intervals = objects(&["archive-status", &url]);
+    assert!(intervals.iter().any(|line| line["last_lsn"] == archived), "{intervals:?}");
+    assert_eq!(objects(&["retention", &url, "--keep", "1d", "--dry-run"])[0]["dry_run"], true);
+    assert_eq!(objects(&["restore", "--from", &url, &there("restored")])[0]["lsn"], archived);
+    let steps = objects(&["demo", "--records", "2000", "--dir", &there("demo")]);
+    assert!(steps.len() > 5 && steps.iter().all(|step| step["ok"] != false), "{steps:?}");
+    assert_eq!(asked, commands(), "every command was asked, and those alone");
 }
