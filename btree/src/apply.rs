@@ -213,16 +213,5 @@ fn sorted<'t, 'a: 't>(changes: &[Change<'a>], trees: &'t [Arc<TreeCore>]) -> Res
         };
         points.push(Point { core, key, value });
     }
-    order::sort(&mut points);
-    // Of equal keys the last one stands last, and stays.
-    let mut kept = 0;
-    for at in 0..points.len() {
-        let next = points.get(at + 1);
-        if next.is_none_or(|next| (next.core.id, next.key) != (points[at].core.id, points[at].key)) {
-            points[kept] = points[at];
-            kept += 1;
-        }
-    }
-    points.truncate(kept);
-    Ok(points)
+    Ok(order::sort(points))
 }

@@ -547,7 +547,29 @@ impl Forest {
     /// # Errors
     /// As [`Forest::apply`]; but a part may have been applied: recovery begins anew.
     pub fn replay(&self, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
-        apply::replay(&self.shared, lsn, changes)
+        self.replay_beside(lsn, changes, 0)
+    }
+
+    /// As [`Forest::replay`], while the caller holds `beside` bytes for what comes next: they are taken off the cache, too.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, Lsn};
+    /// # use logwood_btree::{Change, ChangeKind, Forest, ForestOptions, Identity};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let forest = Forest::create(&env, directory.path(), identity, ForestOptions::default())?;
+    /// # let tree = forest.create_tree(Lsn(1), KeyspaceId(1))?;
+    /// let put = |key, value| Change { keyspace: KeyspaceId(1), kind: ChangeKind::Put { key, value } };
+    /// let gathered_next = Vec::<u8>::with_capacity(1 << 20);
+    /// forest.replay_beside(Lsn(7), &[put(b"ada", b"1815")], gathered_next.capacity())?;
+    /// assert_eq!(forest.visible_lsn(), Lsn(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Forest::replay`].
+    pub fn replay_beside(&self, lsn: Lsn, changes: &[Change<'_>], beside: usize) -> Result<()> {
+        apply::replay(&self.shared, lsn, changes, beside)
     }
 
     /// Brings into memory what applying these changes would have to read, and refuses what that would refuse. What is

@@ -20,9 +20,6 @@ use crate::planted::{Bug, planted};
 use crate::runs::{self, Merge};
 use crate::state::EngineState;
 
-/// Short operations count as this long when replay gathers them: sorting takes some memory for each.
-const GATHERED_OPERATION_BYTES: usize = 64;
-
 /// Applies entries, in order.
 #[derive(Debug)]
 pub(crate) struct Applier {
@@ -38,12 +35,6 @@ pub(crate) struct Applier {
     in_trees: Lsn,
     /// Where sorted transactions are read again.
     group: Group,
-    /// Operations of commits that replay has taken in and the trees have not; see [`Applier::replay`].
-    gathered: Vec<u8>,
-    /// How many operations those are.
-    gathered_operations: usize,
-    /// Whether there are such commits, if only empty ones.
-    gathers: bool,
     /// Whether nobody reads yet, so that no version need be kept.
     replays: bool,
     /// Named in errors.
@@ -78,9 +69,6 @@ impl Applier {
             applied: before_first,
             in_trees: checkpoint,
             group,
-            gathered: Vec::new(),
-            gathered_operations: 0,
-            gathers: false,
             replays: false,
             log: log.to_owned(),
         })
@@ -119,63 +107,25 @@ impl Applier {
         self.fragments.oldest().map_or(next, |oldest| oldest.min(next))
     }
 
-    /// Takes an encoded entry in while nobody reads yet: the operations of several commits are gathered and applied
-    /// together, at the LSN of the last one, in the order of their keys. That touches each leaf once, and is what makes
-    /// replay fast. Answers whether the trees have all of it; [`Applier::flush`] sees to it.
-    pub(crate) fn replay(&mut self, lsn: Lsn, payload: &[u8], gathered_bytes_max: usize) -> Result<bool> {
-        let entry = Entry::decode(payload).map_err(|error| error.at(&self.log, lsn))?;
-        match entry.body {
-            Body::Commit(operations) if lsn > self.in_trees => {
-                let more = operations.as_bytes();
-                debug_assert!(
-                    self.gathered.len() + more.len() <= self.gathered.capacity(),
-                    "room was taken once"
-                );
-                self.gathered.extend_from_slice(more);
-                self.gathered_operations += operations.iter().count();
-                self.gathers = true;
-                self.took(lsn, entry.time_ms);
-                if self.gathered.len() < gathered_bytes_max
-                    && self.gathered_operations < gathered_bytes_max / GATHERED_OPERATION_BYTES
-                {
-                    return Ok(false);
-                }
-                self.flush()?;
-            }
-            _ => {
-                self.flush()?;
-                self.apply_entry(lsn, &entry)?;
-                // What it kept for readers of before goes with the next one.
-                self.forest.publish(lsn);
-            }
-        }
-        Ok(true)
+    /// Takes the operations of commits in, up to the one at `last`, while nobody reads yet. `beside` bytes of memory are in use
+    /// for what comes next.
+    pub(crate) fn replay_commits(
+        &mut self,
+        last: Lsn,
+        operations: Operations<'_>,
+        beside: usize,
+    ) -> Result<()> {
+        let changes = self.changes(last, operations)?;
+        self.forest.replay_beside(last, &changes, beside)
     }
 
-    /// Room for what replay gathers, with the entry that passes the bound, taken once: memory that is let grow is copied.
-    pub(crate) fn begin_replay(&mut self, room: usize) {
+    /// Takes any other entry in while nobody reads yet.
+    pub(crate) fn replay_entry(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
         self.replays = true;
-        self.gathered.reserve_exact(room);
-    }
-
-    /// Applies the rest, and gives the room back.
-    pub(crate) fn end_replay(&mut self) -> Result<()> {
-        self.flush()?;
+        self.apply(lsn, payload)?;
         self.replays = false;
-        self.gathered = Vec::new();
-        Ok(())
-    }
-
-    /// Applies what replay has gathered.
-    fn flush(&mut self) -> Result<()> {
-        if !std::mem::take(&mut self.gathers) {
-            return Ok(());
-        }
-        let mut gathered = std::mem::take(&mut self.gathered);
-        let changes = self.changes(self.applied, Operations::new(&gathered))?;
-        self.forest.replay(self.applied, &changes)?;
-        gathered.clear();
-        (self.gathered, self.gathered_operations) = (gathered, 0);
+        // What it kept for readers of before goes with the next one.
+        self.forest.publish(lsn);
         Ok(())
     }
 
@@ -249,7 +199,8 @@ impl Applier {
     fn changes<'o>(&self, lsn: Lsn, operations: Operations<'o>) -> Result<Vec<Change<'o>>> {
         let malformed = |error| DecodeError::Malformed(error).at(&self.log, lsn);
         let mut checked: Option<KeyspaceId> = None;
-        let mut changes = Vec::new();
+        // Counted first: memory that is let grow is copied.
+        let mut changes = Vec::with_capacity(operations.iter().count());
         for operation in operations {
             let operation = operation.map_err(malformed)?;
             if checked != Some(operation.keyspace()) {

@@ -48,6 +48,7 @@ pub mod entry;
 pub mod inspect;
 pub mod typed;
 
+mod ahead;
 mod apply;
 mod backup;
 mod batch;

@@ -114,7 +114,8 @@ options! {
     log_batches_in_flight_max: usize = 8;
     /// Most bytes of one log batch. Default: 256 KiB.
     log_batch_bytes_max: usize = 256 << 10;
-    /// Memory for recent entries, kept for followers and change readers. Default: 8 MiB.
+    /// Memory for recent entries, kept for followers and change readers. Default: 8 MiB; beside trees at most a sixteenth of
+    /// `cache_bytes`, whatever is asked for.
     log_recent_bytes_max: usize = 8 << 20;
     /// Log segments written or recycled ahead; of those that come free twice as many are kept until
     /// [`Database::compact`](crate::Database::compact). Default: 2.

@@ -5,10 +5,7 @@
 //! 2. Open the trees at the newest manifest that is whole. No tree is walked.
 //! 3. Open the log; the manifest's `durable_end` bounds from below where it may end.
 //! 4. Check that the log reaches back to the manifest's `replay_from` and on to its checkpoint.
-//! 5. Apply the entries behind the checkpoint. When they change more pages than `dirty_bytes_max`, a checkpoint is
-//!    written on the way: replay's memory is bounded like that of a running database. On a full disk it goes on without,
-//!    and tries again later: what is changed stays in memory, as it did in the database that met the full disk, which refused
-//!    writes from twice `dirty_bytes_max` on; more than that only where a crash has cut off a checkpoint.
+//! 5. Apply the entries behind the checkpoint ([`replay`]).
 //! 6. Publish the last entry. A copy that nobody has written to becomes a database in its own right
 //!    ([`Core::part_from_origin`]), and transactions whose end never came are aborted. Where the disk is full, the first
 //!    write that finds room does both, before anything else.
@@ -21,14 +18,17 @@
 use std::path::Path;
 
 use logwood_base::disk::create_dir_all;
-use logwood_base::limits::ENTRY_PAYLOAD_BYTES_MAX;
 use logwood_base::sync::atomic::{AtomicU64, Ordering};
 use logwood_base::sync::{Arc, Mutex};
 use logwood_base::{Corruption, DatabaseId, Environment, Error, LogPosition, Lsn, Result, Term};
 use logwood_btree::store::{Manifest, Store, StoreOptions};
-use logwood_btree::{Beginning, Checkpoint, Forest, Identity, Opened};
-use logwood_wal::{BaseState, Expect, Group, Log};
+use logwood_btree::{Beginning, Forest, Identity, Opened};
+use logwood_wal::{BaseState, Expect, Group, Log, LogOptions};
 
+mod gather;
+mod replay;
+
+use self::replay::Replay;
 use crate::Options;
 use crate::apply::Applier;
 #[cfg(feature = "archive")]
@@ -49,15 +49,6 @@ use crate::seed;
 use crate::state::EngineState;
 use crate::statistics::{Counters, RecoveryReport};
 use crate::transaction::Transactions;
-
-/// Entries between two calls of the progress callback.
-const PROGRESS_ENTRIES: u64 = 16 << 10;
-
-/// Bytes of operations that replay applies together, in the beginning, at least and at most: the more there are, the more of
-/// them fall into each leaf. A quarter of `dirty_bytes_max` and an eighth of the cache at most; it counts against the cache.
-const GATHERED_BYTES: usize = 16 << 20;
-const GATHERED_BYTES_MIN: usize = 256 << 10;
-const GATHERED_BYTES_MAX: usize = 64 << 20;
 
 /// Tells databases of this process apart.
 static INSTANCES: AtomicU64 = AtomicU64::new(1);
@@ -98,11 +89,12 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         log: Some(identity.log),
         durable_end: opened.log_durable_end,
     };
-    let (log, recovered) =
-        Log::open(&environment, &layout.log(), expect, options.log_options(), &mut |scan| {
-            report(&options, RecoveryStep::ScanLog, scan.bytes_done, scan.bytes_total, Lsn::ZERO);
-        })
-        .map_err(|error| missed_log(&environment, &layout, error))?;
+    let recent_bytes_max = options.log_recent_bytes_max.min(options.cache_bytes / 16);
+    let log_options = LogOptions { recent_bytes_max, ..options.log_options() };
+    let (log, recovered) = Log::open(&environment, &layout.log(), expect, log_options, &mut |scan| {
+        report(&options, RecoveryStep::ScanLog, scan.bytes_done, scan.bytes_total, Lsn::ZERO);
+    })
+    .map_err(|error| missed_log(&environment, &layout, error))?;
     let group = log
         .group(GROUP)
         .ok_or_else(|| Corruption::new(&layout.log(), 0, "groups of the log", "group 1", "none"))?;
@@ -124,8 +116,16 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         group.clone(),
         &layout.log(),
     )?;
-    let mut replay = Replay { options: &options, forest: &forest, log: &log, applier, opened, bytes: 0 };
-    let entries = replay.run(&group)?;
+    let mut replay = Replay {
+        environment: &environment,
+        options: &options,
+        forest: &forest,
+        log: &log,
+        applier,
+        opened,
+        bytes: 0,
+    };
+    let entries = replay.run(&group, &layout.log())?;
     // Trees, log and entries fit: what is left of damaged manifests is no evidence any more.
     forest.store().clear_leftovers()?;
     let Replay { applier, opened, bytes, .. } = replay;
@@ -319,85 +319,6 @@ fn check_reach(layout: &Layout, opened: &Opened, group: &Group) -> Result<()> {
         return damage(format!("entries to lsn {}", opened.checkpoint_lsn), format!("to {last}"));
     }
     Ok(())
-}
-
-struct Replay<'a> {
-    options: &'a Options,
-    forest: &'a Forest,
-    log: &'a Log,
-    applier: Applier,
-    /// The checkpoint that recovery would start from, were it to start now.
-    opened: Opened,
-    /// Bytes of entries behind it.
-    bytes: u64,
-}
-
-impl Replay<'_> {
-    /// Applies everything from `replay_from` on. Answers how many entries that were.
-    fn run(&mut self, group: &Group) -> Result<u64> {
-        let (from, last) = (self.opened.replay_from, group.last().0);
-        let total = last.next().entries_since(from);
-        let mut done = 0;
-        let bound = self.options.dirty_bytes_bound();
-        let most = GATHERED_BYTES_MAX.min(bound as usize / 4).min(self.options.cache_bytes / 8);
-        let least = GATHERED_BYTES_MIN.min(most);
-        let mut gathered_bytes = GATHERED_BYTES.min(most);
-        // Entries may be larger than today's options allow.
-        let room = most + ENTRY_PAYLOAD_BYTES_MAX;
-        self.applier.begin_replay(room.min(self.log.statistics().log_bytes as usize));
-        let mut dirty_before = self.forest.dirty_bytes() as u64;
-        let mut checkpoint_from = bound;
-        let mut cursor = group.cursor(from);
-        while let Some(entry) = cursor.next()? {
-            let whole = self.applier.replay(entry.lsn, entry.payload, gathered_bytes)?;
-            self.bytes += crate::statistics::logged_bytes(entry.payload.len());
-            done += 1;
-            if done % PROGRESS_ENTRIES == 0 {
-                report(self.options, RecoveryStep::Replay, done, total, entry.lsn);
-            }
-            if !whole {
-                continue;
-            }
-            let dirty = self.forest.dirty_bytes() as u64;
-            // Few bytes may change many pages: what is gathered must not change more than memory may hold.
-            gathered_bytes = match dirty.saturating_sub(dirty_before) {
-                grown if grown > bound / 2 => (gathered_bytes / 2).max(least),
-                grown if grown < bound / 4 => (gathered_bytes * 2).min(most),
-                _ => gathered_bytes,
-            };
-            if dirty > checkpoint_from {
-                checkpoint_from = match self.checkpoint() {
-                    Ok(()) => bound,
-                    // Opening takes no room but for a segment of the log: what was read before is read on.
-                    Err(Error::DiskFull { .. }) => dirty + bound / 2,
-                    Err(error) => return Err(error),
-                };
-            }
-            dirty_before = self.forest.dirty_bytes() as u64;
-        }
-        self.applier.end_replay()?;
-        report(self.options, RecoveryStep::Replay, done, total, last);
-        Ok(done)
-    }
-
-    /// Writes what was replayed so far. All of it is published, and durable: the log's tail was synced when it was opened.
-    fn checkpoint(&mut self) -> Result<()> {
-        let at = self.applier.applied();
-        if at <= self.opened.checkpoint_lsn {
-            return Ok(());
-        }
-        let replay_from = self.applier.replay_from();
-        self.forest.checkpoint(&Checkpoint {
-            at,
-            replay_from,
-            log_durable_end: self.log.durable_position(),
-            engine_state: &self.applier.state().encode(),
-        })?;
-        self.opened.checkpoint_lsn = at;
-        self.opened.replay_from = replay_from;
-        self.bytes = 0;
-        Ok(())
-    }
 }
 
 fn report(options: &Options, step: RecoveryStep, done: u64, total: u64, lsn: Lsn) {

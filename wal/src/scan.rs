@@ -154,6 +154,7 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
             .filter(|candidate| candidate.bytes < u64::from(LOG_SEGMENT_BYTES_MIN))
             .map(|candidate| (candidate.number, candidate.bytes))
             .collect(),
+        spare: AlignedBuffer::default(),
     };
     let mut files = Vec::new();
     for candidate in &candidates[newest + 1..] {
@@ -201,6 +202,8 @@ struct Scanner<'r, 'p> {
     present: BTreeSet<SegmentNo>,
     /// Files that are shorter than any segment, and their sizes.
     stumps: BTreeMap<SegmentNo, u64>,
+    /// Memory of the segment before, for the next one: new memory has to be cleared first.
+    spare: AlignedBuffer,
 }
 
 impl Scanner<'_, '_> {
@@ -335,7 +338,7 @@ impl Scanner<'_, '_> {
         let length = usize::try_from(length)
             .map_err(|_| Error::Internal("a segment larger than memory".to_owned()))?;
         let past_cache = newest && self.request.reads_past_cache();
-        let (bytes, source) = first_bytes(file, length, past_cache)?;
+        let (bytes, source) = first_bytes(file, length, past_cache, std::mem::take(&mut self.spare))?;
         if past_cache {
             self.tail_source = source;
         }

@@ -2,7 +2,7 @@
 //!
 //! Replay sorts a hundred thousand changes at a time, whose keys lie anywhere in memory: a comparison that looks at two
 //! keys waits for both. So numbers are sorted: of each key the eight bytes behind what all of them begin with, and where
-//! the change stood before. Keys are looked at where those bytes are equal.
+//! the change stood before. Keys are looked at where those bytes are equal, also to find out which changes are of one key.
 
 use logwood_base::KeyspaceId;
 
@@ -12,24 +12,34 @@ use crate::node::entries::head_of;
 /// Below this many, keys are compared as they are.
 const FEW: usize = 32;
 
-/// Sorts by tree and key; of equal keys, the one that came first stands first.
-pub(super) fn sort(points: &mut Points<'_>) {
+/// Sorts by tree and key. Of equal keys the last one stays.
+pub(super) fn sort<'t>(mut points: Points<'t>) -> Points<'t> {
     let place = |point: &Point<'_>| -> KeyspaceId { point.core.id };
     if points.windows(2).all(|pair| (place(&pair[0]), pair[0].key) < (place(&pair[1]), pair[1].key)) {
-        return;
+        return points;
     }
     if points.len() <= FEW {
         points.sort_by(|a, b| (place(a), a.key).cmp(&(place(b), b.key)));
-        return;
+        // What is dropped is the second one of two.
+        points.dedup_by(|next, kept| {
+            let same = (place(next), next.key) == (place(kept), kept.key);
+            if same {
+                *kept = *next;
+            }
+            same
+        });
+        return points;
     }
     points.sort_by_key(place);
-    for run in points.chunk_by_mut(|a, b| place(a) == place(b)) {
-        sort_keys(run);
+    let mut sorted = Points::with_capacity(points.len());
+    for run in points.chunk_by(|a, b| place(a) == place(b)) {
+        sort_keys(run, &mut sorted);
     }
+    sorted
 }
 
-/// Sorts changes of one tree.
-fn sort_keys(points: &mut [Point<'_>]) {
+/// Appends changes of one tree.
+fn sort_keys<'t>(points: &[Point<'t>], sorted: &mut Points<'t>) {
     let shared = shared_bytes(points);
     let mut order: Vec<(u64, u32)> =
         points.iter().enumerate().map(|(at, point)| (head_of(&point.key[shared..]), at as u32)).collect();
@@ -37,8 +47,11 @@ fn sort_keys(points: &mut [Point<'_>]) {
     order.sort_unstable_by(|a, b| {
         a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))).then_with(|| a.1.cmp(&b.1))
     });
-    let sorted: Vec<Point<'_>> = order.iter().map(|(_, at)| points[*at as usize]).collect();
-    points.copy_from_slice(&sorted);
+    let is_last = |at: usize| {
+        let (head, this) = order[at];
+        order.get(at + 1).is_none_or(|&(next_head, next)| head != next_head || key(this) != key(next))
+    };
+    sorted.extend((0..order.len()).filter(|&at| is_last(at)).map(|at| points[order[at].1 as usize]));
 }
 
 /// How many bytes all keys begin with.
@@ -61,7 +74,7 @@ mod tests {
     use crate::node::slot::Node;
 
     #[test]
-    fn changes_are_sorted_by_tree_and_key_and_equal_ones_keep_their_order() {
+    fn changes_are_sorted_by_tree_and_key_and_the_last_of_equal_ones_stays() {
         let mut rng = fastrand::Rng::with_seed(7);
         let tree = |id| {
             let root = Leaf::build(&Content::default(), Lsn::ZERO, None, &Default::default());
@@ -78,7 +91,7 @@ mod tests {
                 })
                 .collect();
             let values: Vec<[u8; 1]> = (0..keys.len()).map(|at| [at as u8]).collect();
-            let mut points: Points<'_> = keys
+            let points: Points<'_> = keys
                 .iter()
                 .zip(&values)
                 .map(|(key, value)| Point { core: &trees[rng.usize(0..=round % 3)], key, value: Some(value) })
@@ -86,7 +99,11 @@ mod tests {
             let mut expected: Vec<_> =
                 points.iter().map(|point| (point.core.id, point.key, point.value)).collect();
             expected.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-            sort(&mut points);
+            let last = |at: usize| {
+                expected.get(at + 1).is_none_or(|next| (next.0, next.1) != (expected[at].0, expected[at].1))
+            };
+            let expected = (0..expected.len()).filter(|&at| last(at)).map(|at| expected[at]);
+            let points = sort(points);
             assert!(points.iter().map(|point| (point.core.id, point.key, point.value)).eq(expected));
         }
     }

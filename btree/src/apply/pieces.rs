@@ -85,11 +85,11 @@ pub(crate) fn apply_scattered(shared: &Shared, lsn: Lsn, changes: &[Change<'_>])
 /// Applies the changes of several entries as if they were one at `lsn`, the last one's, which is visible from the
 /// beginning: nobody reads yet. So no version is kept, and the memory of a leaf that is rebuilt serves the next ones.
 ///
-/// What the changes take themselves counts against the cache.
-pub(crate) fn replay(shared: &Shared, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
+/// What the changes take themselves counts against the cache, and so do `beside` bytes that the caller holds.
+pub(crate) fn replay(shared: &Shared, lsn: Lsn, changes: &[Change<'_>], beside: usize) -> Result<()> {
     check_order(&shared.writer.lock(), lsn)?;
     shared.registry.publish(lsn);
-    let taken: usize = changes.iter().map(|change| bytes_of(change) + SORTED_BYTES).sum();
+    let taken = beside + changes.iter().map(|change| bytes_of(change) + SORTED_BYTES).sum::<usize>();
     let cache = shared.options.cache_bytes;
     apply_pieces(shared, changes, Pieces { lsn, keeps_past: false, bound: cache - taken.min(cache / 2) })
 }

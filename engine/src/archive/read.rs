@@ -19,7 +19,6 @@ use logwood_base::{Environment, LineageId, Lsn, Result};
 
 use super::store::{Client, Retry, Store, StoreOptions, open};
 
-pub(crate) mod ahead;
 pub(crate) mod base;
 pub(crate) mod entries;
 pub(crate) mod history;
@@ -28,6 +27,9 @@ mod listing;
 pub(crate) mod plan;
 pub(crate) mod standing;
 pub mod view;
+
+/// Name of the tasks that fetch objects ahead.
+pub(super) const FETCHING: &str = "archive-fetch";
 
 use listing::Reading;
 pub use listing::{Hole, Interval, LineageListing, Listing, SnapshotListing};

@@ -33,11 +33,11 @@ use logwood_btree::verify::{Derived, DerivedSegment};
 use super::layout::snapshot_key;
 use super::lineage::LocalLineage;
 use super::object::{Parent, SnapshotObject};
-use super::read::ahead::Ahead;
 use super::read::entries::{Entries, Reached};
 use super::read::plan::{Base, Plan};
-use super::read::{Archive, Point};
+use super::read::{Archive, FETCHING, Point};
 use super::store::Client;
+use crate::ahead::Ahead;
 use crate::planted::{Bug, planted};
 use crate::seed::log::SeededLog;
 use crate::seed::{Origin, OriginKind, Seed};
@@ -200,10 +200,13 @@ impl<'a> Restore<'a> {
         let (client, work, list) = (self.archive.client.clone(), Arc::clone(seed), Arc::clone(&segments));
         let verifies = self.options.verify;
         // Each job also writes and verifies: so that several are at the disk, too, and no body waits in memory.
-        let mut fetched =
-            Ahead::new(&self.archive.environment, self.archive.fetching(), segments.len(), move |at| {
-                fetch_page(&client, &work, &list[at], verifies)
-            })?;
+        let mut fetched = Ahead::new(
+            &self.archive.environment,
+            FETCHING,
+            self.archive.fetching(),
+            segments.len(),
+            move |at| fetch_page(&client, &work, &list[at], verifies),
+        )?;
         let mut done = 0;
         for segment in segments.iter() {
             let Some(found) = fetched.take() else { break };

@@ -1,7 +1,18 @@
-//! What opening takes in memory while it replays.
+//! What opening takes in memory while it replays, and that a helper changes nothing but how fast it is.
 
-use super::world::World;
-use crate::{BulkOptions, Durability, Keyspace};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+use logwood_base::environment::ThreadSpawner;
+use logwood_wal::{Append, Expect, Log};
+
+use super::checks::read_all;
+use super::world::{DIR, State, Step, World, scale, small_options};
+use crate::commit::GROUP;
+use crate::entry::{Body, Entry};
+use crate::options::{RecoveryProgress, RecoveryStep};
+use crate::{BulkOptions, Database, Durability, Error, Keyspace, Result};
 
 const ROUNDS: u8 = 40;
 const VALUE_BYTES: usize = 300;
@@ -94,4 +105,132 @@ fn entries_that_are_larger_than_the_options_of_today_allow_are_replayed() {
     world.drop_all();
     let db = crate::Database::open(super::world::DIR, small).unwrap();
     assert_eq!(db.keyspace("ks").unwrap().count_all().unwrap(), 320);
+}
+
+/// A log of many parts with all kinds of entries, and no checkpoint: what was acknowledged, and the directory.
+fn random_log(seed: u64) -> World {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut world = World::new(seed);
+    world.options = world.options.clone().cache_bytes(64 << 20).recovery_log_bytes_max(64 << 20);
+    world.open(0).unwrap();
+    for keyspace in 0..2 {
+        world.step(&Step::Create { keyspace }).unwrap();
+    }
+    for _ in 0..300 {
+        let (keyspace, key, durable) = (rng.u8(0..3), rng.u8(..), rng.u8(0..9) == 0);
+        // Some of them are larger than an entry.
+        let operations = (0..rng.usize(1..60))
+            .map(|_| (rng.u8(0..3), rng.u8(..), (rng.u8(0..4) > 0).then(|| rng.u16(0..900))))
+            .collect();
+        let step = match rng.u8(0..20) {
+            0 => Step::Create { keyspace },
+            1 if rng.u8(0..4) == 0 => Step::Drop { keyspace },
+            2..5 => Step::Batch { operations, durable },
+            5 => Step::DeleteRange { keyspace, from: key, to: key.saturating_add(9) },
+            6..8 => Step::Delete { keyspace, key },
+            _ => Step::Put { keyspace, key, bytes: rng.u16(0..2_000), durable },
+        };
+        world.step(&step).unwrap();
+    }
+    world.disk.kill_process();
+    world.drop_all();
+    world
+}
+
+/// Opens what `world` left with a cache of which each part gets 16 KiB; with threads, a helper reads ahead.
+fn open_with(world: &World, threads: bool, told: Arc<Mutex<Vec<RecoveryProgress>>>) -> Result<Database> {
+    let options = small_options().recovery_log_bytes_max(64 << 20);
+    let mut environment = world.environment();
+    if threads {
+        environment.spawner = Arc::new(ThreadSpawner);
+    }
+    let options =
+        options.environment(environment).progress(move |progress| told.lock().unwrap().push(progress));
+    Database::open(DIR, options)
+}
+
+fn open_and_read(world: &World, threads: bool) -> Result<State> {
+    let db = open_with(world, threads, Arc::default())?;
+    assert!(db.statistics().recovery.entries_replayed > 100);
+    db.verify(&mut |damage| panic!("{damage:?}"), &mut |_| {}).unwrap();
+    read_all(&db)
+}
+
+#[test]
+fn a_helper_that_reads_ahead_and_one_that_never_runs_make_the_same_trees() {
+    for seed in 0..4 * scale() {
+        let world = random_log(seed);
+        let acknowledged = &world.history[world.acknowledged];
+        for threads in [false, true] {
+            let found = open_and_read(&world.fork(), threads).unwrap();
+            assert!(found == *acknowledged, "seed {seed}, threads {threads}");
+        }
+    }
+}
+
+#[test]
+fn a_read_that_fails_anywhere_in_the_log_is_answered_and_loses_nothing() {
+    let world = random_log(77);
+    let acknowledged = &world.history[world.acknowledged];
+    for threads in [false, true] {
+        let (mut failed, mut while_replaying) = (0, 0);
+        for nth in 1.. {
+            let fork = world.fork();
+            fork.disk.set_fault(Fault::new(Operation::READS, Outcome::Io).on("log/").nth(nth));
+            let told = Arc::new(Mutex::new(Vec::new()));
+            match open_with(&fork, threads, Arc::clone(&told)) {
+                Err(Error::Io { .. }) => failed += 1,
+                Err(error) => panic!("read {nth}: {error}"),
+                Ok(_) => break,
+            }
+            let scanned =
+                |told: &RecoveryProgress| told.step == RecoveryStep::ScanLog && told.done == told.total;
+            while_replaying += usize::from(told.lock().unwrap().last().is_some_and(scanned));
+            fork.disk.clear_faults();
+            fork.disk.kill_process();
+            assert!(open_and_read(&fork, !threads).unwrap() == *acknowledged, "behind read {nth}");
+        }
+        assert!(
+            while_replaying > 5 && while_replaying < failed,
+            "{while_replaying} of {failed} behind the scan"
+        );
+    }
+}
+
+#[test]
+fn an_entry_that_cannot_be_decoded_in_the_middle_is_answered_by_its_lsn() {
+    let world = random_log(78);
+    let log_folder = Path::new(DIR).join("log");
+    let mut told = Vec::new();
+    for threads in [false, true] {
+        let fork = world.fork();
+        let (log, _) = Log::open(
+            &fork.environment(),
+            &log_folder,
+            Expect::default(),
+            small_options().log_options(),
+            &mut |_| {},
+        )
+        .unwrap();
+        let group = log.group(GROUP).unwrap();
+        let (last, term) = group.last();
+        let whole = Entry { time_ms: 0, request: None, body: Body::NoOp }.encode();
+        let mut cut = whole.clone();
+        cut.pop();
+        let payloads = std::iter::once(&cut).chain(std::iter::repeat_n(&whole, 500));
+        let entries: Vec<_> = payloads.map(|payload| (term, &payload[..])).collect();
+        let (first_lsn, durability) = (last.next(), logwood_wal::Durability::Durable);
+        group
+            .append(Append { term, previous: None, first_lsn, entries: &entries, durability })
+            .unwrap()
+            .wait()
+            .unwrap();
+        drop((group, log));
+        fork.disk.kill_process();
+        let error = open_with(&fork, threads, Arc::default()).map(drop).unwrap_err();
+        assert!(matches!(error, Error::Corruption(_)), "{error}");
+        assert!(error.to_string().contains(&format!("lsn {first_lsn}")), "{error}");
+        told.push(error.to_string());
+    }
+    assert_eq!(told[0], told[1]);
 }

@@ -2,7 +2,7 @@
 
 use logwood_base::disk::{File, ReadSource};
 use logwood_base::limits::BLOCK_BYTES;
-use logwood_base::{Access, Corruption, Error, LogId, LogPosition, Result, SegmentNo};
+use logwood_base::{Access, AlignedBuffer, Corruption, Error, LogId, LogPosition, Result, SegmentNo};
 
 use super::ScanRequest;
 use super::first_bytes::first_bytes;
@@ -46,11 +46,12 @@ fn read_header(
     number: SegmentNo,
     bytes: u64,
 ) -> Result<Result<(SegmentHeader, u32), &'static str>> {
-    let (mut head, _) = first_bytes(file, bytes.min(BLOCK_BYTES as u64) as usize, false)?;
+    let (mut head, _) =
+        first_bytes(file, bytes.min(BLOCK_BYTES as u64) as usize, false, AlignedBuffer::default())?;
     let wanted =
         head.get(4..8).map_or(0, |length| length.iter().rev().fold(0, |n, byte| n << 8 | usize::from(*byte)));
     if wanted > head.len() && wanted <= HEADER_BYTES_MAX && wanted as u64 <= bytes {
-        (head, _) = first_bytes(file, wanted, false)?;
+        (head, _) = first_bytes(file, wanted, false, head)?;
     }
     match SegmentHeader::decode(&head, number) {
         HeaderRead::Valid(header, crc) if header.predecessor.segment < number => Ok(Ok((header, crc))),
@@ -132,7 +133,7 @@ impl Candidate {
     fn source(&self) -> Result<Option<ReadSource>> {
         let Ok((header, crc)) = &self.header else { return Ok(Some(ReadSource::Device)) };
         self.file.sync()?;
-        let (head, source) = first_bytes(&*self.file, header.header_bytes(), true)?;
+        let (head, source) = first_bytes(&*self.file, header.header_bytes(), true, AlignedBuffer::default())?;
         let is_same =
             matches!(SegmentHeader::decode(&head, self.number), HeaderRead::Valid(_, found) if found == *crc);
         Ok(is_same.then_some(source))

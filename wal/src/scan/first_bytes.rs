@@ -10,7 +10,8 @@ use logwood_base::disk::{File, ReadSource};
 use logwood_base::limits::BLOCK_BYTES;
 use logwood_base::{AlignedBuffer, Error, Result};
 
-/// The first `length` bytes of a file; with `past_cache`, those that the device holds where that can be known.
+/// The first `length` bytes of a file; with `past_cache`, those that the device holds where that can be known. Else they
+/// may come in the memory of `spare`.
 ///
 /// # Errors
 /// `Io`, which names the first block that cannot be read.
@@ -18,17 +19,20 @@ pub(super) fn first_bytes(
     file: &dyn File,
     length: usize,
     past_cache: bool,
+    spare: AlignedBuffer,
 ) -> Result<(AlignedBuffer, ReadSource)> {
-    let read = |offset: u64, length: usize| {
+    let read = |offset: u64, length: usize, mut bytes: AlignedBuffer| {
         if past_cache {
             return file.read_past_cache(offset, length);
         }
-        let mut bytes = AlignedBuffer::zeroed(length);
+        bytes.truncate(length);
+        bytes.pad_to(length);
         file.read_at(offset, &mut bytes)?;
         Ok((bytes, ReadSource::PerhapsCache))
     };
-    read(0, length).map_err(|error| {
-        let fails_at = |at: usize| read(at as u64, BLOCK_BYTES.min(length - at)).err();
+    read(0, length, spare).map_err(|error| {
+        let fails_at =
+            |at: usize| read(at as u64, BLOCK_BYTES.min(length - at), AlignedBuffer::default()).err();
         let first = (0..length).step_by(BLOCK_BYTES).find_map(|at| Some((at, fails_at(at)?)));
         // One that comes and goes is answered as it came.
         first.map_or(error, |(at, error)| at_offset(error, at))

@@ -25,8 +25,15 @@ impl Scanner<'_, '_> {
         let length = bound.map_or(link.header.segment_bytes, |(end, _)| end.min(link.header.segment_bytes));
         let bytes = self.read_first(&*link.file, file_bytes.min(u64::from(length)), newest)?;
         self.note_read(file_bytes);
+        self.replay_bytes(link, bound, file_bytes, &bytes);
+        self.spare = bytes;
+        Ok(())
+    }
+
+    fn replay_bytes(&mut self, link: &mut Link, bound: Option<(u32, u32)>, file_bytes: u64, bytes: &[u8]) {
+        let newest = bound.is_none();
         let number = link.header.segment;
-        let segment = self.bytes_of(number, &bytes);
+        let segment = self.bytes_of(number, bytes);
         let mut looked_beyond = false;
         let until = self.request.until.filter(|until| until.segment == number).map(|until| until.offset);
         loop {
@@ -65,7 +72,7 @@ impl Scanner<'_, '_> {
                 if newest && decision == Decision::End {
                     self.check_lengths(link, file_bytes);
                 }
-                return Ok(());
+                return;
             }
         }
     }

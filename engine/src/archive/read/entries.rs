@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 
 use logwood_base::{ArchiveDamage, Error, Lsn, Result, Term};
 
-use super::ahead::Ahead;
 use super::history::{History, Stretch};
 use super::plan::reach_of_wrong;
-use super::{Archive, Point};
+use super::{Archive, FETCHING, Point};
+use crate::ahead::Ahead;
 use crate::archive::chain::{self, Chain, Item};
 use crate::archive::layout::log_key;
 use crate::archive::object::LogObject;
@@ -226,7 +226,7 @@ impl Walk {
             listed.keys().copied().filter(|lsn| *lsn >= chain.position().next && *lsn <= last).collect();
         let keys: Vec<String> = hints.iter().map(|lsn| log_key(stretch.lineage(), *lsn)).collect();
         let (client, fetching) = (client.clone(), client.clone());
-        let ahead = Ahead::new(&archive.environment, archive.fetching(), keys.len(), move |at| {
+        let ahead = Ahead::new(&archive.environment, FETCHING, archive.fetching(), keys.len(), move |at| {
             chain::fetch(&fetching, &keys[at])
         })?;
         Ok(Self { client, chain, listed, hints, next: 0, ahead })

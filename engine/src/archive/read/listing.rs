@@ -14,11 +14,11 @@ use std::sync::Arc;
 use logwood_base::{ArchiveDamage, DatabaseId, Error, LineageId, Lsn, Result};
 use logwood_btree::store::SegmentEntry;
 
-use super::Archive;
-use super::ahead::Ahead;
 use super::history::{Starts, starts};
 use super::plan::{owned_snapshot, reach_of_wrong, snapshots_of};
 use super::standing::{Standing, standing_at};
+use super::{Archive, FETCHING};
+use crate::ahead::Ahead;
 use crate::archive::chain::{self, Chain, Content, Place};
 use crate::archive::layout::{PAGES_PREFIX, Sha256, log_key, page_key, snapshot_key};
 use crate::archive::object::{Kind, Link, Owner, SnapshotObject, Start};
@@ -236,13 +236,14 @@ fn walk(
     let hints: Vec<Lsn> = listed.keys().copied().collect();
     let keys = listed.iter().map(|(lsn, bytes)| (log_key(owner.lineage, *lsn), *bytes));
     let job: (_, Vec<(String, u64)>) = (client.clone(), keys.collect());
-    let mut places = Ahead::new(&archive.environment, archive.fetching(), hints.len(), move |at| {
-        let (key, bytes) = &job.1[at];
-        match reading {
-            Reading::Heads => chain::peek(&job.0, key, *bytes),
-            Reading::Whole => Ok(chain::fetch(&job.0, key)?.map(|item| item.place())),
-        }
-    })?;
+    let mut places =
+        Ahead::new(&archive.environment, FETCHING, archive.fetching(), hints.len(), move |at| {
+            let (key, bytes) = &job.1[at];
+            match reading {
+                Reading::Heads => chain::peek(&job.0, key, *bytes),
+                Reading::Whole => Ok(chain::fetch(&job.0, key)?.map(|item| item.place())),
+            }
+        })?;
     let mut chain = Chain::from_start(client, start, link);
     let mut runs: Vec<Run> = Vec::new();
     let mut absent = BTreeSet::new();
@@ -383,9 +384,10 @@ impl Pages {
         });
         let (client, due) = (archive.client.clone(), Arc::new(due));
         let job = Arc::clone(&due);
-        let mut bodies = Ahead::new(&archive.environment, archive.fetching(), due.len(), move |at| {
-            client.page(&job[at].hash, job[at].bytes).map(drop)
-        })?;
+        let mut bodies =
+            Ahead::new(&archive.environment, FETCHING, archive.fetching(), due.len(), move |at| {
+                client.page(&job[at].hash, job[at].bytes).map(drop)
+            })?;
         for page in due.iter() {
             match bodies.take() {
                 Some(Err(Error::ArchiveCorrupt(damage))) => {

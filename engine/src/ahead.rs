@@ -36,9 +36,10 @@ struct State<T> {
 }
 
 impl<T: Send + 'static> Ahead<T> {
-    /// Begins with `helpers` helpers; at most `window` results are held in memory.
+    /// Begins with `helpers` helpers, whose tasks have this name; at most `window` results are held in memory.
     pub(crate) fn new(
         environment: &Environment,
+        name: &str,
         (helpers, window): (usize, usize),
         count: usize,
         job: impl Fn(usize) -> T + Send + Sync + 'static,
@@ -52,7 +53,7 @@ impl<T: Send + 'static> Ahead<T> {
             changed: Condvar::new(),
         });
         let helpers = (0..helpers.min(count.saturating_sub(1)))
-            .map(|_| environment.spawner.spawn("archive-fetch", Box::new(Helper(Arc::clone(&shared)))))
+            .map(|_| environment.spawner.spawn(name, Box::new(Helper(Arc::clone(&shared)))))
             .collect::<Result<_>>()?;
         Ok(Self { shared, helpers })
     }
@@ -149,7 +150,7 @@ mod tests {
     #[test]
     fn results_come_in_order_with_helpers_and_where_nothing_steps_them() {
         for threads in [false, true] {
-            let mut ahead = Ahead::new(&environment(threads), (3, 5), 200, |n| n * n).unwrap();
+            let mut ahead = Ahead::new(&environment(threads), "squares", (3, 5), 200, |n| n * n).unwrap();
             for n in 0..200 {
                 assert_eq!(ahead.take(), Some(n * n));
             }
@@ -165,7 +166,7 @@ mod tests {
             counted.fetch_add(1, Ordering::SeqCst);
             n
         };
-        let mut ahead = Ahead::new(&environment(true), (4, 3), 100, job).unwrap();
+        let mut ahead = Ahead::new(&environment(true), "counts", (4, 3), 100, job).unwrap();
         for n in 0..50 {
             assert_eq!(ahead.take(), Some(n));
             assert!(running.load(Ordering::SeqCst) <= n + 1 + 3);
