@@ -218,7 +218,7 @@ mod tests {
 
     /// Each tenth entry is no commit; each hundredth is larger than a part.
     fn payload(lsn: u64) -> Vec<u8> {
-        let value = vec![7; if lsn % 100 == 0 { 2 * BYTES } else { lsn as usize % 200 }];
+        let value = vec![7; if lsn.is_multiple_of(100) { 2 * BYTES } else { lsn as usize % 200 }];
         let mut operations = Vec::new();
         let key = &lsn.to_be_bytes();
         Operation::Put { keyspace: logwood_base::KeyspaceId(1), key, value: &value }.encode(&mut operations);
