@@ -49,6 +49,7 @@ pub(super) struct Faulty {
     /// Keys of deletions that were not answered.
     pub(super) unanswered: Arc<Mutex<Vec<String>>>,
     refuses_snapshots: Arc<AtomicBool>,
+    pretends: Arc<AtomicBool>,
     /// Puts of log objects that failed, and have not taken effect yet; `None` when they do not fail.
     late: Arc<Mutex<Option<Objects>>>,
     /// Where each deletion fails once before it is done.
@@ -84,6 +85,11 @@ impl Faulty {
     /// Whether puts of snapshots fail.
     pub(super) fn refuse_snapshots(&self, refuse: bool) {
         self.refuses_snapshots.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Whether it says of everything that is put that it is there, and has nothing of it.
+    pub(super) fn pretend(&self, pretends: bool) {
+        self.pretends.store(pretends, Ordering::SeqCst);
     }
 
     /// Lets puts of log objects fail until [`Faulty::take_effect`].
@@ -159,6 +165,7 @@ impl Store for Faulty {
                 Err(error)
             }
             (Some(Fault::Refuse), _) => Ok(Put::Exists),
+            (None, _) if self.pretends.load(Ordering::SeqCst) => Ok(Put::Exists),
             (None, error) if key.contains("/snapshot/") && self.refuses_snapshots.load(Ordering::SeqCst) => {
                 Err(error)
             }

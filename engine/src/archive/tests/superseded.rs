@@ -248,6 +248,9 @@ fn never_takes_for_the_end(deletions: impl Fn(&[String]) -> usize) {
     for k in 1.. {
         let rig = Rig::new(42);
         let ((db, old), _, _) = superseded(&rig);
+        // So that there is log behind the newest one.
+        let (_, newest) = snapshots(&rig, old.lineage()).pop_last().unwrap();
+        rig.store.inner.tamper(&newest.key(), None);
         let dry = RetentionOptions { dry_run: true, ..keep(3 * HOUR) };
         let condemned = retention(&rig.client(), &rig.environment, &dry).unwrap().condemned;
         let wanted = RetentionOptions { deletions_max: deletions(&condemned), ..keep(3 * HOUR) };

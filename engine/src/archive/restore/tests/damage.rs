@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::listing::log_of;
 use super::spoiled::{Script, Spoil, Spoiled};
 use super::world::{TO, World, client, client_with};
 use crate::archive::layout::{log_key, parse_lsn, start_key};
@@ -307,20 +308,10 @@ fn hostile_manifests_are_refused_or_done_without() {
 #[test]
 fn a_wrong_object_takes_the_entries_up_to_the_next_one_whatever_it_says_itself_and_whatever_point_is_asked_for()
  {
-    let (mut world, parent) = (World::filled(12), 12);
-    let log = |world: &World| -> Vec<Lsn> {
-        let prefix = crate::archive::layout::log_prefix(world.chain.owner.lineage);
-        world
-            .store
-            .keys()
-            .iter()
-            .filter(|key| key.starts_with(&prefix))
-            .filter_map(|key| parse_lsn(key))
-            .collect()
-    };
+    let mut world = World::filled(12);
     let first_lineage = world.chain.owner.lineage;
-    let of_parent = log(&world);
-    let fork = world.lose_and_restore(Point::Latest, parent + 100).lsn;
+    let of_parent = log_of(&world, first_lineage);
+    let fork = world.lose_and_restore(Point::Latest, 112).lsn;
     world.commit();
     world.upload();
     let last = *of_parent.last().unwrap();

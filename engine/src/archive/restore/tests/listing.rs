@@ -54,7 +54,7 @@ fn find(listing: &Listing, lineage: LineageId) -> &LineageListing {
     listing.lineages.iter().find(|found| found.lineage == lineage).unwrap()
 }
 
-fn log_of(world: &World, lineage: LineageId) -> Vec<Lsn> {
+pub(super) fn log_of(world: &World, lineage: LineageId) -> Vec<Lsn> {
     let prefix = format!("lineage/{lineage}/log/");
     world
         .store
