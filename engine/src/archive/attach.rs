@@ -109,6 +109,7 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         base_missing,
         snapshot: None,
         put_off: (0, Duration::ZERO),
+        objects_in_a_row: 0,
         proven,
         proof_due,
         since_snapshot: behind,

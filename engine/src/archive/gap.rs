@@ -17,7 +17,7 @@ use super::uploader::Uploader;
 use super::walk::follow;
 use crate::planted::{Bug, planted};
 
-/// A gap's snapshot is begun anew after so many steps that found the store out of reach.
+/// A gap's snapshot is begun anew after so many steps in a row that found the store out of reach.
 const GAP_FAILURES_MAX: u32 = 8;
 
 impl Uploader {
@@ -133,9 +133,10 @@ impl Uploader {
                 self.chain.follow_gap(&gap, encoded.link, term);
                 self.shared.update(|figures| {
                     figures.status.gaps += 1;
-                    // The snapshot's own point is there.
-                    let last = gap.last_lsn.min(gap.snapshot_lsn.previous());
-                    figures.status.newest_gap = Some((gap.first_lsn, last)).filter(|_| gap.first_lsn <= last);
+                    // The snapshot's own point is there, and none before, although the log may go on before it.
+                    let taken = (gap.first_lsn, gap.snapshot_lsn.previous());
+                    let newest = figures.status.newest_gap;
+                    figures.status.newest_gap = Some(taken).filter(|(first, last)| first <= last).or(newest);
                 });
                 (self.parted, self.base_missing) = (false, None);
                 self.moved(Some((gap.first_lsn, encoded.link)));

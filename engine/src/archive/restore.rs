@@ -34,7 +34,7 @@ use super::layout::snapshot_key;
 use super::lineage::LocalLineage;
 use super::object::{Parent, SnapshotObject};
 use super::read::entries::{Entries, Reached};
-use super::read::plan::{Base, Plan};
+use super::read::plan::{Base, Plan, lost_snapshot};
 use super::read::{Archive, FETCHING, Point};
 use super::store::Client;
 use crate::ahead::Ahead;
@@ -136,6 +136,11 @@ impl<'a> Restore<'a> {
         self.report.database
     }
 
+    /// Begins with none of these snapshots, for what was found wrong with them.
+    pub(super) fn pass_over(&mut self, snapshots: &[(Lsn, Error)]) {
+        snapshots.iter().for_each(|(snapshot, damage)| self.plan.pass_over(*snapshot, damage.clone()));
+    }
+
     fn run(mut self, to: &Path) -> Result<RestoreReport> {
         let environment = &self.archive.environment;
         let seed = Arc::new(Seed::begin(environment, to, OriginKind::Restore, self.report.database)?);
@@ -159,12 +164,13 @@ impl<'a> Restore<'a> {
         loop {
             let source = self.next_source()?;
             let (log, reached) = match self.write_log(seed, &source.base) {
+                Ok(written) => written,
                 // Snapshots that the chain has not come to need less of it.
-                Err(error @ (Error::ArchiveCorrupt(_) | Error::NotFound { .. })) if self.plan.has_ahead() => {
+                Err(error) if self.plan.falls_to_ahead(&self.archive.client, &source.base, &error)? => {
                     self.plan.passed_over.push(error);
                     continue;
                 }
-                written => written?,
+                Err(error) => return Err(error),
             };
             // A snapshot that the chain does not reach yet, or whose pages are damaged, is not the only one.
             let read = self.check_reach(&source.base, reached).and_then(|()| source.holds.check());
@@ -231,16 +237,25 @@ impl<'a> Restore<'a> {
             Point::Lsn(lsn) => lsn.get(),
             _ => 0,
         };
-        let progress = Box::new(move |lsn: Lsn| options.report(RestoreStep::Entries, lsn.get(), wanted));
+        let progress = Box::new(move |lsn: Lsn| {
+            // The point may lie within an object.
+            let done = if wanted > 0 { lsn.get().min(wanted) } else { lsn.get() };
+            options.report(RestoreStep::Entries, done, wanted);
+        });
         let mut entries =
             Entries::new(self.archive, &self.plan.history, trees.replay_from, options.point, progress)?;
         let before = trees.replay_from.previous();
         let written =
             seed.write_log(&options.database, self.report.database, (before, base.term), &mut entries);
-        let is_missed = matches!(&written, Err(Error::NotFound { .. })) && entries.is_beyond_gap();
-        if is_missed && !self.plan.passed_over.is_empty() {
+        if let (Err(Error::NotFound { .. }), Some(gap)) = (&written, entries.gap_before_point()) {
             // The gap alone does not keep the point from being restored: it was left behind a snapshot.
-            return Err(self.plan.passed_over.remove(0));
+            let is_ahead = |lsn: &Lsn| self.plan.is_ahead(gap.owner.lineage, *lsn);
+            if let Some(missing) = lost_snapshot(&self.archive.client, gap, is_ahead)? {
+                return Err(missing);
+            }
+            if !self.plan.passed_over.is_empty() {
+                return Err(self.plan.passed_over.remove(0));
+            }
         }
         let log = written?;
         self.report.entries = log.entries;

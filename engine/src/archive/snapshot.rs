@@ -44,7 +44,7 @@ pub(super) struct SnapshotJob {
     mended: Vec<SegmentEntry>,
     /// Pieces that were done: it gets on.
     pieces: u64,
-    /// Steps that failed.
+    /// Steps that failed since one got on.
     failures: u32,
     /// The snapshot itself was put, or may have been.
     is_put: bool,
@@ -108,7 +108,12 @@ impl SnapshotJob {
         self.pieces
     }
 
-    /// Notes that a step failed. Answers how many have.
+    fn got_on(&mut self) {
+        self.pieces += 1;
+        self.failures = 0;
+    }
+
+    /// Notes that a step failed. Answers how many have, since one got on.
     pub(super) fn failed(&mut self) -> u32 {
         self.failures += 1;
         self.failures
@@ -128,7 +133,7 @@ impl SnapshotJob {
             return Ok(true);
         }
         if !self.is_held(client, source)? {
-            self.pieces += 1;
+            self.got_on();
             return Ok(false);
         }
         if let Some(segment) = self.object.pages().get(self.next_page)
@@ -138,7 +143,7 @@ impl SnapshotJob {
                 self.mended.push(segment.clone());
             }
             self.next_page += 1;
-            self.pieces += 1;
+            self.got_on();
             return Ok(false);
         }
         if reached.is_some_and(|reached| reached < self.object.lsn()) {

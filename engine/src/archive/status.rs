@@ -40,7 +40,7 @@ pub struct ArchiveStatus {
     pub newest_snapshot: Option<Lsn>,
     /// Gaps left by this archiver.
     pub gaps: u64,
-    /// The first and the last point that cannot be restored for the last of them; `None`: none was left that takes any.
+    /// The first and the last point that cannot be restored for the last of them that takes any; `None`: none does.
     pub newest_gap: Option<(Lsn, Lsn)>,
     /// Steps that failed and are tried again, those of snapshots included.
     pub failures: u64,

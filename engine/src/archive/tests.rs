@@ -4,6 +4,7 @@ mod attaching;
 mod away;
 mod basics;
 mod bulk;
+mod busy;
 mod clocks;
 mod copies;
 mod crashes;

@@ -17,7 +17,7 @@ use super::{Archive, FETCHING, Point};
 use crate::ahead::Ahead;
 use crate::archive::chain::{self, Chain, Item};
 use crate::archive::layout::log_key;
-use crate::archive::object::LogObject;
+use crate::archive::object::{Gap, LogObject};
 use crate::archive::store::Client;
 use crate::entry;
 use crate::planted::{Bug, planted};
@@ -44,8 +44,8 @@ pub(crate) struct Entries<'a> {
     /// The object being read, and where in it.
     current: Option<(LogObject, Lsn, usize)>,
     reached: Option<Reached>,
-    /// What the snapshot of a gap ends with that was in the way.
-    stopped_at: Option<Lsn>,
+    /// A gap that was in the way.
+    stopped_at: Option<Gap>,
     done: bool,
     /// Told the LSN after each object.
     progress: Box<dyn FnMut(Lsn) + 'a>,
@@ -83,9 +83,10 @@ impl<'a> Entries<'a> {
         self.reached
     }
 
-    /// Whether a gap was in the way whose snapshot leads to the point.
-    pub(crate) fn is_beyond_gap(&self) -> bool {
-        self.stopped_at.is_some_and(|snapshot| !matches!(self.point, Point::Lsn(lsn) if lsn < snapshot))
+    /// The gap that was in the way, where its snapshot leads to the point.
+    pub(crate) fn gap_before_point(&self) -> Option<&Gap> {
+        let gap = self.stopped_at.as_ref()?;
+        (!matches!(self.point, Point::Lsn(lsn) if lsn < gap.snapshot_lsn)).then_some(gap)
     }
 
     fn stretch(&self) -> &'a Stretch {
@@ -122,7 +123,7 @@ impl<'a> Entries<'a> {
             Item::Gap(gap, _) if gap.last_lsn < self.from => Ok(()),
             Item::Gap(gap, _) => {
                 let (first, last, key) = (gap.first_lsn, gap.last_lsn, gap.key());
-                self.stopped_at = Some(gap.snapshot_lsn);
+                self.stopped_at = Some(gap);
                 let name = format!("lsn {first} to {last}, which {key} says were never archived,");
                 Err(Error::NotFound { what: "archived entry", name })
             }

@@ -31,7 +31,8 @@ pub(crate) struct Stretch {
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     pub(crate) stretches: Vec<Stretch>,
-    /// Why a parent's start cannot be read: the history begins behind it, where a snapshot leads to what is asked for.
+    /// Why a parent's start cannot be read, also where it is missing and more of the lineage is there than retention leaves: the
+    /// history begins behind it, where a snapshot leads to what is asked for.
     pub(crate) cut: Option<Error>,
 }
 
@@ -64,6 +65,7 @@ impl History {
                 if stretches.is_empty() {
                     return Err(Error::NotFound { what: "lineage", name: lineage.to_string() });
                 }
+                cut = lost_start(client, lineage)?.map(Error::from);
                 break;
             };
             let child = stretches.last().map(|child| child.start.owner.database);

@@ -13,10 +13,10 @@ use logwood_btree::store::Manifest;
 use super::history::{History, newest};
 use super::standing::{Standing, standing};
 use super::{Archive, Point};
-use crate::archive::chain::{self, Chain};
+use crate::archive::chain::{self, Chain, Place};
 use crate::archive::layout::{log_key, parse_lsn, snapshot_key, snapshot_prefix};
-use crate::archive::object::{Kind, Owner, SnapshotObject};
-use crate::archive::store::Client;
+use crate::archive::object::{Gap, Kind, Owner, SnapshotObject};
+use crate::archive::store::{Client, missing_object};
 use crate::planted::{Bug, planted};
 use crate::state::EngineState;
 
@@ -84,9 +84,35 @@ impl Plan {
         self.history.owner()
     }
 
-    /// Whether snapshots that may be of another history are left to begin with.
-    pub(crate) fn has_ahead(&self) -> bool {
-        !self.ahead.is_empty()
+    /// Whether a snapshot that may be of another history is begun with in the place of a base whose log failed: where the history
+    /// has nothing to begin with, because its beginning has gone, or goes no further, for a gap. Where something that is there is
+    /// damaged, or is missed further on, that is the answer: before it other points can be restored, and the snapshot's own by its
+    /// LSN.
+    pub(crate) fn falls_to_ahead(&self, client: &Client, base: &Base, error: &Error) -> Result<bool> {
+        if self.ahead.is_empty() {
+            return Ok(false);
+        }
+        match error {
+            Error::NotFound { .. } => Ok(true),
+            Error::ArchiveCorrupt(_) if base.snapshot.is_none() => client.is_gone(&self.first_key()),
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether a snapshot of a lineage is one that the chain has not come to, as far as it was looked at.
+    pub(crate) fn is_ahead(&self, lineage: LineageId, lsn: Lsn) -> bool {
+        self.ahead.iter().any(|ahead| ahead.owner.lineage == lineage && ahead.lsn() == lsn)
+    }
+
+    /// Where the first entry of the history stands.
+    fn first_key(&self) -> String {
+        log_key(self.history.stretches[0].lineage(), Lsn::FIRST)
+    }
+
+    /// Leaves a snapshot out, for what was found wrong with it.
+    pub(crate) fn pass_over(&mut self, snapshot: Lsn, damage: Error) {
+        self.snapshots.retain(|(lsn, _)| *lsn != snapshot);
+        self.passed_over.push(damage);
     }
 
     /// The next best state to begin with.
@@ -156,12 +182,37 @@ impl Plan {
         if is_in_the_way || self.point == Point::Latest || self.oldest.is_none() {
             return Ok(None);
         }
-        let first = log_key(self.history.stretches[0].lineage(), Lsn::FIRST);
-        if self.from_first && !client.is_gone(&first)? {
+        if self.from_first && !client.is_gone(&self.first_key())? {
             return Ok(None);
         }
         Ok(self.oldest)
     }
+}
+
+/// That the snapshot is missing which leads over a gap, where that is damage: retention takes it only where a later one is there to
+/// begin with, or with all of a lineage that it has closed. `is_ahead` tells later ones that the chain has not come to.
+pub(crate) fn lost_snapshot(
+    client: &Client,
+    gap: &Gap,
+    is_ahead: impl Fn(&Lsn) -> bool,
+) -> Result<Option<Error>> {
+    let lineage = gap.owner.lineage;
+    let key = snapshot_key(lineage, gap.snapshot_lsn);
+    if !client.is_gone(&key)? {
+        return Ok(None);
+    }
+    let is_later = |lsn: &Lsn| *lsn > gap.snapshot_lsn && !is_ahead(lsn);
+    if snapshots_of(client, lineage)?.iter().any(is_later) {
+        return Ok(None);
+    }
+    let newest = chain::listed(client, lineage)?.keys().next_back().copied().unwrap_or(gap.first_lsn);
+    let found = chain::readable(chain::fetch(client, &log_key(lineage, newest)), &mut Vec::new())?;
+    let place = found.flatten().map(|item| item.place());
+    if place.as_ref().is_some_and(Place::is_end) {
+        return Ok(None);
+    }
+    let last = place.map_or(newest, |place| place.last_lsn).max(gap.snapshot_lsn);
+    Ok(Some(missing_object(&key).taking(gap.last_lsn.next().min(gap.snapshot_lsn), last).into()))
 }
 
 impl Base {

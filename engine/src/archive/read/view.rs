@@ -15,10 +15,11 @@ use std::path::Path;
 
 use logwood_base::disk::{DirLock, create_dir_all};
 use logwood_base::sync::Arc;
-use logwood_base::{Environment, LineageId, Lsn, Result};
+use logwood_base::{Environment, Error, LineageId, Lsn, Result};
 
 use super::lazy_disk::LazyDisk;
 use super::{Archive, Point};
+use crate::archive::layout::PAGES_PREFIX;
 use crate::archive::restore::{Holds, Restore, RestoreOptions, RestoreReport};
 use crate::directory::Layout;
 use crate::seed::settle::remove_tree;
@@ -134,7 +135,8 @@ impl Archive {
     /// ```
     ///
     /// # Errors
-    /// As [`Archive::restore`], but for pages, which are missed when they are read.
+    /// As [`Archive::restore`], but for pages, which are missed when they are read: an older snapshot is begun with only where
+    /// opening reads one that is damaged.
     pub fn open_at(
         &self,
         directory: impl AsRef<Path>,
@@ -148,39 +150,72 @@ impl Archive {
             None => options,
         };
         options.check_database()?;
-        self.view(directory.as_ref(), &options)
+        self.view(directory.as_ref(), &options, &mut Vec::new())
     }
 
-    pub(crate) fn view(&self, directory: &Path, options: &RestoreOptions) -> Result<ArchivedDatabase> {
+    /// Opens a view that begins with none of the snapshots that are passed over, for what was found wrong with them, nor with
+    /// one of which a page turns out to be damaged that opening it reads.
+    pub(crate) fn view(
+        &self,
+        directory: &Path,
+        options: &RestoreOptions,
+        passed_over: &mut Vec<(Lsn, Error)>,
+    ) -> Result<ArchivedDatabase> {
         let disk = &self.environment.disk;
         create_dir_all(&**disk, directory)?;
         let lock = disk.lock(directory)?;
         let (at, cache) = (directory.join(AT_NAME), directory.join(CACHE_NAME));
-        remove_tree(&**disk, &at)?;
         disk.create_dir(&cache)?;
+        loop {
+            let (report, holds, opened) = self.begin_view((&at, &cache), options, passed_over)?;
+            match (opened, report.snapshot) {
+                (Ok(database), _) => {
+                    database.refuse_writes();
+                    return Ok(ArchivedDatabase { database, report, _holds: holds, _lock: lock });
+                }
+                (Err(error), Some(snapshot)) if is_damaged_page(&error) => {
+                    passed_over.push((snapshot, error))
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+    }
 
+    /// Makes a database directory anew, and opens it.
+    fn begin_view(
+        &self,
+        (at, cache): (&Path, &Path),
+        options: &RestoreOptions,
+        passed_over: &[(Lsn, Error)],
+    ) -> Result<(RestoreReport, Holds, Result<Database>)> {
+        let disk = &self.environment.disk;
+        remove_tree(&**disk, at)?;
         let mut restore = Restore::begin(self, options)?;
-        let seed = Arc::new(Seed::begin(&self.environment, &at, OriginKind::Restore, restore.database())?);
+        restore.pass_over(passed_over);
+        let seed = Arc::new(Seed::begin(&self.environment, at, OriginKind::Restore, restore.database())?);
         let (source, log) = restore.fill(&seed, false)?;
         let trees = &source.base.trees;
         seed.write_manifest(trees, &log)?;
         Seed::into_inner(seed)?.commit(&restore.origin(&log))?;
-        let layout = Layout::new(&at);
+        let layout = Layout::new(at);
         // Nobody writes to it: it need not part from what it is a copy of.
         seed::forget_origin(&**disk, &layout)?;
 
         let lazy = LazyDisk::new(
             Arc::clone(disk),
             self.client.clone(),
-            (layout.pages(), cache),
+            (layout.pages(), cache.to_owned()),
             self.cache_bytes_max,
             &trees.segments,
         )?;
         let environment = Environment { disk: Arc::new(lazy), ..self.environment.clone() };
         let database = Options { create: false, ..options.database_options() };
-        let database = Database::open(&at, database.environment(environment).background(false))?;
-        database.refuse_writes();
-        let report = restore.into_report();
-        Ok(ArchivedDatabase { database, report, _holds: source.holds, _lock: lock })
+        let opened = Database::open(at, database.environment(environment).background(false));
+        Ok((restore.into_report(), source.holds, opened))
     }
+}
+
+/// Whether an error is that of a page segment in the archive: another snapshot may do without it.
+pub(crate) fn is_damaged_page(error: &Error) -> bool {
+    matches!(error, Error::ArchiveCorrupt(damage) if damage.key.starts_with(PAGES_PREFIX))
 }

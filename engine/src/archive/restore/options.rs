@@ -32,7 +32,7 @@ pub struct RestoreProgress {
     pub step: RestoreStep,
     /// What is done of it, in the unit of the step.
     pub done: u64,
-    /// What it has in all; 0 when not known.
+    /// What it has in all, as far as it is known by then: it grows when a second pass begins. 0 when not known.
     pub total: u64,
 }
 

@@ -6,7 +6,8 @@
 //!
 //! The records are read from a [view](crate::archive::read::view) of the point, which fetches the pages that the range
 //! touches and no others, and are written into `DIR/seed/`, a database directory in the making. A crash leaves that, and
-//! the pages that were fetched: the same call begins anew, without fetching them again.
+//! the pages that were fetched: the same call begins anew, without fetching them again. So it does by itself, with the next older
+//! snapshot and more log, where a page of the newest one turns out to be damaged.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -17,7 +18,7 @@ use logwood_base::{Corruption, DatabaseId, LogId, Result};
 
 use super::{RestoreOptions, RestoreReport, RestoreStep};
 use crate::archive::read::Archive;
-use crate::archive::read::view::ArchivedDatabase;
+use crate::archive::read::view::{ArchivedDatabase, is_damaged_page};
 use crate::seed::settle::remove_tree;
 use crate::seed::{Origin, OriginKind, Seed};
 use crate::{Database, Durability, Keyspace, Options};
@@ -46,11 +47,23 @@ pub(super) fn restore(
     clear_unfinished(disk, &folder)?;
 
     let place = folder.join(VIEW_NAME);
-    let view = archive.view(&place, options)?;
-    let mut report = RestoreReport { database, keyspaces: Vec::new(), ..view.restored().clone() };
     let target = Options { create: true, ..options.database.clone() };
     let target = target.environment(environment.clone()).database_id(database).background(true);
-    let (log, digest) = copy(&view, &folder, keyspace, target, options)?;
+    let mut passed_over = Vec::new();
+    let (view, log, digest) = loop {
+        let view = archive.view(&place, options, &mut passed_over)?;
+        match (copy(&view, &folder, keyspace, target.clone(), options), view.restored().snapshot) {
+            (Ok((log, digest)), _) => break (view, log, digest),
+            // An older snapshot, and more log, does as well.
+            (Err(error), Some(snapshot)) if is_damaged_page(&error) => {
+                passed_over.push((snapshot, error));
+                drop(view);
+                clear_unfinished(disk, &folder)?;
+            }
+            (Err(error), _) => return Err(error),
+        }
+    };
+    let mut report = RestoreReport { database, keyspaces: Vec::new(), ..view.restored().clone() };
     report.keyspaces = vec![(keyspace.to_owned(), digest)];
     view.close()?;
     remove_tree(disk, &place)?;

@@ -6,6 +6,7 @@
 //!
 //! Puts are single ones, conditional (`If-None-Match: *`), with a SHA-256 that the server checks.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::ops::{ControlFlow, Range};
 use std::sync::mpsc;
@@ -29,6 +30,20 @@ const PAGE_OBJECTS_MAX: usize = 1000;
 
 /// How much longer than a request may take a caller waits for its end.
 const SLACK: Duration = Duration::from_secs(5);
+
+/// What the usual environment variables say. One that is empty says nothing, as other programs have it.
+fn from_environment() -> AmazonS3Builder {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let said = std::env::vars_os().filter_map(text).filter(|(_, value)| !value.is_empty());
+    said.filter(|(name, _)| name.starts_with("AWS_")).fold(
+        AmazonS3Builder::new(),
+        |builder, (name, value)| match name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+            Ok(key) => builder.with_config(key, value),
+            Err(_) => builder,
+        },
+    )
+}
 
 /// A store behind `object_store`.
 pub struct Remote {
@@ -78,7 +93,7 @@ impl Remote {
         for root in roots {
             client = client.with_root_certificate(root);
         }
-        let mut builder = AmazonS3Builder::from_env()
+        let mut builder = from_environment()
             .with_bucket_name(bucket)
             .with_client_options(client)
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })

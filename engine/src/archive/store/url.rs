@@ -88,7 +88,7 @@ impl StoreOptions {
     }
 
     /// Where the server is: `https://host`, or `http://host:port` without encryption. Default: `AWS_ENDPOINT_URL`, else
-    /// Amazon's.
+    /// Amazon's. An empty variable is none.
     #[must_use]
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.endpoint = Some(endpoint.into());
@@ -140,7 +140,7 @@ impl StoreOptions {
         self
     }
 
-    /// The endpoint that is asked for, here or in the environment.
+    /// The endpoint that is asked for, here or in the environment, where an empty one is none.
     ///
     /// # Errors
     /// `InvalidArgument` for one with a password in it, which would come to be printed, and for one that is none.
@@ -148,7 +148,7 @@ impl StoreOptions {
         let from_environment = || {
             ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
                 .iter()
-                .find_map(|name| std::env::var(name).ok())
+                .find_map(|name| std::env::var(name).ok().filter(|endpoint| !endpoint.is_empty()))
         };
         let endpoint = self.endpoint.clone().or_else(from_environment);
         if endpoint.as_ref().is_some_and(|endpoint| endpoint.contains('@')) {

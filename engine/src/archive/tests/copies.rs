@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use logwood_base::disk::SimulatedDisk;
 use logwood_base::sync::Mutex;
 use logwood_base::{Error, Lsn};
 
 use super::model::Model;
 use super::rig::{DIR, Rig, check_agreement, fill, fill_and_let_go, read_archive};
-use crate::archive::{Archive, Archiver, Point, RestoreOptions};
+use crate::archive::{Archive, Archiver, Point, RestoreOptions, chain};
 use crate::seed::settle::remove_tree;
 use crate::tests::checks::read_all;
 use crate::tests::world::{State, scale};
@@ -191,6 +192,45 @@ pub(super) fn restores_beside_the_snapshot_of_a_copy(passes: bool) -> usize {
 fn a_snapshot_that_a_copy_put_before_it_was_refused_is_no_base_of_the_originals_history() {
     for passes in [true, false] {
         assert!(restores_beside_the_snapshot_of_a_copy(passes) > 0);
+    }
+}
+
+#[test]
+fn what_is_restored_from_a_snapshot_ahead_of_the_log_is_nobodys_child_although_the_original_goes_on_past_it()
+{
+    let rig = Rig::new(5);
+    let (db, keyspace, archiver) = archived(&rig);
+    let copy = rig.copy();
+    let (other_db, other_keyspace) = copy.open();
+    fill_and_let_go(&other_db, &other_keyspace, 1..4);
+    let other = other_db.archive(copy.archive()).unwrap();
+    // The snapshot of its gap arrives, and the gap does not.
+    copy.store.delay_log();
+    assert!(other.flush().is_err());
+    let ahead = *super::rig::snapshots(&rig, archiver.lineage()).keys().next_back().unwrap();
+    let state = read_all(&other_db).unwrap();
+    drop((other, other_keyspace, other_db));
+    let machine = Rig::beside(77, SimulatedDisk::new(77), &rig.store.inner);
+    let archive = Archive::with_client(machine.client(), &machine.environment);
+    let options = RestoreOptions::new().point(Point::Lsn(ahead)).database(machine.options());
+    assert_eq!(archive.restore(DIR, &options).unwrap().lsn, ahead);
+    // The original comes to the same LSN, with other entries.
+    while db.visible_lsn() <= ahead.next() {
+        fill(&db, &keyspace, 0..50, 300, Durability::Durable);
+    }
+    archiver.flush().unwrap();
+    let (found, notes) = restored(&rig, None, Point::Latest);
+    assert_eq!((found, notes.len()), (read_all(&db).unwrap(), 1));
+    let (restored_db, restored_keyspace) = machine.open();
+    assert_eq!(read_all(&restored_db).unwrap(), state);
+    let new = restored_db.archive(machine.archive()).unwrap();
+    fill(&restored_db, &restored_keyspace, 7..9, 300, Durability::Durable);
+    new.flush().unwrap();
+    let (start, _) = chain::start(&rig.client(), new.lineage()).unwrap().unwrap();
+    assert_eq!(start.parent, None);
+    check_agreement(&machine, &restored_db, &new);
+    for (lineage, db) in [(new.lineage(), &restored_db), (archiver.lineage(), &db)] {
+        assert_eq!(restored(&rig, Some(lineage), Point::Latest).0, read_all(db).unwrap());
     }
 }
 

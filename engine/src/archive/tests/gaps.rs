@@ -5,59 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use logwood_base::{Error, Lsn};
 
-use super::rig::{Rig, check_agreement, fill, snapshots};
-use crate::Durability;
-use crate::archive::store::{Head, Listed, Put, Store};
+use super::busy::Busy;
+use super::rig::{Fault, Rig, check_agreement, fill, snapshots};
+use crate::archive::store::{Retry, Store as _};
 use crate::archive::{Archive, Point, RestoreOptions};
-
-/// A store beside which a database is written to: at every request.
-struct Busy {
-    inner: super::rig::Faulty,
-    write: Box<dyn Fn() + Send + Sync>,
-    goes_on: Arc<AtomicBool>,
-}
-
-impl std::fmt::Debug for Busy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Busy")
-    }
-}
-
-impl Busy {
-    fn work(&self) {
-        if self.goes_on.load(Ordering::SeqCst) {
-            (self.write)();
-        }
-    }
-}
-
-impl Store for Busy {
-    fn put_new(&self, key: &str, bytes: &[u8]) -> crate::Result<Put> {
-        self.work();
-        self.inner.put_new(key, bytes)
-    }
-    fn get(&self, key: &str, bytes_max: u64) -> crate::Result<Option<Vec<u8>>> {
-        self.work();
-        self.inner.get(key, bytes_max)
-    }
-    fn get_range(&self, key: &str, range: std::ops::Range<u64>) -> crate::Result<Option<Vec<u8>>> {
-        self.inner.get_range(key, range)
-    }
-    fn head(&self, key: &str) -> crate::Result<Option<Head>> {
-        self.inner.head(key)
-    }
-    fn list_behind(
-        &self,
-        prefix: &str,
-        after: &str,
-        each: &mut dyn FnMut(Listed) -> std::ops::ControlFlow<()>,
-    ) -> crate::Result<()> {
-        self.inner.list_behind(prefix, after, each)
-    }
-    fn delete(&self, key: &str) -> crate::Result<()> {
-        self.inner.delete(key)
-    }
-}
+use crate::{BulkOptions, Durability};
 
 #[test]
 fn where_what_is_in_a_checkpoint_keeps_its_snapshot_from_the_archive_a_gap_goes_on_with_the_next_one() {
@@ -153,4 +105,81 @@ fn a_gap_ends_although_the_backlog_fills_faster_than_its_snapshot_goes_up() {
     let archived = check_agreement(&rig, &db, &archiver);
     assert_eq!(archived.gaps.len() as u64, archiver.status().gaps);
     assert!(archived.entries.keys().next_back() > Some(&Lsn(1000)));
+}
+
+#[test]
+fn the_newest_gap_that_takes_a_point_is_told_up_to_the_point_that_its_snapshot_is() {
+    let rig = Rig::new(4);
+    let (db, keyspace) = rig.open();
+    let archiver = db.archive(rig.archive()).unwrap();
+    let leave_gap = |range: std::ops::Range<u32>| {
+        super::super::archiver::uploader_of(&archiver).part("the test wants a gap");
+        fill(&db, &keyspace, range, 300, Durability::Durable);
+        archiver.flush().unwrap();
+        archiver.status()
+    };
+    fill(&db, &keyspace, 0..20, 300, Durability::Durable);
+    let first = archiver.flush().unwrap().next();
+    let taken = Some((first, Lsn(first.get() + 8)));
+    assert_eq!(leave_gap(20..30).newest_gap, taken);
+    // The snapshot stands for the only entry that is left out.
+    let status = leave_gap(30..31);
+    assert_eq!((status.gaps, status.newest_gap), (2, taken));
+    // What a bulk write has begun before the snapshot is needed with it: the log goes on before that.
+    let mut bulk = db.bulk_write(BulkOptions::new().memory_bytes(64 << 10)).unwrap();
+    let first = db.visible_lsn().next();
+    fill(&db, &keyspace, 31..41, 300, Durability::Durable);
+    for n in 0..800u32 {
+        bulk.put(&keyspace, format!("bulk {n:05}").as_bytes(), &[7; 300]).unwrap();
+    }
+    let status = leave_gap(41..51);
+    let snapshot = snapshots(&rig, archiver.lineage()).into_values().next_back().unwrap();
+    assert!(snapshot.trees.replay_from < snapshot.lsn(), "{snapshot:?}");
+    assert_eq!((status.gaps, status.newest_gap), (3, Some((first, snapshot.lsn().previous()))));
+    bulk.commit(Durability::Durable).unwrap();
+    archiver.flush().unwrap();
+    let archive = Archive::with_client(rig.client(), &rig.environment);
+    let restore = |lsn: Lsn| {
+        let options = RestoreOptions::new().point(Point::Lsn(lsn)).database(rig.options());
+        archive.restore(format!("restored {lsn}"), &options).map(|report| report.lsn)
+    };
+    assert_eq!(restore(snapshot.lsn()).unwrap(), snapshot.lsn());
+    for lsn in [first, snapshot.trees.replay_from, snapshot.lsn().previous()] {
+        assert!(matches!(restore(lsn), Err(Error::NotFound { .. })), "{lsn}");
+    }
+}
+
+#[test]
+fn the_snapshot_of_a_gap_that_gets_on_goes_on_however_often_the_store_is_out_of_reach_between() {
+    let rig = Rig::new(5);
+    let (db, keyspace) = rig.open();
+    let retry = Retry { attempts: 1, ..Retry::default() };
+    let archiver = db.archive(rig.archive().leave_gaps(true).retry(retry)).unwrap();
+    let value = |n: u32| -> Vec<u8> {
+        let mut rng = fastrand::Rng::with_seed(u64::from(n));
+        (0..4000).map(|_| rng.u8(..)).collect()
+    };
+    for n in 0..300u32 {
+        keyspace.put(format!("large {n:05}").as_bytes(), &value(n)).unwrap();
+    }
+    archiver.flush().unwrap();
+    super::super::archiver::uploader_of(&archiver).part("the test wants a gap");
+    fill(&db, &keyspace, 0..20, 300, Durability::Durable);
+    let (mut failed, mut begun) = (0, Lsn::ZERO);
+    while archiver.status().gaps == 0 {
+        let mut uploader = super::super::archiver::uploader_of(&archiver);
+        uploader.step(true).unwrap();
+        if begun == Lsn::ZERO {
+            // Whatever is begun anew is of a later checkpoint.
+            begun = db.visible_lsn();
+            fill(&db, &keyspace, 20..22, 300, Durability::Durable);
+        }
+        rig.store.set(1, Fault::Dead);
+        failed += u32::from(uploader.step(true).is_err());
+        rig.store.heal();
+        assert!(failed < 100, "it is begun anew again and again");
+    }
+    assert!(failed > 12, "{failed}");
+    let all: Vec<Lsn> = snapshots(&rig, archiver.lineage()).into_keys().collect();
+    assert_eq!(all, [begun]);
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::listing::log_of;
 use super::spoiled::{Script, Spoil, Spoiled};
-use super::world::{TO, World, client, client_with};
-use crate::archive::layout::{log_key, parse_lsn, start_key};
+use super::world::{TO, World, client, client_with, options};
+use crate::archive::layout::{log_key, parse_lsn, snapshot_key, start_key};
 use crate::archive::store::Retry;
 use crate::archive::{Archive, Point};
-use crate::{Error, Lsn};
+use crate::{Database, Error, Lsn};
 
 /// What is done to an object at rest.
 pub(super) fn damages(world: &World, key: &str) -> Vec<(&'static str, Option<Vec<u8>>)> {
@@ -120,7 +120,8 @@ fn an_object_of_an_earlier_life_in_the_place_of_another_is_found_by_its_neighbou
     first.store.tamper(&key, rewound.store.peek(&key).as_deref());
     match first.restore(Point::Latest) {
         Err(Error::ArchiveCorrupt(damage)) => {
-            assert_eq!((damage.key.as_str(), damage.check), (key.as_str(), "chain"))
+            assert_eq!((damage.key.as_str(), damage.check), (key.as_str(), "chain"));
+            assert_eq!(damage.lsns, parse_lsn(&key).map(|begins| (begins, first.last())));
         }
         other => panic!("{other:?}"),
     }
@@ -253,56 +254,201 @@ fn a_digest_that_is_not_that_of_the_records_is_refused() {
     }
 }
 
+/// What comes of a snapshot whose hashes are right and which says what is not so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Comes {
+    /// Nothing: it cannot be written.
+    OfNoWriter,
+    /// Another way is found, and it is named.
+    DoneWithout,
+    /// An error.
+    Refused,
+}
+
 #[test]
-fn hostile_manifests_are_refused_or_done_without() {
+fn hostile_manifests_are_refused_or_done_without_as_it_is_said_here() {
     use crate::archive::object::SnapshotObject;
     let world = World::large(16);
     let key = world.store.keys().into_iter().rfind(|key| key.contains("/snapshot/")).unwrap();
     let whole = world.store.peek(&key).unwrap();
     // Each is encoded anew, so that every hash is right.
     type Forgery = fn(&mut SnapshotObject);
-    let forgeries: [(&str, Forgery); 12] = [
-        ("a segment of 4 GiB", |object| object.trees.segments[0].bytes = u32::MAX),
-        ("a segment without bytes", |object| object.trees.segments[0].bytes = 0),
-        ("a segment of another hash", |object| object.trees.segments[1].hash[3] ^= 1),
-        ("two segments of one hash", |object| {
+    let forgeries: [(&str, Comes, Forgery); 12] = [
+        ("a segment of 4 GiB", Comes::OfNoWriter, |object| object.trees.segments[0].bytes = u32::MAX),
+        ("segments in no order", Comes::OfNoWriter, |object| object.trees.segments.reverse()),
+        ("a root as deep as none", Comes::OfNoWriter, |object| {
+            object.trees.trees[0].root.as_mut().unwrap().level = u8::MAX;
+        }),
+        ("a segment without bytes", Comes::DoneWithout, |object| object.trees.segments[0].bytes = 0),
+        ("a segment of another hash", Comes::DoneWithout, |object| object.trees.segments[1].hash[3] ^= 1),
+        ("two segments of one hash", Comes::DoneWithout, |object| {
             object.trees.segments[0].hash = object.trees.segments[1].hash;
         }),
-        ("segments in no order", |object| object.trees.segments.reverse()),
-        ("no segments", |object| object.trees.segments.clear()),
-        ("more live bytes than there are", |object| object.trees.segments[0].live_bytes = u32::MAX),
-        ("a root elsewhere", |object| {
+        ("more live bytes than there are", Comes::DoneWithout, |object| {
+            object.trees.segments[0].live_bytes = u32::MAX;
+        }),
+        ("entries that were never written", Comes::DoneWithout, |object| object.trees.replay_from = Lsn(1)),
+        ("no segments", Comes::Refused, |object| object.trees.segments.clear()),
+        ("a root elsewhere", Comes::Refused, |object| {
             object.trees.trees[0].root.as_mut().unwrap().child.page.addr.offset ^= 64;
         }),
-        ("a root that is a leaf", |object| object.trees.trees[0].root.as_mut().unwrap().level = 0),
-        ("a root as deep as none", |object| object.trees.trees[0].root.as_mut().unwrap().level = u8::MAX),
-        ("a state of rubbish", |object| object.trees.engine_state = vec![0xff; 100]),
-        ("entries that were never written", |object| object.trees.replay_from = Lsn(1)),
+        ("a root that is a leaf", Comes::Refused, |object| {
+            object.trees.trees[0].root.as_mut().unwrap().level = 0;
+        }),
+        ("a state of rubbish", Comes::Refused, |object| object.trees.engine_state = vec![0xff; 100]),
     ];
-    let (mut refused, mut done) = (0, 0);
-    for (what, forge) in forgeries {
+    for (what, comes, forge) in forgeries {
         let (mut object, _) = SnapshotObject::decode(&key, &whole).unwrap();
         forge(&mut object);
         let forged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| object.encode()));
-        // What the writer itself refuses, nobody writes.
+        assert_eq!(forged.is_err(), comes == Comes::OfNoWriter, "{what}");
         let Ok(forged) = forged else { continue };
         world.store.tamper(&key, Some(&forged.bytes));
-        match world.restore(Point::Latest) {
+        let found = match world.restore(Point::Latest) {
             Ok(report) => {
-                assert_eq!(report.lsn, world.last(), "{what}");
+                assert_eq!((report.lsn, report.snapshot), (world.last(), None), "{what}");
+                let [note] = &report.notes[..] else { panic!("{what}: {report:?}") };
+                assert!(note.contains(&key) || note.contains("pages/"), "{what}: {note}");
                 world.check_restored(world.last());
-                done += 1;
+                Comes::DoneWithout
             }
             Err(Error::ArchiveCorrupt(_) | Error::Corruption(_) | Error::UnsupportedFormat { .. }) => {
-                refused += 1;
+                let refused = Database::open(TO, options(&world.environment)).map(drop);
+                assert!(matches!(refused, Err(Error::WrongKind { .. })), "{what}: {refused:?}");
+                Comes::Refused
             }
             Err(error) => panic!("{what}: {error}"),
-        }
+        };
+        assert_eq!(found, comes, "{what}");
         world.forget_restored();
     }
     world.store.tamper(&key, Some(&whole));
     world.check_restore(Point::Latest, world.last());
-    assert!(refused + done >= 8, "{refused} {done}");
+}
+
+#[test]
+fn a_point_that_a_parent_holds_whose_start_is_lost_is_no_point_that_is_not_kept() {
+    let mut world = World::filled(19);
+    let parent = world.chain.owner.lineage;
+    let fork = world.last();
+    world.lose_and_restore(Point::Latest, 190);
+    for _ in 0..20 {
+        world.commit();
+    }
+    world.upload();
+    world.snapshot();
+    let child = world.chain.owner.lineage;
+    let restore = |lsn: Lsn| {
+        let options = world.restore_options().lineage(child).point(Point::Lsn(lsn));
+        let outcome = world.archive().restore(TO, &options);
+        world.forget_restored();
+        outcome
+    };
+    let before = Lsn(fork.get() - 10);
+    assert_eq!(restore(before).unwrap().lsn, before);
+    let key = start_key(parent);
+    world.store.tamper(&key, None);
+    // Neither the one before the fork, nor the one behind it that the child's snapshot is too late for.
+    for lsn in [before, Lsn(fork.get() + 3)] {
+        match restore(lsn) {
+            Err(Error::ArchiveCorrupt(damage)) => assert_eq!(damage.key, key, "{lsn}"),
+            other => panic!("{lsn}: {other:?}"),
+        }
+    }
+    // What needs nothing of it is restored, and that is told.
+    let report = restore(world.last()).unwrap();
+    let [note] = &report.notes[..] else { panic!("{report:?}") };
+    assert!(note.contains(&key), "{note}");
+    // A parent that went as a whole is not missed.
+    let of_parent: Vec<String> =
+        world.store.keys().into_iter().filter(|key| key.contains(&parent.to_string())).collect();
+    of_parent.iter().for_each(|key| world.store.tamper(key, None));
+    match restore(before) {
+        Err(error @ Error::NotFound { .. }) => assert!(error.to_string().contains("are not kept"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Entries up to 1/3, a gap, the snapshot that stands in for it, and entries behind.
+fn with_gap(seed: u64) -> (World, Lsn, Lsn) {
+    let mut world = World::new(seed);
+    let commit = |world: &mut World| (0..40).for_each(|_| world.commit());
+    commit(&mut world);
+    world.upload();
+    commit(&mut world);
+    let snapshot = world.snapshot();
+    let first = world.chain.next;
+    world.chain.gap(&world.store, snapshot.next(), snapshot);
+    commit(&mut world);
+    world.upload();
+    (world, first, snapshot)
+}
+
+#[test]
+fn the_snapshot_of_a_gap_that_is_missing_is_named_with_what_stands_behind_the_gap() {
+    let (mut world, first, snapshot) = with_gap(20);
+    let last = world.last();
+    world.check_restore(Point::Latest, last);
+    let key = snapshot_key(world.chain.owner.lineage, snapshot);
+    let whole = world.store.peek(&key).unwrap();
+    world.store.tamper(&key, None);
+    for point in [Point::Latest, Point::Lsn(snapshot), Point::Lsn(Lsn(last.get() - 5))] {
+        match world.restore(point) {
+            Err(Error::ArchiveCorrupt(damage)) => {
+                assert_eq!(
+                    (damage.key.as_str(), damage.lsns),
+                    (key.as_str(), Some((snapshot, last))),
+                    "{point}"
+                );
+            }
+            other => panic!("{point}: {other:?}"),
+        }
+    }
+    // Within the gap no snapshot is missed, and before it none is needed.
+    assert!(matches!(world.restore(Point::Lsn(first)), Err(Error::NotFound { .. })));
+    world.forget_restored();
+    world.check_restore(Point::Lsn(first.previous()), first.previous());
+    // Where a later one is there, retention may have taken it.
+    world.snapshot();
+    world.commit();
+    world.upload();
+    assert!(matches!(world.restore(Point::Lsn(last.previous())), Err(Error::NotFound { .. })));
+    world.forget_restored();
+    world.check_restore(Point::Latest, world.last());
+    world.store.tamper(&key, Some(&whole));
+    world.check_restore(Point::Lsn(last.previous()), last.previous());
+}
+
+#[test]
+fn a_log_object_that_rots_is_named_although_a_snapshot_stands_ahead_of_the_log() {
+    let mut world = World::new(21);
+    let mut keys = Vec::new();
+    for _ in 0..4 {
+        (0..20).for_each(|_| world.commit());
+        keys.push(log_key(world.chain.owner.lineage, world.chain.next));
+        world.upload();
+    }
+    let reached = world.last();
+    (0..20).for_each(|_| world.commit());
+    let ahead = world.snapshot();
+    let first = world.check_restore(Point::Latest, reached);
+    assert_eq!(first.notes.len(), 1, "{first:?}");
+    for (key, body) in keys.iter().flat_map(|key| [(key, Some(&b"rotten"[..])), (key, None)]) {
+        let whole = world.store.peek(key).unwrap();
+        world.store.tamper(key, body);
+        let (is_first, is_last) = (key == &keys[0], key == &keys[3]);
+        match world.restore(Point::Latest) {
+            // Where even the beginning is gone there is nothing else; an end that is gone is not missed.
+            Ok(report) if body.is_none() && is_first => assert_eq!(report.lsn, ahead),
+            Ok(report) if body.is_none() && is_last => assert!(report.lsn < reached, "{report:?}"),
+            Err(Error::ArchiveCorrupt(damage)) => assert_eq!(&damage.key, key),
+            other => panic!("{key}: {other:?}"),
+        }
+        world.forget_restored();
+        // It is a point all the same, where it is asked for.
+        world.check_restore(Point::Lsn(ahead), ahead);
+        world.store.tamper(key, Some(&whole));
+    }
 }
 
 #[test]

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use logwood_base::sync::Mutex;
+
 use super::spoiled::{Spoil, Spoiled};
 use super::world::{TO, World, client, options};
-use crate::archive::{Archive, Point};
+use crate::archive::{Archive, Point, RestoreProgress, RestoreStep};
 use crate::tests::checks::read_all;
 use crate::{Database, Error, Lsn};
 
@@ -115,4 +117,97 @@ fn a_cache_stays_within_its_bound_and_what_is_read_again_is_fetched_again() {
     // What the last one left serves the next one, as far as it goes.
     let view = world.archive().open_at("view", Point::Latest, None, options(&world.environment)).unwrap();
     assert_eq!(view.keyspace("a").unwrap().count_all().unwrap(), records.len() as u64);
+}
+
+#[test]
+fn a_part_is_restored_from_an_older_snapshot_where_a_page_of_the_newest_is_damaged() {
+    let mut world = World::large(35);
+    let pages = |world: &World| -> Vec<String> {
+        world.store.keys().into_iter().filter(|key| key.starts_with("pages/")).collect()
+    };
+    let older = pages(&world);
+    (0..60).for_each(|_| world.commit());
+    world.upload();
+    let newest = world.snapshot();
+    world.commit();
+    world.upload();
+    let records = world.state_at(world.last())["a"].clone();
+    let options = world.restore_options().keyspace("a");
+    let whole = world.archive().restore(TO, &options).unwrap();
+    assert!(whole.snapshot == Some(newest) && whole.notes.is_empty(), "{whole:?}");
+    world.forget_restored();
+    let mut passed_over = 0;
+    for key in pages(&world).into_iter().filter(|key| !older.contains(key)) {
+        let body = world.store.peek(&key).unwrap();
+        for damaged in [Some(&b"rotten"[..]), None] {
+            world.store.tamper(&key, damaged);
+            let report = world.archive().restore(TO, &options).unwrap();
+            // A page that holds nothing of the keyspace is not missed.
+            if report.snapshot < Some(newest) {
+                let [note] = &report.notes[..] else { panic!("{report:?}") };
+                assert!(note.contains(&key), "{note}");
+                passed_over += 1;
+            }
+            let db = Database::open(TO, super::world::options(&world.environment)).unwrap();
+            assert_eq!(read_all(&db).unwrap(), [("a".to_owned(), records.clone())].into());
+            db.close().unwrap();
+            world.forget_restored();
+        }
+        world.store.tamper(&key, Some(&body));
+    }
+    assert!(passed_over >= 2, "{passed_over}");
+    // Where each has one, and the log does not begin with the first entry any more, the damage is the answer.
+    pages(&world).iter().for_each(|key| world.store.tamper(key, Some(b"rotten")));
+    let first = world.store.keys().into_iter().find(|key| key.contains("/log/")).unwrap();
+    world.store.tamper(&first, None);
+    match world.archive().restore(TO, &options) {
+        Err(Error::ArchiveCorrupt(damage)) => assert_eq!(damage.key, first),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn progress_is_told_of_every_step_never_goes_back_and_ends_at_the_total() {
+    let world = World::large(36);
+    let lsn = Lsn(world.last().get() - 5);
+    let mut all: Vec<RestoreStep> = Vec::new();
+    for (point, keyspace) in [(Point::Lsn(lsn), None), (Point::Latest, None), (Point::Lsn(lsn), Some("a"))] {
+        let told: Arc<Mutex<Vec<RestoreProgress>>> = Arc::default();
+        let telling = Arc::clone(&told);
+        let options = world.restore_options().point(point).progress(move |at| telling.lock().push(at));
+        let options = match keyspace {
+            Some(keyspace) => options.keyspace(keyspace),
+            None => options,
+        };
+        let report = world.archive().restore(TO, &options).unwrap();
+        world.forget_restored();
+        let told = told.lock().clone();
+        let mut steps: Vec<RestoreStep> = told.iter().map(|at| at.step).collect();
+        steps.dedup();
+        let expected: &[RestoreStep] = match keyspace {
+            None => &[RestoreStep::Entries, RestoreStep::Pages, RestoreStep::Verify],
+            Some(_) => &[RestoreStep::Entries, RestoreStep::Records],
+        };
+        assert_eq!(steps, expected, "{point}: each begins once");
+        for step in steps {
+            let of_step: Vec<&RestoreProgress> = told.iter().filter(|at| at.step == step).collect();
+            assert!(of_step.windows(2).all(|pair| pair[0].done <= pair[1].done), "{of_step:?}");
+            assert!(of_step.windows(2).all(|pair| pair[0].total <= pair[1].total), "{of_step:?}");
+            let last = of_step[of_step.len() - 1];
+            let total = match (step, point) {
+                // How far the archive goes is not known before its end.
+                (RestoreStep::Entries, Point::Latest) => {
+                    assert_eq!(last.total, 0);
+                    report.lsn.get()
+                }
+                (RestoreStep::Entries, _) => lsn.get(),
+                (RestoreStep::Pages, _) => report.bytes,
+                (RestoreStep::Records, _) => world.state_at(lsn)["a"].len() as u64,
+                _ => last.total,
+            };
+            assert!(total > 0 && last.done == total, "{point}: {last:?} of {total}");
+            all.push(step);
+        }
+    }
+    assert_eq!(all.len(), 8);
 }
