@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`commands`] | every command and what it prints |
 //! | [`archives`] | loading with an archive, losing the database, getting it back |
+//! | [`remotes`] | the same with an S3 server |
 //! | [`codes`] | every exit code |
 //! | [`inputs`] | files that are not what they should be |
 //! | [`copies`] | backups, changes, range deletes, sorted loads, measurements |
@@ -23,5 +24,6 @@ mod damage;
 mod demonstration;
 mod inputs;
 mod kills;
+mod remotes;
 mod support;
 mod unchanged;
