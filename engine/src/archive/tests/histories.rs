@@ -1,7 +1,7 @@
 //! Random histories with the archiver itself: whatever happened, a restore to an LSN equals the model at that LSN.
 //!
 //! `LOGWOOD_SIM_FROM=SEED LOGWOOD_SIM_SEEDS=1 cargo test -p logwood --features archive --lib archive::tests::histories`
-//! replays one. A hundred are run by default; `LOGWOOD_TEST_SCALE` multiplies them.
+//! replays one. A thousand are run by default; `LOGWOOD_TEST_SCALE` multiplies them.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ struct Seen {
 
 #[test]
 fn random_histories_restore_to_the_model_at_a_random_lsn_whatever_the_archiver_met() {
-    let (from, seeds) = (number("LOGWOOD_SIM_FROM", 0), number("LOGWOOD_SIM_SEEDS", 100 * scale()));
+    let (from, seeds) = (number("LOGWOOD_SIM_FROM", 0), number("LOGWOOD_SIM_SEEDS", 1000 * scale()));
     let mut all = Seen::default();
     for seed in from..from + seeds {
         let outcome = std::panic::catch_unwind(|| Life::new(seed).live());

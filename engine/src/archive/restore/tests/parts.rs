@@ -1,7 +1,7 @@
 //! One keyspace, one range, one look: without restoring everything.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use logwood_base::sync::Mutex;
 
@@ -87,7 +87,21 @@ fn a_view_reads_again_without_fetching_and_names_the_page_that_is_damaged() {
     assert!(found.unwrap() == records && fetched > 0);
     let (found, fetched) = read(|_| None, "view");
     assert_eq!((found.unwrap(), fetched), (records, 0));
+    // Where opening it meets the damage, the log alone does as well.
     let (found, _) = read(|key| key.starts_with("pages/").then_some(Spoil::Flip), "other");
+    assert_eq!(found.unwrap(), records);
+    // What reading meets is the answer.
+    let world = World::large(33);
+    let (rots, rotten) = (Arc::new(AtomicBool::new(false)), Spoil::Flip);
+    let is_rotten = Arc::clone(&rots);
+    let script = move |_, key: &str| {
+        (is_rotten.load(Ordering::SeqCst) && key.starts_with("pages/")).then(|| rotten.clone())
+    };
+    let store = Arc::new(Spoiled::new(&world.store, script));
+    let archive = Archive::with_client(client(store, &world.environment, &world.clock), &world.environment);
+    let view = archive.open_at("view", Point::Latest, None, options(&world.environment)).unwrap();
+    rots.store(true, Ordering::SeqCst);
+    let found = view.keyspace("a").unwrap().iter().and_then(|all| all.collect::<Result<Vec<_>, Error>>());
     assert!(matches!(found.unwrap_err(), Error::ArchiveCorrupt(damage) if damage.key.starts_with("pages/")));
 }
 
