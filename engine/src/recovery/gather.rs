@@ -121,8 +121,8 @@ struct Shared {
     gathering: Gathering,
     /// Bytes after which a part ends.
     bytes: AtomicUsize,
-    /// Memory of a part that was applied.
-    spare: Mutex<Option<Part>>,
+    /// Memory of parts that were applied: of both, where the helper has not begun with the next one.
+    spare: Mutex<Vec<Part>>,
     /// Named in errors.
     log: PathBuf,
 }
@@ -161,7 +161,7 @@ impl Gatherer {
 
     /// Takes the memory of a part that was applied, and has later ones, if not the next, end after so many bytes.
     pub(super) fn give_back(&mut self, part: Part, bytes: usize) {
-        *self.shared.spare.lock() = Some(part);
+        self.shared.spare.lock().push(part);
         self.shared.bytes.store(bytes, Ordering::Relaxed);
     }
 }
@@ -181,7 +181,7 @@ impl Shared {
 
     /// A part with room for what one has at most, taken once: memory that is let grow is copied.
     fn empty_part(&self) -> Part {
-        let Part { mut bytes, mut pieces, .. } = self.spare.lock().take().unwrap_or_default();
+        let Part { mut bytes, mut pieces, .. } = self.spare.lock().pop().unwrap_or_default();
         bytes.clear();
         pieces.clear();
         // Entries may be larger than today's options allow.
