@@ -2,9 +2,11 @@
 //!
 //! Helpers are tasks of the spawner. Nobody relies on them: whoever needs a result that nobody has begun does the work
 //! itself, and while a helper is at it does other work that is due. So it is as right, if slower, where nothing steps
-//! the helpers.
+//! the helpers. A job that panics does so where its result is taken.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
 
 use logwood_base::sync::{Arc, Condvar, Mutex};
 use logwood_base::{Environment, Result, Step, Task, TaskHandle};
@@ -30,7 +32,7 @@ struct State<T> {
     /// Results before this one were taken.
     taken: usize,
     /// Results that wait.
-    done: BTreeMap<usize, T>,
+    done: BTreeMap<usize, thread::Result<T>>,
     /// Nothing more is begun.
     stopped: bool,
 }
@@ -70,7 +72,7 @@ impl<T: Send + 'static> Ahead<T> {
                 state.taken += 1;
                 drop(state);
                 self.helpers.iter().for_each(TaskHandle::wake);
-                return Some(result);
+                return Some(result.unwrap_or_else(|panic| resume_unwind(panic)));
             }
             match self.shared.claim(&mut state) {
                 Some(job) => {
@@ -95,7 +97,8 @@ impl<T> Shared<T> {
     }
 
     fn run(&self, job: usize) {
-        let result = (self.job)(job);
+        // Whoever waits for it would do so for ever.
+        let result = catch_unwind(AssertUnwindSafe(|| (self.job)(job)));
         self.state.lock().done.insert(job, result);
         self.changed.notify_all();
     }
@@ -156,6 +159,14 @@ mod tests {
             }
             assert_eq!(ahead.take(), None);
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "job 7")]
+    fn a_panic_comes_to_whoever_takes_the_result() {
+        let job = |n: usize| assert!(n != 7, "job {n}");
+        let mut ahead = Ahead::new(&environment(true), "panics", (2, 4), 20, job).unwrap();
+        while ahead.take().is_some() {}
     }
 
     #[test]
