@@ -39,7 +39,7 @@ fn a_backup_goes_nowhere_else_and_a_damaged_database_is_named() {
     fs::create_dir(place.path("papers")).unwrap();
     fs::write(place.path("papers").join("thesis"), "words").unwrap();
     place.run("backup", &[place.path("papers").to_str().unwrap()]).fails(64, "thesis");
-    place.run("backup", &[&place.db]).fails(3, "already open");
+    place.run("backup", &[&place.db]).fails(64, "is the database itself");
     let nowhere = place.path("nothing").to_str().unwrap().to_owned();
     run(["backup", &nowhere, place.path("to").to_str().unwrap()]).fails(1, "no logwood database");
     assert!(!place.path("to").exists() && !place.path("nothing").exists());
@@ -201,7 +201,14 @@ fn changes_without_a_beginning_are_printed_from_where_they_can_be_read_whole() {
         bulk.commit(Durability::Durable).unwrap();
         ks.put(b"behind", b"it").unwrap();
         // The log lets go of all segments but the last one, in which the rest of the bulk write stands.
-        db.compact().unwrap();
+        for look in 0.. {
+            db.checkpoint().unwrap();
+            if db.statistics().log.segments == 1 {
+                break;
+            }
+            assert!(look < 60_000, "{:?}", db.statistics().log);
+            std::thread::park_timeout(std::time::Duration::from_millis(1));
+        }
         drop((bulk, ks));
         db.close().unwrap();
         let printed = run(["changes", directory.to_str().unwrap()]).done();
