@@ -49,6 +49,37 @@ fn certificates(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| Failure::Usage(format!("--ca-file {}: {error}", path.display())))
 }
 
+/// Looks, before a database is opened or made, whether a store can be reached as it is asked for, and lies outside of the
+/// database. Asks nothing of a server, and makes nothing.
+///
+/// # Errors
+/// [`Failure::Usage`], wrong options; what the engine answers.
+pub fn check_store(directory: &Path, url: &str, access: &Access) -> Result<(), Failure> {
+    if let Some(path) = url.strip_prefix("file://")
+        && resolved(Path::new(path)).starts_with(resolved(directory))
+    {
+        let directory = directory.display();
+        return Err(Failure::Usage(format!(
+            "the archive lies within {directory}, and would be lost with it: name another place"
+        )));
+    }
+    let options = store_options(url, access)?.existing(true);
+    match store::open(url, &options, &Environment::system()?) {
+        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where a path leads, as far as what it names is there.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = path.ancestors().find_map(|there| Some((there, std::fs::canonicalize(there).ok()?)));
+    match there {
+        Some((there, resolved)) => resolved.join(path.strip_prefix(there).unwrap_or(Path::new(""))),
+        None => path,
+    }
+}
+
 /// Opens an archive for reading.
 fn open_archive(url: &str, access: &Access) -> Result<Archive, Failure> {
     Ok(Archive::open(url, &store_options(url, access)?, &Environment::system()?)?)
@@ -64,7 +95,8 @@ fn point(at: &At) -> Result<(Point, Option<LineageId>), Failure> {
         (None, None) => Point::Latest,
     };
     let lineage = at.lineage.as_deref().map(|text| {
-        let id = (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        let is_id = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = is_id.then(|| u128::from_str_radix(text, 16).ok()).flatten();
         id.map(LineageId).ok_or_else(|| {
             Failure::Usage(format!("--lineage {text} is no identity of 32 hexadecimal digits"))
         })
@@ -85,6 +117,7 @@ pub fn attach(database: &Database, url: &str, access: &Access) -> Result<Archive
 /// # Errors
 /// [`Failure::NotFound`] when there is no database; what the engine answers.
 pub fn archive(arguments: &arguments::Archive, output: &mut Output) -> Result<(), Failure> {
+    check_store(&arguments.directory, &arguments.to, &arguments.access)?;
     let database = open::existing(&arguments.directory)?;
     let store = store_options(&arguments.to, &arguments.access)?;
     let options = ArchiveOptions::to(&arguments.to).store_options(store);
@@ -340,6 +373,14 @@ impl Source {
     /// As [`Source::of`].
     pub fn of_archive(url: &str, archived: &Archived) -> Result<Self, Failure> {
         let (point, lineage) = point(&archived.at)?;
+        if let Some(cache) = &archived.cache
+            && open::is_database_or_archive(cache)?
+        {
+            let cache = cache.display();
+            return Err(Failure::Usage(format!(
+                "--cache {cache} is a database or an archive; name a directory that holds nothing else"
+            )));
+        }
         let fetched = archived.cache.is_none().then(Fetched::new);
         let directory = archived.cache.as_ref().or(fetched.as_ref().map(|fetched| &fetched.0));
         let directory = directory.cloned().unwrap_or_default();

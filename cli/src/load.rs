@@ -1,6 +1,7 @@
 //! `load`: records from a file or stdin, in batches.
 //!
-//! 1. The input is opened, and its header read, before the database, so that a mistyped name leaves nothing behind.
+//! 1. The input is opened, its header read, and the archive's URL checked, before the database, so that a mistyped name leaves
+//!    nothing behind.
 //! 2. A batch is committed once it holds `--batch` records, or 8 MiB, so that memory stays bounded whatever
 //!    the records are. It is there whole or not at all.
 //! 3. With `--acks`, a line says so as soon as a batch is acknowledged, before the next one begins. What was
@@ -53,6 +54,9 @@ pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
     let records = if arguments.sorted { records.map(Records::ascending) } else { records };
     let records = records.map_err(|error| input_failure(arguments, &error))?;
 
+    if let Some(url) = &arguments.archive {
+        archive::check_store(&arguments.place.directory, url, &arguments.access)?;
+    }
     let database = open::or_create(&arguments.place.directory)?;
     let archiver = match &arguments.archive {
         Some(url) => Some(archive::attach(&database, url, &arguments.access)?),

@@ -47,6 +47,9 @@ pub fn parse(text: &str) -> Option<u64> {
         "Z" | "z" => 0,
         zone => {
             let [hours, minutes] = numbers(&zone[1..], ':', [2, 2])?;
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
             let offset = i64::try_from(hours * 60 + minutes).ok()?;
             if zone.starts_with('-') { -offset } else { offset }
         }
@@ -123,6 +126,9 @@ mod tests {
             "2026-01-31T00:00:00.Z",
             "2026-1-31T00:00:00Z",
             "2026-01-31T00:00:00+1",
+            "2026-01-31T00:00:00+99:99",
+            "2026-01-31T00:00:00+24:00",
+            "2026-01-31T00:00:00-23:60",
         ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }

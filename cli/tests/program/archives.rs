@@ -522,6 +522,71 @@ fn a_retention_run_that_is_killed_leaves_a_sound_archive_and_takes_nothing_that_
 }
 
 #[test]
+fn what_is_named_as_no_object_is_lies_in_nobodys_way() {
+    let (place, url, _) = archived(300);
+    let (_, digest) = digest_of(&[&place.db]);
+    let archive = place.path("archive");
+    let folders: Vec<_> = fs::read_dir(&archive).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for folder in folders.into_iter().chain(["run", "late"].map(|name| archive.join(name))) {
+        fs::create_dir_all(&folder).unwrap();
+        for name in [".DS_Store", ".nfs0001", "x~", "a b"] {
+            fs::write(folder.join(name), "rubbish").unwrap();
+        }
+    }
+    run(["archive-status", &url, "--verify"]).done();
+    let to = place.path("to").display().to_string();
+    let ran = run(["restore", "--from", &url, &to]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    assert_eq!(digest_of(&[&to]).1, digest);
+    assert_eq!(run(["count", "--archive", &url]).done(), "300\n");
+    run(["put", &place.db, "one", "more"]).done();
+    run(["archive", &place.db, "--to", &url]).done();
+    run(["retention", &url, "--keep", "1d"]).done();
+}
+
+#[test]
+fn an_archive_that_is_asked_for_wrongly_leaves_no_database_behind() {
+    let place = Place::new();
+    let endpoint = ["s3://bucket/prefix", "--endpoint", "nothing"].as_slice();
+    let inside = format!("file://{}/archive", place.db);
+    for words in [&[""], &["file://relative"], endpoint, &[inside.as_str()]] {
+        let words = [&["load", &place.db, "-", "--archive"], words].concat();
+        assert_eq!(run_with(&words, records(10).as_bytes()).code, 64, "{words:?}");
+        assert!(!place.path("db").exists(), "{words:?}");
+    }
+}
+
+#[test]
+fn an_archive_within_its_database_and_a_cache_that_holds_other_things_are_refused() {
+    let (place, url, _) = archived(300);
+    let before = walk(std::path::Path::new(&place.db));
+    for inside in ["", "/", "/archive", "/log/../deep/er"] {
+        let to = format!("file://{}{inside}", place.db);
+        run(["archive", &place.db, "--to", &to]).fails(64, "lies within");
+    }
+    let archive = place.path("archive").display().to_string();
+    for cache in [&place.db, &archive] {
+        run(["count", "--archive", &url, "--cache", cache]).fails(64, "is a database or an archive");
+    }
+    assert_eq!(walk(std::path::Path::new(&place.db)), before);
+    let cache = place.path("cache").display().to_string();
+    for _ in 0..2 {
+        assert_eq!(run(["count", "--archive", &url, "--cache", &cache]).done(), "300\n");
+    }
+}
+
+#[test]
+fn a_zone_that_there_is_not_and_a_signed_lineage_are_wrong_usage() {
+    let (place, url, _) = archived(100);
+    let to = place.path("to").display().to_string();
+    for time in ["2026-01-31T00:00:00+99:99", "2026-01-31T00:00:00-23:99"] {
+        run(["restore", "--from", &url, &to, "--time", time]).fails(64, "is no time");
+    }
+    let lineage = format!("+{}", "1".repeat(31));
+    run(["restore", "--from", &url, &to, "--lineage", &lineage]).fails(64, "no identity");
+}
+
+#[test]
 fn an_object_among_the_retention_runs_that_cannot_be_read_keeps_nobody_from_restoring() {
     for folder in ["run", "late"] {
         let (place, url, _) = archived(300);

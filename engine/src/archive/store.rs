@@ -13,7 +13,8 @@
 //!    is seen.
 //! 3. Any call may fail, or take effect and fail. Nothing is retried here: that is the [`Client`]'s.
 //! 4. The times at which objects were put are those of one clock, which does not go back.
-//! 5. Keys consist of lowercase letters, digits and single slashes between them.
+//! 5. Keys consist of lowercase letters, digits and single slashes between them. What has another name is nobody's object: the
+//!    [`Client`] passes over it where it is listed, as does whoever lists files.
 
 use std::fmt::Debug;
 use std::ops::{ControlFlow, Range};
@@ -122,6 +123,12 @@ pub trait Store: Send + Sync + Debug {
     /// # Errors
     /// `ArchiveUnavailable`.
     fn delete(&self, key: &str) -> Result<()>;
+}
+
+/// Whether a name can be a key: of lowercase letters, digits and single slashes between them.
+pub(crate) fn is_key(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.split('/').all(|part| !part.is_empty() && part.bytes().all(plain))
 }
 
 /// Refuses to read an object that is longer than any of its kind.

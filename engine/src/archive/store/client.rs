@@ -12,7 +12,7 @@ use logwood_base::sync::atomic::{AtomicBool, Ordering};
 use logwood_base::{ArchiveDamage, Environment, Error, Random, Result};
 use sha2::{Digest as _, Sha256};
 
-use super::{Head, Listed, Pause, Put, Store, ThreadPause};
+use super::{Head, Listed, Pause, Put, Store, ThreadPause, is_key};
 use crate::archive::layout::{Sha256 as Hash, hex, page_key};
 use crate::archive::object::Kind;
 use crate::planted::{Bug, planted};
@@ -210,7 +210,7 @@ impl Client {
                         return ControlFlow::Break(());
                     }
                     last.clone_from(&found.key);
-                    each(found)
+                    if is_key(&found.key) { each(found) } else { ControlFlow::Continue(()) }
                 });
                 match told {
                     // The attempts are counted anew: this one brought something.

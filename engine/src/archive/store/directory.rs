@@ -12,7 +12,7 @@ use std::sync::Arc;
 use logwood_base::disk::{DirEntry, create_dir_all};
 use logwood_base::{Access, ArchiveDamage, Disk, Environment, Error, Random, Result};
 
-use super::{Head, Listed, Put, Store, check_size};
+use super::{Head, Listed, Put, Store, check_size, is_key};
 
 const INCOMING: &str = "incoming";
 
@@ -65,8 +65,7 @@ impl Directory {
     }
 
     fn path(&self, key: &str) -> Result<PathBuf> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        if key.split('/').all(|part| !part.is_empty() && part.bytes().all(plain)) {
+        if is_key(key) {
             return Ok(self.root.join(key));
         }
         Err(Error::InvalidArgument(format!("{} is no key of an object", key.escape_debug())))
@@ -99,7 +98,9 @@ impl Directory {
     ) -> Result<ControlFlow<()>> {
         // By key, in which a slash follows the name of a folder.
         let entries = absent(self.disk.list(folder))?.unwrap_or_default().into_iter();
+        // What an editor, a file manager or the server of a mounted directory leaves has a name that no object has.
         let mut entries: Vec<(String, DirEntry)> = entries
+            .filter(|entry| is_key(&entry.name))
             .map(|entry| (format!("{key}{}{}", entry.name, if entry.is_dir { "/" } else { "" }), entry))
             .filter(|(key, _)| key.as_str() > after || after.starts_with(key))
             .filter(|(key, _)| !key.starts_with(INCOMING))

@@ -2,7 +2,8 @@
 //!
 //! Entries that are there and right are of no use without a base: behind a hole up to the next snapshot; before the first
 //! snapshot of a lineage whose parent cannot be restored up to the fork. Whether that is damage is what the hole before them is.
-//! Where no snapshot follows in the lineage it always is: who lets go of entries on purpose leaves one behind them.
+//! Where no snapshot follows in the lineage it always is: who lets go of entries on purpose leaves one behind them. Only of a
+//! chain that begins behind entry 1, without a parent, the first one may not be there yet.
 
 use logwood_base::{ArchiveDamage, LineageId, Lsn};
 
@@ -22,7 +23,7 @@ pub(super) fn settle_holes(
     unread: &[ArchiveDamage],
 ) {
     lineages[at].holes.extend(before_the_first(&lineages[at], seen));
-    let missed = missing_end(lineages, at, seen);
+    let missed = missing_ends(lineages, at, seen);
     lineages[at].holes.extend(missed);
     let settled = cut_out_intervals(&lineages[at]);
     lineages[at].holes = settled;
@@ -47,11 +48,53 @@ fn reach(lineage: &LineageListing, seen: &Seen) -> Lsn {
     runs.chain(intervals).chain(holes).max().unwrap_or(seen.first_lsn.previous())
 }
 
-/// A child was begun behind the end: its start proves that the lineage once reached the fork. Retention takes no end, unless it
-/// takes everything, and then every child has a snapshot of its own.
-fn missing_end(lineages: &[LineageListing], at: usize, seen: &Seen) -> Option<Hole> {
+/// What a chain lacks behind its end, of which something else tells that it was there.
+fn missing_ends(lineages: &[LineageListing], at: usize, seen: &Seen) -> Vec<Hole> {
     let lineage = &lineages[at];
     let reach = reach(lineage, seen);
+    let snapshot = seen.bases.iter().max_by_key(|base| base.lsn);
+    // The newest object of a chain stays as long as its lineage, and a snapshot goes before the log.
+    if let Some(base) = snapshot.filter(|_| seen.objects.is_empty() && begins_with_log(lineages, at, seen)) {
+        let last = seen.fork.map_or(base.lsn, |fork| fork.max(base.lsn));
+        let key = log_key(lineage.lineage, base.lsn);
+        let damage =
+            ArchiveDamage::new(&key, "chain", "the object that holds it, or a later one", "no log at all");
+        return vec![damaged(damage, (base.lsn, last))];
+    }
+    let behind_fork = missing_to_fork(lineages, at, seen, reach);
+    let known = behind_fork.as_ref().map_or(reach, |hole| hole.last);
+    let behind_snapshot = snapshot.filter(|base| base.lsn > known).map(|base| {
+        let (first, last) = (known.next(), base.lsn);
+        let key = log_key(lineage.lineage, first);
+        let found = format!(
+            "none, and a snapshot at lsn {last}, which needs the log from lsn {} on",
+            base.replay_from
+        );
+        let hole = damaged(ArchiveDamage::new(&key, "chain", "an object", found), (first, last));
+        let is_behind_gap = lineage.holes.iter().any(|hole| hole.is_named_gap && hole.last == known);
+        let is_first = seen.bases.len() == 1 && !begins_with_log(lineages, at, seen);
+        if base.replay_from <= first && !lineage.superseded && !is_behind_gap && !is_first {
+            return hole;
+        }
+        let why =
+            format!("not archived, or not yet: the log ends before what the snapshot at lsn {last} follows");
+        Hole { why, is_named_gap: true, ..hole }
+    });
+    behind_fork.into_iter().chain(behind_snapshot).collect()
+}
+
+/// Whether entries of a lineage can be restored without a snapshot of its own: then its log goes up before its first one.
+fn begins_with_log(lineages: &[LineageListing], at: usize, seen: &Seen) -> bool {
+    let Some((parent, fork)) = lineages[at].parent else { return seen.first_lsn == Lsn::FIRST };
+    lineages.iter().filter(|other| other.lineage == parent).any(|parent| {
+        parent.intervals.iter().any(|interval| (interval.first..=interval.last).contains(&fork))
+    })
+}
+
+/// A child was begun behind the end: its start proves that the lineage once reached the fork. Retention takes no end, unless it
+/// takes everything, and then every child has a snapshot of its own.
+fn missing_to_fork(lineages: &[LineageListing], at: usize, seen: &Seen, reach: Lsn) -> Option<Hole> {
+    let lineage = &lineages[at];
     let fork = seen.fork.filter(|fork| *fork > reach)?;
     let behind = |child: &&LineageListing| {
         child.parent.is_some_and(|(parent, fork)| parent == lineage.lineage && fork > reach)
@@ -59,7 +102,8 @@ fn missing_end(lineages: &[LineageListing], at: usize, seen: &Seen) -> Option<Ho
     let key = log_key(lineage.lineage, reach.next());
     let found = format!("none, and a lineage that began behind lsn {fork}");
     let mut hole = damaged(ArchiveDamage::new(&key, "chain", "an object", found), (reach.next(), fork));
-    let is_all_gone = seen.runs.is_empty() && lineage.holes.iter().all(|hole| hole.is_named_gap);
+    let is_all_gone =
+        seen.runs.is_empty() && seen.bases.is_empty() && lineage.holes.iter().all(|hole| hole.is_named_gap);
     let mut children = lineages.iter().filter(behind);
     if lineage.superseded || is_all_gone && children.all(|child| has_snapshot_behind(child, fork)) {
         (hole.is_named_gap, hole.why) = (true, LET_GO.to_owned());
@@ -125,9 +169,22 @@ fn unused(lineages: &[LineageListing], at: usize, seen: &Seen, unread: &[Archive
             }
         };
         let is_named_gap = lineage.superseded || has_snapshot_behind(lineage, last) && !is_damaged;
+        if !is_named_gap && waits_for_first_snapshot(lineage, seen) {
+            let why = "its first snapshot is not there yet, which these entries follow".to_owned();
+            unused.push(Hole { first, last, key, why, is_named_gap: true });
+            continue;
+        }
         unused.push(Hole { first, last, key, why, is_named_gap });
     }
     unused
+}
+
+/// Whether all that is known of a lineage is what an archiver leaves that has not finished its first snapshot: a chain without
+/// a parent that begins behind entry 1, from there on, and nothing that was begun behind it.
+fn waits_for_first_snapshot(lineage: &LineageListing, seen: &Seen) -> bool {
+    let needs_one = lineage.parent.is_none() && seen.first_lsn > Lsn::FIRST;
+    let is_whole = lineage.holes.iter().all(|hole| hole.last < seen.first_lsn);
+    needs_one && is_whole && lineage.snapshots.is_empty() && seen.fork.is_none()
 }
 
 /// Whether a snapshot stands behind an entry. The log that it needs may still be on its way, as behind a gap.

@@ -178,3 +178,127 @@ fn what_retention_let_go_of_is_no_damage_and_what_is_there_and_wrong_is() {
     assert!(is_sound(&listing.lineages[0]), "{listing:?}");
     assert_eq!(listing.lineages[0].intervals[0].first, snapshot);
 }
+
+/// A chain whose last snapshot is of an entry in the last object but one, with what log that object lacks.
+fn without_the_end(seed: u64, from: usize) -> (World, LineageId, Vec<Lsn>) {
+    let mut world = World::filled(seed);
+    for _ in 0..3 {
+        world.commit();
+    }
+    let snapshot = world.snapshot();
+    for _ in 0..3 {
+        world.commit();
+    }
+    world.upload();
+    let lineage = world.chain.owner.lineage;
+    assert!(listed(&world).is_sound());
+    let log = log_of(&world, lineage);
+    for first in &log[log.len() - from..] {
+        world.store.tamper(&log_key(lineage, *first), None);
+    }
+    (world, lineage, vec![log[log.len() - from], snapshot])
+}
+
+#[test]
+fn entries_between_the_end_of_the_log_and_a_snapshot_that_follows_it_are_in_a_hole() {
+    for from in [1, 2] {
+        let (world, lineage, known) = without_the_end(71, from);
+        let listing = listed(&world);
+        let found = find(&listing, lineage);
+        let hole = found.holes.last().unwrap();
+        // All changes before it are in its pages: it may stand in for a gap that is being left.
+        assert_eq!((hole.first, hole.last, hole.is_named_gap), (known[0], known[1], true), "{found:?}");
+        assert!(found.snapshots.last().unwrap().is_ahead && is_sound(found), "{found:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_needs_the_log_proves_that_its_end_is_lost() {
+    let mut world = World::filled(72);
+    let keyspace = world.db.create_keyspace("bulk").unwrap();
+    world.model.note(&world.db);
+    world.upload();
+    // A transaction is open at the checkpoint, so that its entries are replayed.
+    let mut open = world.db.transaction();
+    open.put(&keyspace, b"open", b"yes").unwrap();
+    for _ in 0..3 {
+        world.commit();
+    }
+    drop(open);
+    let lineage = world.chain.owner.lineage;
+    let snapshot = world.snapshot();
+    world.upload();
+    let log = log_of(&world, lineage);
+    let newest = *log.last().unwrap();
+    let key = crate::archive::layout::snapshot_key(lineage, snapshot);
+    let (mut object, _) =
+        crate::archive::object::SnapshotObject::decode(&key, &world.store.peek(&key).unwrap()).unwrap();
+    object.trees.replay_from = newest;
+    world.store.tamper(&key, Some(&object.encode().bytes));
+    assert!(listed(&world).is_sound());
+    world.store.tamper(&log_key(lineage, newest), None);
+    let listing = listed(&world);
+    let found = find(&listing, lineage);
+    let hole = found.holes.last().unwrap();
+    assert_eq!((hole.first, hole.last, hole.is_named_gap), (newest, snapshot, false), "{found:?}");
+    assert_eq!(hole.key, log_key(lineage, newest));
+}
+
+#[test]
+fn a_log_that_is_gone_as_a_whole_behind_a_snapshot_is_damage() {
+    for has_child in [false, true] {
+        let (mut world, lineage, fork) = if has_child {
+            let (mut world, parent, fork) = with_child(73);
+            world.snapshot();
+            world.commit();
+            world.upload();
+            (world, parent, fork)
+        } else {
+            let world = World::filled(73);
+            let lineage = world.chain.owner.lineage;
+            (world, lineage, Lsn::ZERO)
+        };
+        for first in log_of(&world, lineage) {
+            world.store.tamper(&log_key(lineage, first), None);
+        }
+        let listing = listed(&world);
+        let found = find(&listing, lineage);
+        let snapshot = found.snapshots.last().unwrap().lsn;
+        let hole = found.holes.last().unwrap();
+        let last = fork.max(snapshot);
+        assert_eq!((hole.last, hole.is_named_gap), (last, false), "{found:?}");
+        assert_eq!(found.intervals.last().unwrap().last, snapshot, "{found:?}");
+        world.commit();
+    }
+}
+
+#[test]
+fn a_chain_whose_first_snapshot_is_not_there_yet_is_no_damage_and_holds_no_point() {
+    let mut world = World::filled(74);
+    let first = world.last().next();
+    let (term, time_ms) = (logwood_base::Term::NONE, 0);
+    world.chain = super::world::ChainWriter::begin(&world.store, &world.db, first, None, 75);
+    world.chain.restart_at(term, time_ms);
+    for _ in 0..10 {
+        world.commit();
+    }
+    world.upload();
+    let lineage = world.chain.owner.lineage;
+    let listing = listed(&world);
+    let found = find(&listing, lineage);
+    assert!(is_sound(found) && found.intervals.is_empty(), "{found:?}");
+    let hole = found.holes.last().unwrap();
+    assert_eq!((hole.first, hole.last), (first, world.last()), "{found:?}");
+    assert!(hole.why.contains("first snapshot is not there yet"), "{}", hole.why);
+    world.snapshot();
+    world.commit();
+    world.upload();
+    let listing = listed(&world);
+    assert!(is_sound(find(&listing, lineage)) && !find(&listing, lineage).intervals.is_empty());
+    // What is lost of such a chain is damage also before it has one.
+    let key = log_key(lineage, first);
+    let snapshots = find(&listing, lineage).snapshots[0].lsn;
+    world.store.tamper(&crate::archive::layout::snapshot_key(lineage, snapshots), None);
+    world.store.tamper(&key, None);
+    assert!(!is_sound(find(&listed(&world), lineage)));
+}
