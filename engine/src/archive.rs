@@ -16,6 +16,7 @@
 //! | `uploader`, `putting`, `other`, `snapshot`, `gap` | the log's way into the chain; what others put there; checkpoints; gaps |
 //! | `retention`, `hold` | deleting what no promised point needs; keeping it away from what is in use |
 //! | `order` | which of several histories is the later one |
+//! | `utc` | times as people read them |
 //! | `gate`, `source` | what commits and archiver share; what is archived |
 //! | [`chain`] | walking a chain by key, proving each link |
 //! | `lineage` | BYTES of `DIR/LINEAGE`: which history this directory writes |
@@ -45,6 +46,7 @@ mod snapshot;
 pub(crate) mod source;
 mod status;
 mod uploader;
+mod utc;
 mod walk;
 
 #[cfg(test)]
@@ -60,3 +62,4 @@ pub use restore::{RestoreOptions, RestoreProgress, RestoreReport, RestoreStep};
 pub use retention::{HOLD_AGE_MAX, RUN_AGE_MAX, RetentionOptions, RetentionReport, retention};
 pub use status::ArchiveStatus;
 pub use store::{Client, Put, Store, StoreOptions};
+pub use utc::utc;

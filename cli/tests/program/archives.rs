@@ -427,6 +427,49 @@ fn what_retention_took_is_not_there_and_no_damage_and_it_promises_what_is_left()
     run(["count", "--archive", &url, "--lsn", &oldest]).fails(2, "damage: lineage/");
 }
 
+#[test]
+fn of_a_restored_history_retention_promises_and_restores_what_leads_over_the_fork() {
+    let (mut place, url, _) = archived(300);
+    let load = |db: &str, count| {
+        let words = ["load", db, "-", "--batch", "50", "--archive", &url];
+        run_with(words, records(count).as_bytes()).done();
+    };
+    run(["archive", &place.db, "--to", &url, "--verify"]).done();
+    let restored = |place: &mut Place, name: &str| {
+        place.db = place.path(name).display().to_string();
+        run(["restore", "--from", &url, &place.db]).done();
+    };
+    restored(&mut place, "second");
+    load(&place.db, 200);
+    run(["archive", &place.db, "--to", &url, "--verify"]).done();
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    load(&place.db, 100);
+    restored(&mut place, "third");
+    load(&place.db, 100);
+    run(["retention", &url, "--keep", "0s"]).done();
+
+    // The middle one has lost what follows its fork.
+    let status = run(["archive-status", &url]).done();
+    let is_middle =
+        |block: &&str| block.lines().any(|line| line.starts_with("snapshot\t")) && block.contains("hole\t");
+    let middle = status.split("lineage\t").skip(1).find(is_middle).unwrap_or_else(|| panic!("{status}"));
+    let number = |name: &str, at: usize| -> u64 {
+        let line = middle.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split('\t').nth(at).unwrap().parse().unwrap()
+    };
+    let (first, oldest) = (number("hole\t", 1), number("snapshot\t", 1));
+    let last = oldest - 1;
+    assert!(first <= last, "{status}");
+    let to = place.path("to").display().to_string();
+    for lsn in [first, last] {
+        let ran = run(["restore", "--from", &url, &to, "--lsn", &lsn.to_string()]);
+        ran.fails(1, &format!("points from lsn {first} to {last} are not kept"));
+    }
+    let told = run(["retention", &url, "--keep", "1h", "--json"]).done();
+    let told = serde_json::from_str::<Value>(told.lines().last().unwrap()).unwrap();
+    assert_eq!(told["from_ms"].as_u64().unwrap(), time_of(&url, &oldest.to_string()), "{status}");
+}
+
 /// When an entry was committed.
 fn time_of(url: &str, lsn: &str) -> u64 {
     let place = Place::new();
@@ -582,6 +625,8 @@ fn a_zone_that_there_is_not_and_a_signed_lineage_are_wrong_usage() {
     for time in ["2026-01-31T00:00:00+99:99", "2026-01-31T00:00:00-23:99"] {
         run(["restore", "--from", &url, &to, "--time", time]).fails(64, "is no time");
     }
+    let before = run(["restore", "--from", &url, &to, "--time", "2001-01-31T01:00:00+01:00"]);
+    before.fails(1, "2001-01-31T00:00:00.000Z");
     let lineage = format!("+{}", "1".repeat(31));
     run(["restore", "--from", &url, &to, "--lineage", &lineage]).fails(64, "no identity");
 }

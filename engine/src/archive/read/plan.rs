@@ -17,6 +17,7 @@ use crate::archive::chain::{self, Chain, Place};
 use crate::archive::layout::{log_key, parse_lsn, snapshot_key, snapshot_prefix};
 use crate::archive::object::{Gap, Kind, Owner, SnapshotObject};
 use crate::archive::store::{Client, missing_object};
+use crate::archive::utc;
 use crate::planted::{Bug, planted};
 use crate::state::EngineState;
 
@@ -61,6 +62,12 @@ impl Plan {
             None => newest(archive)?.lineage,
         };
         let history = History::of(&archive.client, lineage)?;
+        if let Point::Lsn(lsn) = point
+            && let Some((first, last)) = unkept_behind_fork(&archive.client, &history, lsn)?
+        {
+            let name = format!("{point}, for points from lsn {first} to {last} are not kept,");
+            return Err(Error::NotFound { what: "restorable point", name });
+        }
         let (mut snapshots, mut oldest) = (Vec::new(), None);
         for (at, stretch) in history.stretches.iter().enumerate() {
             let last = match point {
@@ -189,6 +196,20 @@ impl Plan {
     }
 }
 
+/// The points between a fork and the first snapshot behind it, where the one that is asked for is among them, and retention has
+/// let go of them: no snapshot before the fork leads there then. It is told by the log's beginning, as a listing tells it.
+fn unkept_behind_fork(client: &Client, history: &History, lsn: Lsn) -> Result<Option<(Lsn, Lsn)>> {
+    let at = history.stretch_of(lsn);
+    let (lineage, first) = (history.stretches[at].lineage(), history.stretches[at].start.first_lsn);
+    if at == 0 {
+        return Ok(None);
+    }
+    match snapshots_of(client, lineage)?.into_iter().min().filter(|oldest| *oldest > lsn) {
+        Some(oldest) if client.is_gone(&log_key(lineage, first))? => Ok(Some((first, oldest.previous()))),
+        _ => Ok(None),
+    }
+}
+
 /// That the snapshot is missing which leads over a gap, where that is damage: retention takes it only where a later one is there to
 /// begin with, or with all of a lineage that it has closed. `is_ahead` tells later ones that the chain has not come to.
 pub(crate) fn lost_snapshot(
@@ -231,7 +252,7 @@ impl std::fmt::Display for Point {
         match self {
             Self::Latest => f.write_str("the latest entry"),
             Self::Lsn(lsn) => write!(f, "lsn {lsn}"),
-            Self::TimeMs(time) => write!(f, "{time} ms after 1970"),
+            Self::TimeMs(time) => f.write_str(&utc(*time)),
         }
     }
 }

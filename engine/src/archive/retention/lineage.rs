@@ -94,9 +94,10 @@ impl LineageFacts {
         self.entries_ms.max(self.start.as_ref().map_or(0, |start| start.created_ms))
     }
 
-    /// The time of the oldest snapshot that can be begun with.
-    pub(super) fn oldest_base_ms(&self) -> Option<u64> {
-        let read = self.snapshots.iter().filter_map(|snapshot| snapshot.read.as_ref());
+    /// The time of the oldest snapshot up to an entry that can be begun with.
+    pub(super) fn oldest_base_ms(&self, last: Lsn) -> Option<u64> {
+        let known = self.snapshots.iter().filter(|snapshot| snapshot.lsn <= last);
+        let read = known.filter_map(|snapshot| snapshot.read.as_ref());
         read.filter(|read| read.is_base).map(|read| read.time_ms).min()
     }
 

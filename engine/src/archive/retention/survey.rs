@@ -136,24 +136,31 @@ impl Survey {
     /// such. `None` where there is none.
     pub(super) fn oldest_ms(&self, client: &Client) -> Result<Option<u64>> {
         let Some(latest) = self.latest() else { return Ok(None) };
-        let line = Parents::of(&self.lineages).line(latest);
-        let line: Vec<_> = line.into_iter().filter_map(|id| Some((id, self.lineages.get(&id)?))).collect();
-        let bases = line.iter().filter_map(|(_, lineage)| lineage.oldest_base_ms());
-        let oldest_ms = bases.min();
-        if oldest_ms.is_some_and(|oldest_ms| oldest_ms <= self.window_ms()) {
-            return Ok(oldest_ms);
+        let (window_ms, mut oldest_ms, mut last) = (self.window_ms(), None, Lsn::MAX);
+        for id in Parents::of(&self.lineages).line(latest) {
+            let Some(lineage) = self.lineages.get(&id) else { break };
+            oldest_ms = oldest_ms.into_iter().chain(lineage.oldest_base_ms(last)).min();
+            let Some(start) = &lineage.start else { break };
+            // Where the log between the fork and a snapshot was let go of, nothing before the fork leads on.
+            let reaches_back = lineage.log.is_empty() || lineage.log.contains_key(&start.first_lsn);
+            if !reaches_back || oldest_ms.is_some_and(|oldest_ms| oldest_ms <= window_ms) {
+                break;
+            }
+            if let Some(parent) = start.parent {
+                last = parent.fork_lsn;
+                continue;
+            }
+            // From the first entry on nothing else is needed.
+            let first = lineage.log.get(&Lsn::FIRST).filter(|_| !start.needs_snapshot());
+            let Some(bytes) = first else { break };
+            let found = readable(chain::peek(client, &log_key(id, Lsn::FIRST), *bytes), &mut Vec::new())?;
+            let first_ms = found.flatten().and_then(|place| match place.content {
+                Content::Entries((_, first_ms), _) => Some(first_ms),
+                Content::Gap(_) => None,
+            });
+            return Ok(oldest_ms.into_iter().chain(first_ms).min());
         }
-        // From the first entry on nothing else is needed.
-        let Some((id, eldest)) = line.last() else { return Ok(oldest_ms) };
-        let is_whole = eldest.start.as_ref().is_some_and(|start| !start.needs_snapshot());
-        let first = eldest.log.get(&Lsn::FIRST).filter(|_| is_whole);
-        let Some(bytes) = first else { return Ok(oldest_ms) };
-        let found = readable(chain::peek(client, &log_key(*id, Lsn::FIRST), *bytes), &mut Vec::new())?;
-        let first_ms = found.flatten().and_then(|place| match place.content {
-            Content::Entries((_, first_ms), _) => Some(first_ms),
-            Content::Gap(_) => None,
-        });
-        Ok(oldest_ms.into_iter().chain(first_ms).min())
+        Ok(oldest_ms)
     }
 
     /// Points of a lineage from here on stay: by its own entries' times, for its writer's clock may be behind all others.
