@@ -252,11 +252,14 @@ impl Error {
     pub fn unreadable(&self, offset: u64) -> Option<Corruption> {
         const EIO: i32 = 5;
         // A directory or a pipe in the place of a file.
-        let is_no_file = |kind| matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory);
+        let is_no_file = |source: &io::Error| match source.kind() {
+            io::ErrorKind::IsADirectory => true,
+            // The disk's own word, and no system call's.
+            io::ErrorKind::InvalidInput => source.raw_os_error().is_none(),
+            _ => false,
+        };
         match self {
-            Self::Io { path, source, .. }
-                if source.raw_os_error() == Some(EIO) || is_no_file(source.kind()) =>
-            {
+            Self::Io { path, source, .. } if source.raw_os_error() == Some(EIO) || is_no_file(source) => {
                 Some(Corruption::new(path, offset, Corruption::UNREADABLE, "what was written", source))
             }
             _ => None,

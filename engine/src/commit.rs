@@ -256,8 +256,7 @@ impl Core {
         Ok(())
     }
 
-    /// Appends one entry. When it fails, nothing has changed; when what failed is the device, the database stops: a
-    /// failed sync is final, also that of a segment in which nothing stands yet.
+    /// Appends one entry. When it fails, nothing has changed.
     pub(crate) fn append(
         &self,
         sequencer: &Sequencer,
@@ -268,10 +267,7 @@ impl Core {
         let entries = [(sequencer.term, payload)];
         let append =
             Append { term: sequencer.term, previous: None, first_lsn: lsn, entries: &entries, durability };
-        self.group.append(append).map(LogWrite).map_err(|error| match error {
-            Error::Io { .. } => self.stop(&error),
-            other => other,
-        })
+        self.group.append(append).map(LogWrite).map_err(|error| self.append_failed(error))
     }
 }
 

@@ -116,9 +116,27 @@ impl Core {
     /// everything else stops the database.
     pub(crate) fn write_failed(&self, error: Error) -> Error {
         match error {
-            Error::DiskFull { .. } | Error::Closed => error,
+            Error::DiskFull { .. } | Error::Closed => self.told(error),
             other => self.stop(&other),
         }
+    }
+
+    /// Sorts a failure to take something into the log, before which nothing has changed; when what failed is the device, the
+    /// database stops: a failed sync is final, also that of a segment in which nothing stands yet.
+    pub(crate) fn append_failed(&self, error: Error) -> Error {
+        match error {
+            Error::Io { .. } => self.stop(&error),
+            other => self.told(other),
+        }
+    }
+
+    /// Makes what room can be made, before somebody is told that there is none.
+    fn told(&self, error: Error) -> Error {
+        #[cfg(feature = "archive")]
+        if matches!(error, Error::DiskFull { .. }) {
+            self.archive.make_room();
+        }
+        error
     }
 
     /// Sorts a failure of something that must not fail half way: whatever it was, nothing more is promised.

@@ -81,7 +81,7 @@ impl Group {
         Ok(Ticket::new(Arc::clone(&self.shared), sequence, last))
     }
 
-    /// Sees to it that the next append of `bytes` of payloads finds room, unless others come before it.
+    /// Sees to it that the next append of `bytes` of payloads finds room, unless others come before it, or [`Log::compact`](crate::Log::compact) gives it back.
     ///
     /// ```
     /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, NodeId, Term};

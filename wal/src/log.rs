@@ -18,7 +18,6 @@ use crate::format::{block_up, parse_file_name};
 use crate::group::Group;
 use crate::group_state::{GroupLog, GroupState};
 use crate::options::{BaseState, LogOptions, Statistics};
-use crate::recovery::first_segment_bytes;
 use crate::segment::{Segment, create_written, path_of, write_header};
 use crate::shared::{Shared, State, Tasks};
 
@@ -69,7 +68,7 @@ impl Log {
             disk.remove(&path_of(dir, leftover))?;
         }
         let log = LogId::random(&*env.random);
-        let bytes = first_segment_bytes(&options, 0);
+        let bytes = options.segment_bytes.min(FIRST_SEGMENT_BYTES_MAX);
         let prepared = create_written(disk, dir, number, bytes, true, &|| false)?;
         let header = SegmentHeader {
             segment_bytes: bytes,
@@ -113,6 +112,7 @@ impl Log {
             durable_end: end,
             dirty: false,
             exclusive: false,
+            ending: false,
             queue: VecDeque::new(),
             in_flight: VecDeque::new(),
             batches_in_flight: 0,

@@ -26,7 +26,6 @@
 use std::path::Path;
 
 use logwood_base::disk::{DirLock, Disk, ReadSource};
-use logwood_base::limits::LOG_SEGMENT_BYTES_MIN;
 use logwood_base::sync::Arc;
 use logwood_base::{
     Access, AlignedBuffer, Corruption, DatabaseId, Environment, Error, GroupId, LogId, LogPosition, Result,
@@ -337,10 +336,10 @@ fn copy_batches(
     copied
 }
 
-/// Size of the segment that an opening begins, or [`Log::compact`]: small, unless what goes into it is not.
-pub(crate) fn first_segment_bytes(options: &LogOptions, content: u32) -> u32 {
+/// Size of the segment that an opening begins: small, unless what goes into it is not.
+fn first_segment_bytes(options: &LogOptions, content: u32) -> u32 {
     let needed = block_up(content) + block_up(HEADER_BYTES_MAX as u32) + 16 * BLOCK;
-    let usual = (options.segment_bytes / 4).clamp(LOG_SEGMENT_BYTES_MIN, FIRST_SEGMENT_BYTES_MAX);
+    let usual = options.segment_bytes.min(FIRST_SEGMENT_BYTES_MAX);
     if content > usual / 2 { options.segment_bytes.max(needed) } else { usual }
 }
 

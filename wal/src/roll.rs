@@ -16,9 +16,10 @@
 
 use std::time::Duration;
 
+use logwood_base::limits::LOG_SEGMENT_BYTES_MIN;
 use logwood_base::sync::atomic::Ordering;
 use logwood_base::sync::{Arc, MutexGuard};
-use logwood_base::{GroupId, LogPosition, Result};
+use logwood_base::{Error, GroupId, LogPosition, Result};
 
 use crate::append::{new_image, other_fields};
 use crate::calls::Calls;
@@ -28,8 +29,9 @@ use crate::format::batch::{self, Placement, SEAL_BYTES};
 use crate::format::header::{GroupRecord, SegmentHeader};
 use crate::format::{BLOCK, block_up};
 use crate::image::{Body, Image};
+use crate::log::FIRST_SEGMENT_BYTES_MAX;
 use crate::mutants::planted;
-use crate::recovery::{Identity, Records, first_segment_bytes};
+use crate::recovery::{Identity, Records};
 use crate::segment::{Prepared, Segment, create_written, recycle};
 use crate::shared::{Shared, State};
 
@@ -126,6 +128,7 @@ impl Shared {
                 state.durable_end = state.end;
                 state.previous_crc = opening.crc;
                 state.segments.push(segment);
+                state.ending = false;
                 state.figures.rolls += 1;
             }
             Err(error) => {
@@ -206,14 +209,17 @@ impl Shared {
 
     /// Gives back all space that is not needed now: see [`crate::Log::compact`].
     pub(crate) fn compact(&self) -> Result<()> {
-        while self.let_go_step()? {}
+        // On a full disk some go only behind the small segment.
+        let let_go =
+            |step: Result<bool>| if matches!(step, Err(Error::DiskFull { .. })) { Ok(false) } else { step };
+        while let_go(self.let_go_step())? {}
         self.sync_all()?;
         self.begin_small_segment()?;
         while self.let_go_step()? {}
         self.empty_pool(&self.preparing.lock())
     }
 
-    /// Goes on in a segment that is as small as one that an opening begins, so that the one before it can go. Beside
+    /// Goes on in a segment that is as small as one that an opening begins, or smaller, so that the one before it can go. Beside
     /// commits the log stays where it is: what is queued was promised room, and it needs the segment anyway.
     fn begin_small_segment(&self) -> Result<()> {
         let one_at_a_time = self.preparing.lock();
@@ -222,17 +228,21 @@ impl Shared {
         let mut state = self.lock()?;
         // Each of both is bounded by an eighth of a segment, and some blocks.
         let content = self.header_room(&state) + self.aside(&state) as u32;
-        let bytes = first_segment_bytes(&self.options, content);
-        if bytes >= state.current().bytes {
+        // Smaller ones where segments are small, too, but no smaller than any may be.
+        let quarter = self.options.segment_bytes / 4 / BLOCK * BLOCK;
+        let bytes = quarter.clamp(LOG_SEGMENT_BYTES_MIN, FIRST_SEGMENT_BYTES_MAX);
+        if bytes >= state.current().bytes || content > bytes / 2 {
             return Ok(());
         }
         let number = state.next_segment;
         state.next_segment = number.next();
         drop(state);
         let next = create_written(&*self.env.disk, &self.dir, number, bytes, true, &|| false)?;
-        let state = self.lock()?;
+        let mut state = self.lock()?;
         let quiet = state.queue.is_empty() && state.in_flight.is_empty() && !state.exclusive && !state.dirty;
         if quiet && state.prepared.is_empty() {
+            // What is appended meanwhile is promised no room in this segment: it waits for whoever prepares.
+            state.ending = true;
             self.roll_into(state, next);
             return self.lock().map(drop);
         }

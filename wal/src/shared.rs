@@ -92,6 +92,8 @@ pub(crate) struct State {
     pub(crate) durable_end: LogPosition,
     pub(crate) dirty: bool,
     pub(crate) exclusive: bool,
+    /// A smaller segment is about to follow the current one, which promises no room any more.
+    pub(crate) ending: bool,
     pub(crate) queue: VecDeque<Image>,
     pub(crate) in_flight: VecDeque<InFlight>,
     pub(crate) batches_in_flight: usize,
@@ -212,6 +214,9 @@ impl State {
 
     /// Bytes left in the current segment in front of its closing seal and the one behind it.
     pub(crate) fn room(&self) -> u32 {
+        if self.ending {
+            return 0;
+        }
         (self.current().bytes.saturating_sub(block_up(self.tail))).saturating_sub(room_for(0) + BLOCK)
     }
 

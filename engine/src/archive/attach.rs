@@ -42,11 +42,11 @@ use crate::planted::{Bug, planted};
 pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader> {
     options.check()?;
     let client = options.client(&source.environment)?;
-    // Each time under a new key: what an attempt that failed has left tells nothing.
-    client.retried(|| probe(client.store(), &source.environment))?;
     // From here on nothing that is not archived goes.
     let first = source.group.first_lsn();
     let hold = source.hold(first)?;
+    // Each time under a new key: what an attempt that failed has left tells nothing.
+    client.retried(|| probe(client.store(), &source.environment))?;
     let disk = &*source.environment.disk;
     let mut local = LocalLineage::read(disk, &source.root, source.database(), source.log.id())?;
     if let Some(wanted) = options.lineage

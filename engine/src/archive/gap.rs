@@ -107,6 +107,8 @@ impl Uploader {
         self.leave_gap(replay_from, lsn)?;
         self.snapshot = None;
         self.since_snapshot = 0;
+        // It has looked at all pages.
+        self.proof_due = false;
         Ok(true)
     }
 

@@ -5,7 +5,7 @@
 //! when the backlog is full and no gap may be left.
 //!
 //! While no archiver is attached, the log of a directory that was archived is kept for the next one, from the last object on
-//! that the archive is known to hold: up to a bound, for nobody may ever come.
+//! that the archive is known to hold: up to a bound, and only while the disk has room, for nobody may ever come.
 
 use std::path::Path;
 
@@ -36,7 +36,10 @@ pub(crate) struct Gate {
 pub(crate) fn keep(disk: &dyn Disk, root: &Path, log: &Log, group: &Group, bytes_max: u64) -> Option<Hold> {
     let from = match LocalLineage::read(disk, root, log.database(), log.id()) {
         Ok(LocalLineage { confirmed: Some((first, _)), .. }) => first,
-        Ok(LocalLineage { lineage: None, parent, .. }) => parent?.fork_lsn.next(),
+        Ok(LocalLineage { lineage: None, parent, .. }) => {
+            // Where the log has let go of what follows the fork, no archiver goes on from there.
+            Some(parent?.fork_lsn.next()).filter(|first| *first >= group.first_lsn())?
+        }
         Ok(_) | Err(_) => Lsn::FIRST,
     };
     keep_from(group, from, bytes_max)
@@ -76,6 +79,13 @@ impl Gate {
         // It holds by itself what it needs.
         *self.kept.lock() = None;
         Ok(())
+    }
+
+    /// Gives up the log that is kept for an archiver that may never come: the disk is full.
+    pub(crate) fn make_room(&self) {
+        if self.kept.lock().take().is_some() {
+            tracing::warn!("the disk is full: the log is not kept for the next archiver, who leaves a gap");
+        }
     }
 
     /// Lets the archiver go: writes are bounded by nothing any more. `kept`: what keeps the log for the next one.

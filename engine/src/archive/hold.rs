@@ -154,7 +154,11 @@ fn condemned(client: &Client) -> Result<Vec<(String, Option<BTreeSet<String>>)>>
     for prefix in [RUNS_PREFIX, LATE_PREFIX] {
         for run in client.list(prefix)? {
             // What cannot be read is read once more, at once: it is in nobody's way for long, and nobody waits for it.
-            let read = || client.fetch(&run.key, Kind::Retention, read_or_damaged);
+            // One that is longer than any can be is damaged before it is decoded.
+            let read = || match client.fetch(&run.key, Kind::Retention, read_or_damaged) {
+                Err(Error::ArchiveCorrupt(_)) => Ok(Some(None)),
+                read => read,
+            };
             let again = |read_first| if matches!(read_first, Some(None)) { read() } else { Ok(read_first) };
             // Where there is none any more it has ended: what it took is missed by whoever looks for it from here on.
             found.extend(read().and_then(again)?.map(|condemned| (run.key, condemned)));

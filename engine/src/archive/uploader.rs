@@ -153,9 +153,6 @@ impl Uploader {
 
     /// Keeps the log for the next archiver.
     pub(super) fn keep(&self) -> Option<Hold> {
-        if self.fenced.is_some() {
-            return None;
-        }
         self.source.keep(self.first_comparable())
     }
 

@@ -176,10 +176,7 @@ impl Core {
         let entry = Entry { time_ms, request: None, body: end };
         let payload = entry.encode();
         // A full disk is an answer as long as nothing has changed. Nobody else appends from here on.
-        self.group.make_room(payload.len()).map_err(|error| match error {
-            Error::Io { .. } => self.stop(&error),
-            other => other,
-        })?;
+        self.group.make_room(payload.len()).map_err(|error| self.append_failed(error))?;
         // Only now is it appended: what cannot be applied is not in the log.
         sequencer.applier.apply_entry(lsn, &entry).map_err(|error| self.stop(&error))?;
         let write = self.append(&sequencer, lsn, &payload, durability).map_err(|error| self.stop(&error))?;

@@ -57,7 +57,7 @@ impl Replay<'_> {
         let total = last.next().entries_since(from);
         let mut done = 0;
         let bound = self.options.dirty_bytes_bound();
-        let most = GATHERED_BYTES_MAX.min(bound as usize / 4).min(self.options.cache_bytes / 16);
+        let most = GATHERED_BYTES_MAX.min(bound as usize / 4).min(self.options.cache_bytes / 16).max(1);
         let least = GATHERED_BYTES_MIN.min(most);
         let mut gathered_bytes = GATHERED_BYTES.min(most);
         let gathering = Gathering {
@@ -102,6 +102,9 @@ impl Replay<'_> {
                 };
             }
             dirty_before = self.forest.dirty_bytes() as u64;
+        }
+        if done != total {
+            return Err(Error::Internal(format!("{done} of {total} entries were replayed")));
         }
         report(self.options, RecoveryStep::Replay, done, total, last);
         Ok(done)

@@ -53,8 +53,8 @@ fn large_entries_of_an_idle_group_move_on_when_the_log_is_opened_with_smaller_se
 #[test]
 fn a_log_of_large_entries_heals_with_smaller_segments() {
     let world = large();
-    // The first one is small.
-    let path = world.dir.join(crate::format::file_name(logwood_base::SegmentNo(2)));
+    let path =
+        world.disk.paths().into_iter().find(|path| path.extension().is_some_and(|ext| ext == "log")).unwrap();
     world.disk.flip_bit(&path, 300_000, 1);
     assert!(matches!(reopen(&World::over(world.disk.snapshot(), 1), small()), Err(Error::Corruption(_))));
     let healed = |bytes: usize| {

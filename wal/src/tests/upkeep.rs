@@ -143,6 +143,32 @@ fn compaction_leaves_one_small_segment_and_the_log_goes_on_in_large_ones() {
 }
 
 #[test]
+fn a_log_whose_segments_have_any_size_is_compacted_and_opened_again() {
+    for blocks in [16, 65, 67, 251, 1_021] {
+        let options = LogOptions { segment_bytes: blocks * 4096, ..small() };
+        let world = World::new(u64::from(blocks));
+        let (log, group) = world.create(options.clone()).unwrap();
+        while log.statistics().rolls < 2 {
+            commit(&group, 1, 9_000).unwrap();
+        }
+        for _ in 0..2 {
+            group.set_committed(group.last().0);
+            group.release(Lsn(group.last().0.0 - 1));
+            log.compact().unwrap();
+            commit(&group, 1, 9_000).unwrap();
+        }
+        let last = group.last().0;
+        drop((log, group));
+        world.spawner.kill_all();
+        world.disk.crash(&mut Rng::with_seed(1));
+        let (log, _) = reopen(&World::over(world.disk.clone(), 2), options).unwrap();
+        let group = log.group(GROUP).unwrap();
+        assert_eq!(group.last().0, last, "{blocks} blocks");
+        assert_eq!(contents(&group, 9_000).last().unwrap().0, last);
+    }
+}
+
+#[test]
 fn entries_are_read_where_they_stood_while_their_copies_are_on_their_way() {
     let read_all = |idle: &Group| -> Vec<Entry> {
         (1..=5).flat_map(|lsn| idle.read(Lsn(lsn), Lsn(lsn + 1), 1).unwrap()).collect()

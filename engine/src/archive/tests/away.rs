@@ -4,7 +4,7 @@ use logwood_base::Lsn;
 
 use super::rig::{DIR, Rig, check_agreement, fill, fill_and_let_go, read_archive};
 use crate::archive::{Archive, Archiver};
-use crate::{Database, Durability, Keyspace, Options};
+use crate::{Database, Durability, Error, Keyspace, Options};
 
 /// Most bytes of log that are kept: more than `fill_and_let_go` writes in two rounds of 200 blocks, less than in five.
 const KEPT: u64 = 3 << 20;
@@ -137,4 +137,28 @@ fn what_lies_before_a_lineage_without_a_parent_is_a_hole_of_it() {
     assert_eq!((hole.first, hole.last.next(), interval.last), (Lsn::FIRST, interval.first, last));
     assert!(hole.is_named_gap && interval.first > Lsn(100), "{found:?}");
     assert!(read_archive(&rig, archiver.lineage()).objects > 0);
+}
+
+#[test]
+fn a_full_disk_takes_the_log_that_is_kept_for_the_next_archiver() {
+    let rig = Rig::new(5);
+    let db = Database::open(DIR, rig.options().unarchived_log_bytes_max(1 << 30)).unwrap();
+    let keyspace = db.ensure_keyspace("k").unwrap();
+    let archiver = attach(&rig, &db);
+    fill(&db, &keyspace, 0..100, 300, Durability::Durable);
+    archiver.flush().unwrap();
+    archiver.stop().unwrap();
+    rig.disk.set_capacity(Some(rig.disk.used_bytes() + (8 << 20)));
+    let mut refused = 0;
+    for round in 0..400u32 {
+        match keyspace.put(b"same", &[round as u8; 50_000]) {
+            Ok(_) => {}
+            Err(Error::DiskFull { .. }) => refused += 1,
+            Err(error) => panic!("round {round}: {error}"),
+        }
+        for done in [db.checkpoint().map(drop), db.core().log.maintain()] {
+            assert!(matches!(done, Ok(()) | Err(Error::DiskFull { .. })), "{done:?}");
+        }
+    }
+    assert!((1..20).contains(&refused), "{refused} of 400 were refused: {:?}", db.statistics());
 }
