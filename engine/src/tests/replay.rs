@@ -70,6 +70,22 @@ fn replay_keeps_the_versions_of_no_more_than_one_bulk_write() {
 }
 
 #[test]
+fn everything_is_replayed_however_little_may_be_dirty() {
+    for dirty in [1, 3, 5, 4096] {
+        let mut world = World::new(1);
+        world.open(0).unwrap();
+        let ks = world.db().create_keyspace("ks").unwrap();
+        for n in 0..50u8 {
+            ks.put(&[n], &[n; 300]).unwrap();
+        }
+        drop(ks);
+        world.drop_all();
+        let db = Database::open(DIR, world.options.clone().dirty_bytes_max(dirty)).unwrap();
+        assert_eq!(db.keyspace("ks").unwrap().count_all().unwrap(), 50, "{dirty} bytes");
+    }
+}
+
+#[test]
 fn what_replay_gathers_has_room_from_the_beginning() {
     // An assertion of the applier is what fails. Of this cache replay gathers 32 KiB.
     let mut world = World::new(1);
