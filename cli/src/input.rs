@@ -126,7 +126,8 @@ impl<R: BufRead> Records<R> {
     /// Begins to read, which for CSV reads the header.
     ///
     /// # Errors
-    /// [`InputError::Header`] when the header has not exactly one column of the key's name; [`InputError::Io`].
+    /// [`InputError::Header`] when the header has not exactly one column of the key's name; [`InputError::Unclosed`] when a
+    /// quote in it is left open; [`InputError::Io`].
     pub fn new(source: R, format: Format) -> Result<Self, InputError> {
         let kind = match format {
             Format::Tsv { raw } => Kind::Tsv { lines: Lines::new(source, TSV_LINE_BYTES_MAX), raw },

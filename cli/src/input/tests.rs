@@ -96,7 +96,10 @@ fn bad_lines_are_named_by_their_number_and_reading_goes_on() {
 fn a_header_must_name_the_key_once() {
     let header = |text: &str| {
         let error = Records::new(text.as_bytes(), Format::Csv { key: "id".to_owned() }).err().unwrap();
-        assert!(matches!(error, InputError::Header { .. }));
+        assert!(
+            matches!(error, InputError::Header { .. } | InputError::Unclosed { line: 1, last: 1 }),
+            "{error}"
+        );
         error.to_string()
     };
     assert_eq!(header("name,size\n"), "line 1: the header has no column 'id'; it has name, size");

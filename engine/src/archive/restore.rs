@@ -30,10 +30,11 @@ use logwood_base::{ArchiveDamage, DatabaseId, Environment, Error, KeyspaceId, Lo
 use logwood_btree::store::SegmentEntry;
 use logwood_btree::verify::{Derived, DerivedSegment};
 
-use super::layout::snapshot_key;
+use super::layout::{log_key, snapshot_key};
 use super::lineage::LocalLineage;
 use super::object::{Parent, SnapshotObject};
 use super::read::entries::{Entries, Reached};
+use super::read::history::starts;
 use super::read::plan::{Base, Plan, lost_snapshot};
 use super::read::{Archive, FETCHING, Point};
 use super::store::Client;
@@ -278,6 +279,7 @@ impl<'a> Restore<'a> {
             if let Some(damage) = self.plan.passed_over.first().filter(|_| last == Lsn::ZERO) {
                 return Err(damage.clone());
             }
+            self.check_end(last)?;
             let name = format!("lsn {wanted}, for the archive ends at lsn {last},");
             return Err(Error::NotFound { what: "archived entry", name });
         }
@@ -291,6 +293,23 @@ impl<'a> Restore<'a> {
         self.report.lsn = last;
         self.report.time_ms = reached.map_or(of_snapshot, |reached| reached.time_ms);
         Ok(())
+    }
+
+    /// That the archive ends where it was read to: a history that forks from further behind tells that it went on, unless it is
+    /// closed there.
+    fn check_end(&self, last: Lsn) -> Result<()> {
+        let (client, history) = (&self.archive.client, &self.plan.history);
+        let (lineage, next) = (history.stretches[history.stretch_of(last.next())].lineage(), last.next());
+        let parents = starts(client)?.found.into_iter().filter_map(|(start, _)| start.parent);
+        let forks = parents.filter(|parent| parent.lineage == lineage).map(|parent| parent.fork_lsn);
+        let key = log_key(lineage, next);
+        match forks.max().filter(|fork| *fork > last) {
+            Some(fork) if client.is_gone(&key)? => {
+                let found = format!("none, and a lineage that began behind lsn {fork}");
+                Err(ArchiveDamage::new(&key, "chain", "an object", found).taking(next, fork).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Compares what was restored with what the snapshot says of itself.

@@ -91,6 +91,15 @@ fn a_child_proves_that_its_parent_reached_the_fork() {
     assert_eq!(find(&listing, child).holes.last().unwrap().last, last);
     world.restore(Point::Latest).unwrap_err();
     world.forget_restored();
+    for lsn in [newest, fork, fork.next()] {
+        let options = world.restore_options().lineage(parent).point(Point::Lsn(lsn));
+        let error = world.archive().restore(super::world::TO, &options).unwrap_err();
+        assert!(
+            matches!(&error, crate::Error::ArchiveCorrupt(damage) if damage.key == key),
+            "{lsn}: {error}"
+        );
+        world.forget_restored();
+    }
     // So far goes the last object as well that is there and wrong, whatever it says itself.
     world.store.tamper(&key, Some(&whole));
     for (what, body) in damages(&world, &key) {
