@@ -23,7 +23,8 @@ use crate::verification::{VerifyProgress, VerifyReport};
 
 /// An open database: a log, and a tree for each keyspace. Handles are cheap to clone and can be used from any thread.
 ///
-/// One process at a time has a directory open. When the last handle is gone the directory is free again; whatever was
+/// One process at a time has a directory open. When the last handle is gone the directory is free again, as soon as the step
+/// ends that background work may be in the middle of ([`Database::close`] waits for that); whatever was
 /// acknowledged as durable is there at the next open, however the process ended.
 ///
 /// ```

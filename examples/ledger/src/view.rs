@@ -111,6 +111,14 @@ impl Turnover {
         read(&self.sums, account)
     }
 
+    /// Closes the view: its directory can be opened again.
+    ///
+    /// # Errors
+    /// As [`Database::close`].
+    pub fn close(self) -> Result<()> {
+        Ok(self.db.close()?)
+    }
+
     /// The last commit of the ledger that is in the sums.
     ///
     /// # Errors

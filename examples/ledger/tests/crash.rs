@@ -72,17 +72,17 @@ fn a_killed_ledger_keeps_what_it_acknowledged_and_its_view_catches_up() {
         assert!(there >= acknowledged && there > before, "round {round}: {there} of {acknowledged}");
         before = there;
         if round % 2 == 0 {
-            // Every other time it is forgotten half way, as a kill would leave it.
+            // Every other time it ends half way.
             view.follow(Duration::ZERO).unwrap();
             ledger.transfer("account 1", "account 2", 5).unwrap();
             before += 1;
-            drop(view);
+            view.close().unwrap();
             view = Turnover::open(&turnover, &ledger).unwrap();
         }
         view.follow(Duration::ZERO).unwrap();
         assert_eq!(view.lsn().unwrap(), ledger.database().visible_lsn());
         compare(&view, &ledger);
-        drop(view);
+        view.close().unwrap();
         ledger.close().unwrap();
     }
 }
@@ -107,7 +107,7 @@ fn a_backup_is_a_ledger_and_a_view_that_was_away_too_long_is_built_anew() {
 
     // Followed on the copy, from the place that it has in the original: the history is the same one up to there, but its
     // log begins behind it.
-    drop(view);
+    view.close().unwrap();
     let view = Turnover::open(home.path().join("turnover"), &copy).unwrap();
     compare(&view, &copy);
     let refused = ledger.transfer("account 1", "account 2", u64::MAX).unwrap_err();
