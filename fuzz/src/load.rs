@@ -60,7 +60,7 @@ fn read(text: &[u8], buffer: usize, format: &Format) -> Option<Read> {
     allocation::bounded("the reader alone", 4 * text.len(), || {
         let mut records = match Records::new(BufReader::with_capacity(buffer, text), format.clone()) {
             Ok(records) => records,
-            Err(InputError::Header { .. }) => return None,
+            Err(InputError::Header { .. } | InputError::Unclosed { .. }) => return None,
             Err(error) => panic!("{error}"),
         };
         let mut found: Read = Vec::new();
@@ -68,7 +68,9 @@ fn read(text: &[u8], buffer: usize, format: &Format) -> Option<Read> {
             match records.next() {
                 Ok(None) => break,
                 Ok(Some(record)) => found.push(Ok((record.key.into_owned(), record.value.into_owned()))),
-                Err(InputError::Bad { line, .. }) => found.push(Err(line)),
+                Err(InputError::Bad { line, .. } | InputError::Unclosed { line, .. }) => {
+                    found.push(Err(line))
+                }
                 Err(error) => panic!("{error}"),
             }
             assert!(found.len() <= text.len() + 1, "more records than bytes: it does not end");
@@ -86,7 +88,8 @@ fn reads_back(key: &[u8], value: &[u8], text: &[u8], format: &Format) {
     let alone = match format {
         Format::Tsv { .. } => return,
         Format::Jsonl { .. } => value.to_vec(),
-        Format::Csv { .. } => [header(text), b"\n", value, b"\n"].concat(),
+        // A carriage return at the end of either is data.
+        Format::Csv { .. } => [header(text), b"\r\n", value, b"\r\n"].concat(),
     };
     assert!(
         value.is_empty() || text.windows(value.len()).any(|piece| piece == value),
@@ -98,8 +101,10 @@ fn reads_back(key: &[u8], value: &[u8], text: &[u8], format: &Format) {
 /// The first record of a CSV file, as it stands. A quote opens a field only as its first byte; one that closes may be
 /// followed by more of the field.
 fn header(text: &[u8]) -> &[u8] {
-    let is_line_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
-    let start = text.iter().position(|byte| !is_line_end(byte)).unwrap_or(text.len());
+    let mut start = 0;
+    while let Some(empty) = [&b"\n"[..], b"\r\n"].iter().find(|end| text[start..].starts_with(end)) {
+        start += empty.len();
+    }
     let (mut at_start, mut quoted, mut closing) = (true, false, false);
     let end = text[start..].iter().position(|byte| {
         match byte {
@@ -107,13 +112,14 @@ fn header(text: &[u8]) -> &[u8] {
             b'"' if closing => closing = false,
             b'"' if quoted => closing = true,
             _ if quoted && !closing => {}
-            byte if is_line_end(byte) => return true,
+            b'\n' => return true,
             _ => (quoted, closing) = (false, false),
         }
         at_start = *byte == b',' && !quoted;
         false
     });
-    &text[start..end.map_or(text.len(), |end| start + end)]
+    let header = &text[start..end.map_or(text.len(), |end| start + end)];
+    header.strip_suffix(b"\r").unwrap_or(header)
 }
 
 fn escapes(bytes: &[u8]) {
