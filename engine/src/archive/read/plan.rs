@@ -14,7 +14,7 @@ use super::history::{History, newest};
 use super::standing::{Standing, standing};
 use super::{Archive, Point};
 use crate::archive::chain::{self, Chain, Place};
-use crate::archive::layout::{log_key, parse_lsn, snapshot_key, snapshot_prefix};
+use crate::archive::layout::{log_key, parse_lsn, snapshot_key, snapshot_prefix, start_key};
 use crate::archive::object::{Gap, Kind, Owner, SnapshotObject};
 use crate::archive::store::{Client, missing_object};
 use crate::archive::utc;
@@ -175,6 +175,11 @@ impl Plan {
             return Ok(Base::ahead(self.ahead.remove(0)));
         }
         if self.passed_over.is_empty() {
+            // Retention takes a parent as a whole only where a child has something to begin with.
+            if let Some(parent) = self.history.stretches[0].start.parent {
+                let lost = missing_object(&start_key(parent.lineage));
+                return Err(lost.taking(Lsn::FIRST, parent.fork_lsn).into());
+            }
             let name =
                 format!("{}, for no snapshot is old enough and the log does not begin at 1,", self.point);
             return Err(Error::NotFound { what: "restorable point", name });

@@ -370,6 +370,28 @@ fn a_point_that_a_parent_holds_whose_start_is_lost_is_no_point_that_is_not_kept(
     }
 }
 
+#[test]
+fn a_history_that_has_nothing_without_a_parent_names_it_when_it_is_gone_as_a_whole() {
+    let mut world = World::filled(20);
+    let parent = world.chain.owner.lineage;
+    let fork = world.last();
+    world.lose_and_restore(Point::Latest, 200);
+    for _ in 0..20 {
+        world.commit();
+    }
+    world.upload();
+    let of_parent: Vec<String> =
+        world.store.keys().into_iter().filter(|key| key.contains(&parent.to_string())).collect();
+    of_parent.iter().for_each(|key| world.store.tamper(key, None));
+    let options = world.restore_options().lineage(world.chain.owner.lineage);
+    match world.archive().restore(TO, &options) {
+        Err(Error::ArchiveCorrupt(damage)) => {
+            assert_eq!((damage.key, damage.lsns), (start_key(parent), Some((Lsn::FIRST, fork))));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Entries up to 1/3, a gap, the snapshot that stands in for it, and entries behind.
 fn with_gap(seed: u64) -> (World, Lsn, Lsn) {
     let mut world = World::new(seed);
