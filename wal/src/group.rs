@@ -10,7 +10,7 @@ use crate::format::batch::{ENTRY_FIXED_BYTES, FIXED_BYTES};
 use crate::options::{Append, Entry};
 use crate::reader::Cursor;
 use crate::retention::Hold;
-use crate::shared::Shared;
+use crate::shared::Open;
 use crate::tail::Tail;
 use crate::ticket::Ticket;
 
@@ -35,12 +35,12 @@ use crate::ticket::Ticket;
 /// ```
 #[derive(Clone)]
 pub struct Group {
-    shared: Arc<Shared>,
+    shared: Arc<Open>,
     id: GroupId,
 }
 
 impl Group {
-    pub(crate) fn new(shared: Arc<Shared>, id: GroupId) -> Self {
+    pub(crate) fn new(shared: Arc<Open>, id: GroupId) -> Self {
         Self { shared, id }
     }
 
@@ -384,7 +384,7 @@ impl Group {
     /// # Errors
     /// `TooOld` when they are gone; `Closed`, `Poisoned`.
     pub fn hold(&self, name: &str, from: Lsn) -> Result<Hold> {
-        self.shared.hold(self.id, name, from, 0)
+        Hold::new(&self.shared, self.id, name, from, 0)
     }
 
     /// As [`Group::hold`], with a bound of its own: the hold is lost when the segments from `from` on take more than
@@ -416,7 +416,7 @@ impl Group {
     ///
     /// [`LogOptions::log_bytes_max`]: crate::LogOptions::log_bytes_max
     pub fn hold_bounded(&self, name: &str, from: Lsn, bytes_max: u64) -> Result<Hold> {
-        self.shared.hold(self.id, name, from, bytes_max)
+        Hold::new(&self.shared, self.id, name, from, bytes_max)
     }
 
     /// Entries up to `lsn` may go unless a holder needs them. The space comes back in the background, a segment at a

@@ -32,7 +32,9 @@ use crate::segment::{Prepared, Segment, create_written, path_of};
 
 impl Log {
     /// Opens a log as [`Log::open`] does, and mends damage: `fetch` is asked for the entries of each [`Hole`]. For a
-    /// hole that reaches to the end of its group it gives what is known to belong there, perhaps nothing.
+    /// hole that reaches to the end of its group it gives what is known to belong there, perhaps nothing. Where votes are
+    /// in doubt ([`Hole::votes_doubtful`]), the member must not vote again under its old id: see to that before `fetch`
+    /// returns, because the healed log does not tell it any more.
     ///
     /// A member whose disk lost a block mends its log from a peer:
     ///

@@ -19,7 +19,7 @@ use crate::group::Group;
 use crate::group_state::{GroupLog, GroupState};
 use crate::options::{BaseState, LogOptions, Statistics};
 use crate::segment::{Segment, create_written, path_of, write_header};
-use crate::shared::{Shared, State, Tasks};
+use crate::shared::{Open, Shared, State, Tasks};
 
 /// The first segment after opening is at most this big, so that opening is quick; and so is the one that compaction leaves.
 pub(crate) const FIRST_SEGMENT_BYTES_MAX: u32 = 1 << 20;
@@ -27,7 +27,7 @@ pub(crate) const FIRST_SEGMENT_BYTES_MAX: u32 = 1 << 20;
 /// An open log. Cheap to clone; the log closes when the last handle, group, ticket and reader of it is dropped.
 #[derive(Clone, Debug)]
 pub struct Log {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Open>,
 }
 
 /// Where writing goes on when a log opens.
@@ -151,7 +151,7 @@ impl Log {
             lock: Mutex::new(Some(lock)),
         });
         shared.start_tasks()?;
-        Ok(Self { shared })
+        Ok(Self { shared: Arc::new(Open::new(shared)) })
     }
 
     /// The log's identity.

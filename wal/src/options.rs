@@ -181,7 +181,7 @@ pub struct Recovered {
     pub healed: Vec<Corruption>,
 }
 
-/// Entries that damage has taken, for a peer or an archive to give back.
+/// Entries that damage has taken, for a peer or an archive to give back; or a vote, which nobody can give back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hole {
     /// The group.
@@ -189,11 +189,13 @@ pub struct Hole {
     /// First entry that is missing or doubtful.
     pub first: Lsn,
     /// Last one with its term, when what stands behind the hole tells; `None` when the hole reaches to the end of
-    /// the group, whose last entry is then not known: give what is known to belong there.
+    /// the group, whose last entry is then not known: give what is known to belong there. Before `first` where no entry
+    /// is missing, and only the vote is in doubt: nothing is to be given.
     pub last: Option<(Lsn, Term)>,
     /// The entry before `first`, which is known to be right.
     pub previous: (Lsn, Term),
-    /// Whether both copies of a vote may have been lost: the member must rejoin under a new id.
+    /// Whether both copies of a vote of this group may have been lost: the member must rejoin under a new id. It is told
+    /// here and nowhere later: a log that was healed keeps the newest vote that was found, and no doubt.
     pub votes_doubtful: bool,
 }
 

@@ -14,7 +14,7 @@ use crate::index::Run;
 use crate::map::SegmentMap;
 use crate::options::Entry;
 use crate::segment::Segment;
-use crate::shared::{Shared, State};
+use crate::shared::{Open, Shared, State};
 
 /// What one look under the lock found.
 enum Found {
@@ -243,7 +243,7 @@ pub(crate) fn read_back(segment: &Segment, start: u32, end: u32) -> Result<State
 /// Made by [`Group::cursor`](crate::Group::cursor). It ends at the entry that was the last one written when it got
 /// there. After an error it stays failed.
 pub struct Cursor {
-    shared: Arc<Shared>,
+    shared: Arc<Open>,
     group: GroupId,
     next: Lsn,
     current: Option<(Stored, RunWalker)>,
@@ -272,7 +272,7 @@ impl std::fmt::Debug for Cursor {
 }
 
 impl Cursor {
-    pub(crate) fn new(shared: Arc<Shared>, group: GroupId, from: Lsn) -> Self {
+    pub(crate) fn new(shared: Arc<Open>, group: GroupId, from: Lsn) -> Self {
         Self {
             shared,
             group,

@@ -28,7 +28,7 @@ use crate::group_state::{GroupState, Holder};
 use crate::mutants::planted;
 use crate::options::Entry;
 use crate::reader::{RunWalker, Stored, read_run, stored_at};
-use crate::shared::{Shared, State};
+use crate::shared::{Open, Shared, State};
 
 /// A log may be this many segments bigger than twice what is live before idle groups' entries are copied.
 const COPY_SLACK_SEGMENTS: u64 = 6;
@@ -36,12 +36,32 @@ const COPY_SLACK_SEGMENTS: u64 = 6;
 /// Keeps entries from going until dropped.
 #[derive(Debug)]
 pub struct Hold {
-    shared: Arc<Shared>,
+    shared: Arc<Open>,
     group: GroupId,
     id: u64,
 }
 
 impl Hold {
+    /// Registers a holder.
+    pub(crate) fn new(
+        shared: &Arc<Open>,
+        group: GroupId,
+        name: &str,
+        from: Lsn,
+        bytes_max: u64,
+    ) -> Result<Self> {
+        let mut state = shared.lock()?;
+        let id = state.next_holder;
+        state.next_holder += 1;
+        let held = state.group_mut(group)?;
+        let oldest = held.log.record.base.0.next();
+        if from < oldest {
+            return Err(Error::TooOld { what: "entry", asked: from, oldest });
+        }
+        held.holders.insert(id, Holder { name: name.to_owned(), from, bytes_max });
+        Ok(Self { shared: Arc::clone(shared), group, id })
+    }
+
     /// Entries before `from` are no longer needed.
     ///
     /// ```
@@ -105,26 +125,6 @@ enum Oldest {
 }
 
 impl Shared {
-    /// Registers a holder.
-    pub(crate) fn hold(
-        self: &Arc<Self>,
-        group: GroupId,
-        name: &str,
-        from: Lsn,
-        bytes_max: u64,
-    ) -> Result<Hold> {
-        let mut state = self.lock()?;
-        let id = state.next_holder;
-        state.next_holder += 1;
-        let held = state.group_mut(group)?;
-        let oldest = held.log.record.base.0.next();
-        if from < oldest {
-            return Err(Error::TooOld { what: "entry", asked: from, oldest });
-        }
-        held.holders.insert(id, Holder { name: name.to_owned(), from, bytes_max });
-        Ok(Hold { shared: Arc::clone(self), group, id })
-    }
-
     /// One piece of upkeep; `in_background`: beside commits that should not notice it. Answers whether there may be more.
     pub(crate) fn maintain_step(&self, in_background: bool) -> Result<bool> {
         let wanted = self.wants_segment(&*self.lock()?);

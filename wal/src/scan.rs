@@ -26,7 +26,7 @@ use std::path::Path;
 
 use logwood_base::checksum::Seed;
 use logwood_base::disk::ReadSource;
-use logwood_base::limits::{LOG_SEGMENT_BYTES_MAX, LOG_SEGMENT_BYTES_MIN};
+use logwood_base::limits::{BLOCK_BYTES, LOG_SEGMENT_BYTES_MAX, LOG_SEGMENT_BYTES_MIN};
 use logwood_base::{
     AlignedBuffer, Corruption, DatabaseId, Disk, Error, File, GroupId, LogId, LogPosition, Lsn, Result,
     SegmentNo, Term,
@@ -89,8 +89,8 @@ pub(crate) struct Scan {
     /// Whether the disk is known to have the newest header, if that was asked.
     pub(crate) header_on_device: bool,
     pub(crate) tail_source: ReadSource,
-    /// Whether a hole in the newest segment may have held both copies of a vote.
-    pub(crate) votes_doubtful: bool,
+    /// Groups of which holes may have held both copies of a vote that nothing behind them tells.
+    pub(crate) votes_doubtful: BTreeSet<GroupId>,
 }
 
 impl Scan {
@@ -99,23 +99,28 @@ impl Scan {
         self.chain.iter().map(|link| link.header.segment_bytes).max().unwrap_or_default()
     }
 
-    /// Entries that are missing or doubtful, ascending by group.
+    /// Entries that are missing or doubtful, ascending by group; and without an entry where only a vote is in doubt.
     pub(crate) fn holes(&self) -> Vec<Hole> {
         let mut holes = Vec::new();
         for (id, replay) in &self.groups {
             let log = &replay.log;
             let (base, last) = (log.record.base, log.record.last.0);
             let known_to = replay.doubt.map_or(last, |doubt| last.min(doubt.previous()));
-            let previous = |first: Lsn| (first.previous(), log.term_of(first.previous()).unwrap_or_default());
-            for (first, to) in log.index.gaps(base.0.next(), known_to) {
+            let (group, votes_doubtful) = (*id, self.votes_doubtful.contains(id));
+            let hole = |first: Lsn, last| {
+                let previous = (first.previous(), log.term_of(first.previous()).unwrap_or_default());
+                Hole { group, first, last, previous, votes_doubtful }
+            };
+            let gaps = log.index.gaps(base.0.next(), known_to);
+            let is_whole = gaps.is_empty() && replay.doubt.is_none();
+            let told = gaps.into_iter().map(|(first, to)| {
                 let term = log.term_of(to).unwrap_or(Term::NONE);
-                let (group, votes_doubtful) = (*id, self.votes_doubtful);
-                let last = Some((to, term));
-                holes.push(Hole { group, first, last, previous: previous(first), votes_doubtful });
-            }
-            if let Some(first) = replay.doubt {
-                let (group, votes_doubtful) = (*id, self.votes_doubtful);
-                holes.push(Hole { group, first, last: None, previous: previous(first), votes_doubtful });
+                hole(first, Some((to, term)))
+            });
+            holes.extend(told);
+            holes.extend(replay.doubt.map(|first| hole(first, None)));
+            if is_whole && votes_doubtful {
+                holes.push(hole(last.next(), Some(log.record.last)));
             }
         }
         holes
@@ -143,7 +148,7 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
         durable_end: request.expect.durable_end,
         durable_in: BTreeMap::from([(request.expect.durable_end.segment, request.expect.durable_end.offset)]),
         tail_source: ReadSource::Device,
-        votes_doubtful: false,
+        unvouched: BTreeMap::new(),
         told: BTreeMap::new(),
         present: (0..candidates.len())
             .filter(|at| !is_unfinished(&candidates, *at))
@@ -178,7 +183,12 @@ pub(crate) fn scan(request: &ScanRequest<'_>, progress: &mut dyn FnMut(Progress)
         files,
         header_on_device,
         tail_source: scanner.tail_source,
-        votes_doubtful: scanner.votes_doubtful,
+        votes_doubtful: scanner
+            .unvouched
+            .into_iter()
+            .filter(|(_, lost)| *lost > BLOCK_BYTES as u64)
+            .map(|(id, _)| id)
+            .collect(),
     })
 }
 
@@ -195,7 +205,9 @@ struct Scanner<'r, 'p> {
     /// Per segment, the greatest end in it that was ever named as durable.
     durable_in: BTreeMap<SegmentNo, u32>,
     tail_source: ReadSource,
-    votes_doubtful: bool,
+    /// Per group, bytes lost to holes since a table or a state told its vote. Each of both copies of a vote has a block of
+    /// its own.
+    unvouched: BTreeMap<GroupId, u64>,
     /// From where on a group's entries are concerned by damage that is told already.
     told: BTreeMap<GroupId, Lsn>,
     /// Files that a seal may name.
@@ -272,6 +284,7 @@ impl Scanner<'_, '_> {
         for (id, vote) in votes {
             if let Some(replay) = self.groups.get_mut(&id) {
                 replay.adopt_vote(vote);
+                self.unvouched.remove(&id);
             }
         }
         Ok(())
@@ -302,8 +315,8 @@ impl Scanner<'_, '_> {
                     .affecting(format!("group {id}")),
             );
         }
-        // The table is complete: with it the hole, if there was one, lies behind us.
-        self.votes_doubtful = false;
+        // The table is complete: with it the holes, if there were any, lie behind us.
+        self.unvouched.clear();
     }
 
     /// Every entry above a base must have been found, but for those that damage took which is told already.

@@ -36,7 +36,7 @@ use crate::segment::{Prepared, Segment};
 const SPARE_BUFFERS_MAX: usize = 16;
 const SPARE_BATCHES_MAX: usize = 2;
 
-/// What every handle points to.
+/// What every handle points to, and a background task while it is at work.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) env: Environment,
@@ -70,6 +70,11 @@ pub(crate) struct Shared {
     /// Keeps other processes out.
     pub(crate) lock: Mutex<Option<Box<dyn logwood_base::disk::DirLock>>>,
 }
+
+/// What the handles of an open log hold in common. With the last of them the background tasks end, and what they are at
+/// is waited for: the directory can be opened again at once.
+#[derive(Debug)]
+pub(crate) struct Open(Arc<Shared>);
 
 /// The background tasks' handles.
 #[derive(Debug, Default)]
@@ -134,6 +139,28 @@ pub(crate) struct InFlight {
     pub(crate) reached: Vec<(GroupId, u64, Lsn)>,
     /// Copied entries: group, epoch, and where they stand now. They are read there once they are written.
     pub(crate) copied: Vec<(GroupId, u64, Run)>,
+}
+
+impl Open {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+}
+
+impl std::ops::Deref for Open {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // A task that is at work holds the rest, the directory's lock included.
+        let tasks = std::mem::take(&mut *self.0.tasks.lock());
+        drop(tasks);
+    }
 }
 
 impl Shared {

@@ -7,7 +7,7 @@ use logwood_base::sync::atomic::Ordering;
 use logwood_base::{Error, GroupId, Lsn, Result, Term};
 
 use crate::options::Entry;
-use crate::shared::Shared;
+use crate::shared::Open;
 
 /// How many bytes one step of a tail brings, at most, beyond its first entry.
 const TAIL_BYTES: usize = 1 << 20;
@@ -16,14 +16,14 @@ const TAIL_BYTES: usize = 1 << 20;
 /// or committed. Made by [`Group::tail`](crate::Group::tail).
 #[derive(Debug)]
 pub struct Tail {
-    shared: Arc<Shared>,
+    shared: Arc<Open>,
     group: GroupId,
     next: Lsn,
     previous: Option<(Lsn, Term)>,
 }
 
 impl Tail {
-    pub(crate) fn new(shared: Arc<Shared>, group: GroupId, from: Lsn) -> Self {
+    pub(crate) fn new(shared: Arc<Open>, group: GroupId, from: Lsn) -> Self {
         Self { shared, group, next: from, previous: None }
     }
 
@@ -57,7 +57,7 @@ impl Tail {
     /// `TooOld` when the next entry was let go; `Replaced` when entries that were handed out have been replaced: go
     /// on with a new tail; `Poisoned` and `Closed` while waiting; what reading answers.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Vec<Entry>>> {
-        let deadline = self.shared.env.clock.monotonic() + timeout;
+        let deadline = self.shared.env.clock.monotonic().saturating_add(timeout);
         loop {
             self.check_previous()?;
             let entries = self.shared.read(self.group, self.next, Lsn::MAX, TAIL_BYTES)?;

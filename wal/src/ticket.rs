@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use logwood_base::sync::Arc;
 use logwood_base::{Lsn, Result};
 
-use crate::shared::Shared;
+use crate::shared::Open;
 
 /// The promise of an append. Dropping it neither cancels the entries nor waits for them.
 ///
@@ -34,13 +34,13 @@ use crate::shared::Shared;
 /// ```
 #[derive(Clone)]
 pub struct Ticket {
-    shared: Arc<Shared>,
+    shared: Arc<Open>,
     sequence: u64,
     last: Lsn,
 }
 
 impl Ticket {
-    pub(crate) fn new(shared: Arc<Shared>, sequence: u64, last: Lsn) -> Self {
+    pub(crate) fn new(shared: Arc<Open>, sequence: u64, last: Lsn) -> Self {
         Self { shared, sequence, last }
     }
 

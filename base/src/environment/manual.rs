@@ -170,7 +170,7 @@ impl ManualSpawner {
         slot.due = match step {
             _ if woken => Some(Duration::ZERO),
             Step::Again => Some(Duration::ZERO),
-            Step::Wait(limit) => limit.map(|limit| now + limit),
+            Step::Wait(limit) => limit.map(|limit| now.saturating_add(limit)),
             Step::Done => {
                 tasks.remove(&id);
                 return false;

@@ -170,7 +170,8 @@ impl Signals {
     fn pause(&self, step: Step) -> bool {
         let mut state = self.state.lock();
         if let Step::Wait(limit) = step {
-            let deadline = limit.map(|limit| Instant::now() + limit);
+            // What is further away than the clock reaches never comes.
+            let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
             while !state.woken && !state.stopping {
                 match deadline {
                     None => self.changed.wait(&mut state),
@@ -237,6 +238,23 @@ mod tests {
         drop(handle);
         assert_eq!(Arc::strong_count(&count), 1, "the task itself is gone");
     }
+
+    #[test]
+    fn a_task_may_wait_longer_than_the_clock_reaches() {
+        struct Patient(std::sync::mpsc::Sender<()>);
+        impl Task for Patient {
+            fn step(&mut self) -> Step {
+                self.0.send(()).unwrap();
+                Step::Wait(Some(Duration::MAX))
+            }
+        }
+        let (stepped, steps) = std::sync::mpsc::channel();
+        let patient = ThreadSpawner.spawn("patient", Box::new(Patient(stepped))).unwrap();
+        steps.recv().unwrap();
+        patient.wake();
+        steps.recv().unwrap();
+    }
+
     #[cfg(all(target_os = "linux", not(logwood_portable)))]
     #[test]
     fn a_patient_task_gives_way_and_nobody_else_does() {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use logwood_base::limits::{BLOCK_BYTES, LOG_SEGMENT_BYTES_MIN};
+use logwood_base::limits::LOG_SEGMENT_BYTES_MIN;
 use logwood_base::{Corruption, LogPosition, Lsn, Result, SegmentNo};
 
 use super::{Link, Scanner};
@@ -94,7 +94,7 @@ impl Scanner<'_, '_> {
         let (expected, found_bytes) = (format!("{least} bytes"), format!("{found} bytes"));
         let damage = Corruption::new(path, found, "segment length", expected, found_bytes);
         self.damage.push(damage.affecting("whatever stood behind"));
-        self.enter_hole(true);
+        self.enter_hole(u64::MAX);
     }
 
     /// Does what the end rule decided. Answers whether to go on behind a hole.
@@ -120,7 +120,7 @@ impl Scanner<'_, '_> {
                 };
                 let damage = Corruption::new(&path, 0, check, expected, found);
                 self.damage.push(damage.affecting("whatever stood in it"));
-                self.enter_hole(true);
+                self.enter_hole(u64::MAX);
                 return false;
             }
         };
@@ -147,7 +147,7 @@ impl Scanner<'_, '_> {
             Corruption::new(&path, offset, check, expected, format!("none until {hole_end}"))
                 .affecting(affects),
         );
-        self.enter_hole(hole_end.saturating_sub(offset) > BLOCK_BYTES as u64);
+        self.enter_hole(hole_end.saturating_sub(u64::from(block_up(link.end))));
         match resume {
             Some((at, batch)) => {
                 link.end = at;
@@ -169,9 +169,11 @@ impl Scanner<'_, '_> {
         self.durable_in.get(&segment).copied().unwrap_or(0)
     }
 
-    fn enter_hole(&mut self, wide: bool) {
-        self.votes_doubtful |= wide;
+    /// Behind a hole of so many bytes, from the first block on that lies in it from its start.
+    fn enter_hole(&mut self, bytes: u64) {
         for (id, replay) in &self.groups {
+            let lost = self.unvouched.entry(*id).or_default();
+            *lost = lost.saturating_add(bytes);
             let doubtful = replay.log.record.committed.next();
             let told = self.told.entry(*id).or_insert(doubtful);
             *told = doubtful.min(*told);
@@ -190,6 +192,9 @@ impl Scanner<'_, '_> {
         link.holds_entries |= !matches!(fields.kind, Kind::State | Kind::Seal);
         if fields.kind == Kind::Seal {
             return;
+        }
+        if fields.kind == Kind::State && batch.state().is_ok() {
+            self.unvouched.remove(&fields.group);
         }
         // A group begins with a base above which there is nothing.
         let begins = fields.kind == Kind::Base && batch.base().is_ok_and(|base| !base.keeps_entries);
@@ -215,6 +220,10 @@ impl Scanner<'_, '_> {
     /// Behind a hole a group may appear whose beginning was lost.
     fn adopt_unknown(&mut self, batch: &Batch<'_>, start: LogPosition, end: u32) -> Option<Violation> {
         self.told.insert(batch.fields.group, Lsn::FIRST);
+        if batch.fields.kind != Kind::State {
+            // What was lost with its beginning is not known.
+            self.unvouched.insert(batch.fields.group, u64::MAX);
+        }
         let replay = self.groups.entry(batch.fields.group).or_default();
         replay.doubt = Some(Lsn::FIRST);
         replay.apply(batch, start, end).err()

@@ -1,10 +1,16 @@
 //! What the log does when nothing goes wrong.
 
-use logwood_base::{Error, Lsn, NodeId, Term};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
+use logwood_base::disk::simulated::Operation;
+use logwood_base::environment::ThreadSpawner;
+use logwood_base::{Environment, Error, Lsn, NodeId, Term};
+
+use super::hooked::{HookedDisk, SOON, VAIN, aside};
 use super::model::reopen;
 use super::world::{GROUP, World, append_at, commit, contents, small};
-use crate::{Durability, Group};
+use crate::{Durability, Expect, Group, Log};
 
 #[test]
 fn entries_come_back_from_memory_and_from_segments() {
@@ -82,4 +88,38 @@ fn buffered_and_durable_appends_mix() {
     log.sync().unwrap();
     assert_eq!(group.durable_lsn(), Lsn(200));
     assert_eq!(contents(&group, 100).len(), 200);
+}
+
+#[test]
+fn what_the_keeper_is_at_ends_with_the_last_handle_and_the_log_opens_again_at_once() {
+    let world = World::new(1);
+    drop(world.create(small()).unwrap());
+    // 0: the keeper may prepare; 1: it is to be held at its next segment; 2: it is held.
+    let gate = Arc::new(AtomicU8::new(1));
+    let passing = Arc::clone(&gate);
+    let disk = HookedDisk::new(&world.disk, move |operation| {
+        let is_keeper = std::thread::current().name() == Some("logwood-log-keeper");
+        if operation == Operation::Create && is_keeper {
+            let _ = passing.compare_exchange(1, 2, Ordering::SeqCst, Ordering::SeqCst);
+            while passing.load(Ordering::SeqCst) == 2 {
+                std::thread::yield_now();
+            }
+        }
+    });
+    let env = Environment { disk, spawner: Arc::new(ThreadSpawner), ..world.env.clone() };
+    let (log, _) = Log::open(&env, &world.dir, Expect::default(), small(), &mut |_| {}).unwrap();
+    let group = log.group(GROUP).unwrap();
+    // A third of the segment.
+    for _ in 0..5 {
+        commit(&group, 1, 2_000).unwrap();
+    }
+    while gate.load(Ordering::SeqCst) != 2 {
+        std::thread::yield_now();
+    }
+    drop(log);
+    let dropped = aside(move || drop(group));
+    assert!(dropped.recv_timeout(VAIN).is_err(), "the keeper still writes into the directory");
+    gate.store(0, Ordering::SeqCst);
+    dropped.recv_timeout(SOON).unwrap();
+    Log::open(&env, &world.dir, Expect::default(), small(), &mut |_| {}).unwrap();
 }

@@ -1,12 +1,12 @@
 //! Healing gives back what damage took, and can be cut off anywhere.
 
 use fastrand::Rng;
-use logwood_base::{Access, Disk, Error, GroupId, Lsn, Term};
+use logwood_base::{Access, Disk, Error, GroupId, Lsn, NodeId, Term};
 
 use super::damage::{closed_log, log_files, right_or_named};
 use super::model::reopen;
-use super::world::{GROUP, World, commit, contents, payload, small};
-use crate::{Entry, Expect, Hole, Log};
+use super::world::{GROUP, World, commit, contents, payload, small, vote};
+use crate::{Append, BaseState, Durability, Entry, Expect, Group, Hole, Log};
 
 /// Gives back what these tests wrote.
 fn give(hole: &Hole, expected: &[(Lsn, Term)]) -> Vec<Entry> {
@@ -131,4 +131,81 @@ fn a_vanished_segment_stays_damage_while_healing_crashes() {
         damaged.disk.crash(&mut Rng::with_seed(n));
         right_or_named(&damaged, &expected, &format!("call {n}"));
     }
+}
+
+/// A log whose member votes in term 6; then something is written behind that, and these copies of the vote rot. Answers
+/// what healing asks for.
+fn holes_behind_a_lost_vote(copies: &[usize], behind: impl Fn(&Log, &Group)) -> Vec<Hole> {
+    let world = World::new(1);
+    let (log, group) = world.create(small()).unwrap();
+    log.create_group(GroupId(2), BaseState::default()).unwrap();
+    commit(&group, 5, 300).unwrap();
+    let places = vote(&log, Term(6), NodeId(3));
+    behind(&log, &group);
+    drop((log, group));
+    world.spawner.kill_all();
+    world.disk.kill_process();
+    for copy in copies {
+        world.disk.flip_bit(&log_files(&world)[0], u64::from(places[*copy].offset) + 80, 1);
+    }
+    let mut holes = Vec::new();
+    let fetch = &mut |hole: &Hole| {
+        holes.push(hole.clone());
+        Ok(give(hole, &[(Lsn(1), Term(5)), (Lsn(2), Term(5))]))
+    };
+    let (log, recovered) =
+        Log::heal(&world.env, &world.dir, Expect::default(), small(), &mut |_| {}, fetch).unwrap();
+    assert_eq!(recovered.healed.is_empty(), copies.is_empty());
+    let kept = log.group(GROUP).unwrap().vote() == (Term(6), NodeId(3));
+    let doubtful = holes.iter().any(|hole| hole.group == GROUP && hole.votes_doubtful);
+    assert!(kept != doubtful, "copies {copies:?}: a vote is kept, or said to be in doubt: {holes:?}");
+    holes
+}
+
+/// What the leader of term 6 sends: an entry of the term before.
+fn older_entry(group: &Group) {
+    let (lsn, old) = (group.last().0.next(), Term(5));
+    let bytes = payload(lsn, old, 300);
+    let append = Append {
+        term: Term(6),
+        previous: None,
+        first_lsn: lsn,
+        entries: &[(old, &bytes)],
+        durability: Durability::Durable,
+    };
+    group.append(append).unwrap().wait().unwrap();
+}
+
+#[test]
+fn a_vote_of_which_both_copies_rotted_is_in_doubt_whatever_stands_behind() {
+    // Each settles where the group's entries end, and none tells the vote.
+    for settle in [
+        |_: &Log, group: &Group| older_entry(group),
+        |_: &Log, group: &Group| group.set_base(Lsn(9), Term(5), b"members").unwrap(),
+    ] {
+        let behind = |log: &Log, group: &Group| {
+            settle(log, group);
+            older_entry(group);
+        };
+        let holes = holes_behind_a_lost_vote(&[0, 1], behind);
+        let of = |id| holes.iter().filter(move |hole| hole.group == id).collect::<Vec<_>>();
+        let ([hole], [other]) = (&of(GROUP)[..], &of(GroupId(2))[..]) else { panic!("{holes:?}") };
+        assert!(hole.votes_doubtful && other.votes_doubtful, "the hole may have held either's");
+        let (last, _) = hole.last.unwrap();
+        assert!(last < hole.first, "no entry is missing: {hole:?}");
+        for copies in [&[][..], &[0], &[1]] {
+            let holes = holes_behind_a_lost_vote(copies, behind);
+            assert!(holes.iter().all(|hole| !hole.votes_doubtful), "copies {copies:?}: {holes:?}");
+        }
+    }
+}
+
+#[test]
+fn a_later_state_of_the_group_tells_its_vote_and_leaves_the_others_in_doubt() {
+    let holes = holes_behind_a_lost_vote(&[0, 1], |_, group| {
+        group.set_membership(Lsn(0), b"members").unwrap();
+        older_entry(group);
+    });
+    let doubtful: Vec<_> = holes.iter().filter(|hole| hole.votes_doubtful).map(|hole| hole.group).collect();
+    assert_eq!(doubtful, [GroupId(2)]);
 }

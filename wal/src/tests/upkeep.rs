@@ -296,6 +296,15 @@ fn an_override_replaces_what_was_there_and_a_gap_or_a_committed_entry_is_refused
 }
 
 #[test]
+fn a_tail_may_be_asked_to_wait_for_ever() {
+    let world = World::new(1);
+    let (_log, group) = world.create(small()).unwrap();
+    world.clock.advance(Duration::from_secs(1));
+    commit(&group, 1, 300).unwrap();
+    assert_eq!(group.tail(Lsn(1)).next(Duration::MAX).unwrap().unwrap().len(), 1);
+}
+
+#[test]
 fn a_tail_follows_and_notices_that_what_it_handed_out_was_replaced() {
     let world = World::new(1);
     let (_log, group) = world.create(small()).unwrap();
