@@ -37,7 +37,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use logwood_base::limits::{self, BLOCK_BYTES, PAGE_SEGMENT_BYTES_MAX};
-use logwood_base::sync::{Mutex, RwLock, atomic::AtomicUsize};
+use logwood_base::sync::atomic::{AtomicBool, AtomicUsize};
+use logwood_base::sync::{Mutex, RwLock};
 use logwood_base::{DatabaseId, Disk, Error, Generation, LogId, Lsn, Result, SegmentNo};
 
 pub use crate::format::manifest::{ContentHash, Detached, Manifest, Root, SegmentEntry, TreeEntry};
@@ -124,6 +125,10 @@ struct Inner {
     options: StoreOptions,
     /// Nothing is written, created or removed.
     read_only: bool,
+    /// The directory may be somebody else's by now.
+    closed: AtomicBool,
+    /// Held by who looks for room, with a file of its own.
+    looking_for_room: Mutex<()>,
     /// One open segment per stream. Locked before `state`.
     writers: [Mutex<Option<writer::SegmentWriter>>; Stream::ALL.len()],
     /// Images of segments that are not sealed, for readers.

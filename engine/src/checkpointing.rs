@@ -145,6 +145,11 @@ impl Checkpointer {
         self.stopping.store(true, Ordering::Release);
         self.work.lock().running = None;
     }
+
+    /// To be asked with the lock of `work`.
+    fn check_going(&self) -> Result<()> {
+        if self.stopping.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
 }
 
 impl Core {
@@ -258,9 +263,7 @@ impl Core {
     /// One bounded piece of work: pins a new LSN, or goes on with the checkpoint that runs.
     fn step_checkpoint(&self, work: &mut Work) -> Result<Outcome> {
         self.check_writable()?;
-        if self.checkpointer.stopping.load(Ordering::Acquire) {
-            return Err(Error::Closed);
-        }
+        self.checkpointer.check_going()?;
         let stepped = match &mut work.running {
             None => {
                 let asked = self.checkpointer.asked.swap(false, Ordering::AcqRel);
@@ -326,6 +329,7 @@ impl Core {
     }
 
     fn begin_checkpoint(&self, work: &mut Work, always: bool) -> Result<Outcome> {
+        self.checkpointer.check_going()?;
         let (at, replay_from, state, pinned, bytes_before) = {
             let sequencer = self.sequencer.lock();
             let at = sequencer.applier.applied();

@@ -64,15 +64,21 @@ impl Core {
 
     /// Ends everything that runs and frees the directory.
     pub(crate) fn close(&self) -> Result<()> {
-        let closed = {
-            let mut sequencer = self.sequencer.lock();
-            std::mem::replace(&mut sequencer.closed, true)
-        };
-        if closed {
-            return Ok(());
+        // Who closes at the same time, or again, is answered by what the first one finds.
+        let mut outcome = self.closing.lock();
+        if let Some(outcome) = &*outcome {
+            return outcome.clone();
         }
+        self.sequencer.lock().closed = true;
+        let ended = self.end();
+        *outcome = Some(ended.clone());
+        ended
+    }
+
+    fn end(&self) -> Result<()> {
         self.checkpointer.stop();
         self.cleaner.stop();
+        self.forest.store().close();
         let settled = self.log.sync().and_then(|()| self.publisher.settle());
         let ended = self.log.close();
         self.news.end();

@@ -61,6 +61,8 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     #[cfg(feature = "archive")]
     pub(crate) archive: crate::archive::gate::Gate,
+    /// What closing came to; held by who closes.
+    pub(crate) closing: Mutex<Option<Result<()>>>,
     /// Released last, when everything above is gone: fields are dropped in the order of their declaration.
     pub(crate) lock: Mutex<Option<Box<dyn DirLock>>>,
 }

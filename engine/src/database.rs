@@ -76,7 +76,7 @@ impl Database {
     /// - `UnsupportedFormat`: written by a newer version.
     /// - `InvalidArgument` for options that contradict each other, `DiskFull`, `Io`.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
-        recovery::open(path.as_ref(), options).map(|core| Self { core: Arc::new(Handle(core)) })
+        recovery::open(path.as_ref(), options).map(|handle| Self { core: Arc::new(handle) })
     }
 
     /// The identity that all copies of this database share.
@@ -624,7 +624,8 @@ impl Database {
     }
 
     /// Makes all commits durable, ends background work and frees the directory. Other handles answer `Closed` to
-    /// writes from here on; what they read may still be read.
+    /// writes from here on; what they read may still be read, as long as nobody else opens the directory and takes pages
+    /// away: `Closed`, then. Whoever closes at the same time waits, and gets the same answer as who closes later.
     ///
     /// Dropping the last handle does the same, and tells nobody when it fails.
     ///

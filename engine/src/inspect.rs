@@ -26,10 +26,11 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use logwood_base::sync::Arc;
 use logwood_base::{
     Corruption, DatabaseId, Environment, Error, Generation, KeyspaceId, LogId, Lsn, Result, Term,
 };
-use logwood_btree::store::{Store, StoreOptions};
+use logwood_btree::store::{Manifest, Store, StoreOptions};
 use logwood_btree::verify_directory;
 use logwood_wal::{Inspection, Log};
 
@@ -40,7 +41,7 @@ use crate::commit::GROUP;
 use crate::directory::{Kind, Layout};
 use crate::entry::{DecodeError, Entry};
 use crate::options::Options;
-use crate::recovery::{is_unfinished, missed_log, newest_manifest};
+use crate::recovery::{check_reach, foreign_log, is_unfinished, missed_log, newest_manifest};
 use crate::seed::{self, Origin};
 use crate::state::EngineState;
 
@@ -304,6 +305,9 @@ pub fn log_entries_in(
     let end = from.checked_add(limit).unwrap_or(Lsn::MAX);
     patiently(|| {
         let inspection = inspect_log(environment, &layout, kind)?;
+        if let Some(manifest) = newest_of(environment, &layout, kind) {
+            check_identity(&layout, &inspection, &manifest)?;
+        }
         let base = inspection.groups.get(&GROUP).map_or(Lsn::ZERO, |group| group.base.0);
         if next <= base {
             return Err(Error::TooOld { what: "entry", asked: next, oldest: base.next() });
@@ -330,6 +334,7 @@ pub fn log_entries_in(
 
 fn stat_once(environment: &Environment, path: &Path) -> Result<Stat> {
     let (layout, kind) = look(environment, path)?;
+    let before = newest_of(environment, &layout, kind);
     let inspection = inspect_log(environment, &layout, kind)?;
     if let Some(damage) = inspection.damage.first() {
         return Err(damage.clone().into());
@@ -364,7 +369,9 @@ fn stat_once(environment: &Environment, path: &Path) -> Result<Stat> {
         })?;
     }
     if kind == Kind::Database {
-        add_trees(environment, &layout, &mut stat)?;
+        let after = add_trees(environment, &layout, &mut stat)?;
+        let before = before.as_deref().unwrap_or(&after);
+        check_fit(&layout, &inspection, before, &after)?;
     }
     Ok(stat)
 }
@@ -377,8 +384,14 @@ fn inspect_log(environment: &Environment, layout: &Layout, kind: Kind) -> Result
     })
 }
 
-fn add_trees(environment: &Environment, layout: &Layout, stat: &mut Stat) -> Result<()> {
-    let disk = std::sync::Arc::clone(&environment.disk);
+/// The newest manifest of a database, where there is one that can be read.
+fn newest_of(environment: &Environment, layout: &Layout, kind: Kind) -> Option<Arc<Manifest>> {
+    if kind == Kind::Database { newest_manifest(environment, layout).ok() } else { None }
+}
+
+/// Adds what the newest manifest says, and answers it.
+fn add_trees(environment: &Environment, layout: &Layout, stat: &mut Stat) -> Result<Arc<Manifest>> {
+    let disk = Arc::clone(&environment.disk);
     let options = StoreOptions::default();
     let (_store, opened) = Store::open_read_only(disk, &layout.root, options, &|_| Ok(()))?;
     let manifest = &opened.manifest;
@@ -399,7 +412,7 @@ fn add_trees(environment: &Environment, layout: &Layout, stat: &mut Stat) -> Res
             KeyspaceStat { id, name, records: root.map_or(0, |root| root.child.digest.count) }
         })
         .collect();
-    Ok(())
+    Ok(Arc::clone(manifest))
 }
 
 fn verify_once(
@@ -413,16 +426,17 @@ fn verify_once(
     let mut scanned = |scan: logwood_wal::Progress| {
         progress(VerifyProgress { bytes_done: scan.bytes_done, bytes_total: scan.bytes_total });
     };
-    let (mut log_end, mut unread) = (None, None);
+    let (mut whole, mut own, mut unread) = (None, None, None);
     // What a manifest says about the log is a witness of where it must reach: one that was there before the log was looked
     // at, which a live database goes on writing.
-    let witness = if kind == Kind::Database { newest_manifest(environment, layout).ok() } else { None };
+    let witness = newest_of(environment, layout, kind);
     let inspected = Log::inspect(environment, &layout.log(), &mut scanned);
     match inspected.map_err(|error| layout.missed_replica(&*environment.disk, error)) {
         Ok(inspection) => {
-            // Where the log is damaged, that it ends early is the same damage.
-            log_end = Some(inspection.end).filter(|_| inspection.damage.is_empty());
             report.add_log(&inspection, on_damage);
+            own = Some((inspection.database, inspection.log));
+            // Where the log is damaged, that it does not reach is the same damage.
+            whole = Some(inspection).filter(|inspection| inspection.damage.is_empty());
         }
         Err(Error::Corruption(corruption)) => report.add_damage(*corruption, on_damage),
         Err(Error::NotFound { .. }) if kind == Kind::Database => {
@@ -442,16 +456,46 @@ fn verify_once(
             progress(VerifyProgress { bytes_done: done, bytes_total: total });
         })?;
         report.add_trees(&trees);
-        let witness = witness.as_deref().or(trees.files.manifest.as_deref());
-        if let (Some(end), Some(manifest)) = (log_end, witness)
-            && end < manifest.log_durable_end
-        {
-            let expected = format!("at or behind {}", manifest.log_durable_end);
-            report.add_damage(Corruption::new(&layout.log(), 0, "end of the log", expected, end), on_damage);
+        if let (Some(inspection), Some(after)) = (whole, trees.files.manifest.as_deref()) {
+            let before = witness.as_deref().unwrap_or(after);
+            if let Err(damage) = check_fit(layout, &inspection, before, after) {
+                report.add_damage(damage, on_damage);
+            }
         }
     }
-    report.add_records(&*environment.disk, layout, on_damage)?;
+    report.add_records(&*environment.disk, layout, own, on_damage)?;
     unread.map_or(Ok(report), Err)
+}
+
+/// Refuses a log of which a manifest needs what is not so, as opening does: that it is the log, begins early enough and ends
+/// late enough. A live database writes on while it is looked at: where the log ends was known `before` it was read, and where
+/// it begins only `after`.
+fn check_fit(
+    layout: &Layout,
+    inspection: &Inspection,
+    before: &Manifest,
+    after: &Manifest,
+) -> Result<(), Corruption> {
+    check_identity(layout, inspection, after)?;
+    let damage = |check, expected, found| Err(Corruption::new(&layout.log(), 0, check, expected, found));
+    if inspection.end < before.log_durable_end {
+        let expected = format!("at or behind {}", before.log_durable_end);
+        return damage("end of the log", expected, inspection.end.to_string());
+    }
+    let Some(group) = inspection.groups.get(&GROUP) else {
+        return damage("groups of the log", "group 1".to_owned(), "none".to_owned());
+    };
+    let held = (group.base.0.next(), group.last.0);
+    check_reach(layout, held, after.replay_from, before.checkpoint_lsn)
+}
+
+/// Refuses a log that is not the one that a manifest names.
+fn check_identity(layout: &Layout, inspection: &Inspection, manifest: &Manifest) -> Result<(), Corruption> {
+    let (wanted, found) = ((manifest.database, manifest.log), (inspection.database, inspection.log));
+    if found == wanted {
+        return Ok(());
+    }
+    Err(foreign_log(layout, wanted, format!("log {} of database {}", found.1, found.0)))
 }
 
 /// Whether damage may be of the moment only: of a file that is not there any more, or of which files the log has.

@@ -255,13 +255,14 @@ impl Options {
 
     /// Refuses what the formats cannot hold.
     pub(crate) fn check(&self) -> Result<()> {
-        let ranges: [(&str, u64, u64, u64); 7] = [
+        let ranges: [(&str, u64, u64, u64); 8] = [
             (
                 "log_segment_bytes",
                 u64::from(self.log_segment_bytes),
                 u64::from(LOG_SEGMENT_BYTES_MIN),
                 u64::from(LOG_SEGMENT_BYTES_MAX),
             ),
+            ("log_batches_in_flight_max", self.log_batches_in_flight_max as u64, 1, u64::MAX),
             ("key_bytes_max", self.key_bytes_max as u64, 1, KEY_BYTES_MAX as u64),
             ("value_bytes_max", self.value_bytes_max as u64, 0, VALUE_BYTES_MAX as u64),
             ("keyspaces_max", self.keyspaces_max as u64, 1, KEYSPACES_MAX as u64),

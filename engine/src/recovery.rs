@@ -20,10 +20,10 @@ use std::path::Path;
 use logwood_base::disk::create_dir_all;
 use logwood_base::sync::atomic::{AtomicU64, Ordering};
 use logwood_base::sync::{Arc, Mutex};
-use logwood_base::{Corruption, DatabaseId, Environment, Error, LogPosition, Lsn, Result, Term};
+use logwood_base::{Corruption, DatabaseId, Environment, Error, LogId, LogPosition, Lsn, Result, Term};
 use logwood_btree::store::{Manifest, Store, StoreOptions};
 use logwood_btree::{Beginning, Forest, Identity, Opened};
-use logwood_wal::{BaseState, Expect, Group, Log, LogOptions};
+use logwood_wal::{BaseState, Expect, Log, LogOptions};
 
 mod gather;
 mod replay;
@@ -38,7 +38,7 @@ use crate::changes::{Followers, News, Oldest};
 use crate::checkpointing::Checkpointer;
 use crate::cleaning::Cleaner;
 use crate::commit::GROUP;
-use crate::core::{Core, Sequencer};
+use crate::core::{Core, Handle, Sequencer};
 use crate::directory::{Kind, LOCK_NAME, Layout};
 use crate::entry::Body;
 use crate::options::{RecoveryProgress, RecoveryStep};
@@ -54,7 +54,7 @@ use crate::transaction::Transactions;
 static INSTANCES: AtomicU64 = AtomicU64::new(1);
 
 /// Opens or creates the database in `root`.
-pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
+pub(crate) fn open(root: &Path, options: Options) -> Result<Handle> {
     options.check()?;
     let environment = options.environment_or_system()?;
     let disk = Arc::clone(&environment.disk);
@@ -94,11 +94,18 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
     let (log, recovered) = Log::open(&environment, &layout.log(), expect, log_options, &mut |scan| {
         report(&options, RecoveryStep::ScanLog, scan.bytes_done, scan.bytes_total, Lsn::ZERO);
     })
-    .map_err(|error| missed_log(&environment, &layout, error))?;
+    .map_err(|error| match error {
+        // The options were checked; what was expected, the manifest says.
+        Error::InvalidArgument(found) => {
+            foreign_log(&layout, (identity.database, identity.log), found).into()
+        }
+        error => missed_log(&environment, &layout, error),
+    })?;
     let group = log
         .group(GROUP)
         .ok_or_else(|| Corruption::new(&layout.log(), 0, "groups of the log", "group 1", "none"))?;
-    check_reach(&layout, &opened, &group)?;
+    let (first, last) = (group.first_lsn(), group.last().0);
+    check_reach(&layout, (first, last), opened.replay_from, opened.checkpoint_lsn)?;
     // Before anything, replay's checkpoints included, lets go of the log.
     let followers = Followers::expect(&group, &options)?;
     #[cfg(feature = "archive")]
@@ -169,6 +176,7 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         counters: Counters::new(report),
         #[cfg(feature = "archive")]
         archive: gate::Gate::new(unarchived),
+        closing: Mutex::new(None),
         lock: Mutex::new(Some(lock)),
         options,
         environment,
@@ -182,9 +190,11 @@ pub(crate) fn open(root: &Path, options: Options) -> Result<Arc<Core>> {
         Ok(()) | Err(Error::DiskFull { .. }) => {}
         Err(error) => return Err(error),
     }
-    core.start_checkpoints()?;
-    core.start_cleaning()?;
-    Ok(core)
+    // If a task cannot be started, the other one ends with the handle, and the directory is free when this is told.
+    let handle = Handle(core);
+    handle.0.start_checkpoints()?;
+    handle.0.start_cleaning()?;
+    Ok(handle)
 }
 
 impl Core {
@@ -306,19 +316,33 @@ fn create(environment: &Environment, layout: &Layout, options: &Options) -> Resu
     Ok(())
 }
 
-/// Refuses a log that does not hold what the manifest needs of it.
-fn check_reach(layout: &Layout, opened: &Opened, group: &Group) -> Result<()> {
+/// Refuses a log that does not hold what a manifest needs of it.
+pub(crate) fn check_reach(
+    layout: &Layout,
+    (first, last): (Lsn, Lsn),
+    replay_from: Lsn,
+    checkpoint: Lsn,
+) -> Result<(), Corruption> {
     let damage = |expected: String, found: String| {
-        Err(Corruption::new(&layout.log(), 0, "reach of the log", expected, found).into())
+        Err(Corruption::new(&layout.log(), 0, "reach of the log", expected, found))
     };
-    let (first, last) = (group.first_lsn(), group.last().0);
-    if first > opened.replay_from {
-        return damage(format!("entries from lsn {}", opened.replay_from), format!("from {first}"));
+    if first > replay_from {
+        return damage(format!("entries from lsn {replay_from}"), format!("from {first}"));
     }
-    if last < opened.checkpoint_lsn {
-        return damage(format!("entries to lsn {}", opened.checkpoint_lsn), format!("to {last}"));
+    if last < checkpoint {
+        return damage(format!("entries to lsn {checkpoint}"), format!("to {last}"));
     }
     Ok(())
+}
+
+/// Says of a log that it is not the one that the manifest names.
+pub(crate) fn foreign_log(
+    layout: &Layout,
+    (database, log): (DatabaseId, LogId),
+    found: impl std::fmt::Display,
+) -> Corruption {
+    let expected = format!("log {log} of database {database}, as the manifest says");
+    Corruption::new(&layout.log(), 0, "identity of the log", expected, found)
 }
 
 fn report(options: &Options, step: RecoveryStep, done: u64, total: u64, lsn: Lsn) {

@@ -4,13 +4,14 @@
 //! checkpoint, whose files are held meanwhile; the log's segments are read as they are. It changes nothing and
 //! repairs nothing: what is named is healed by whoever has another copy.
 
-use logwood_base::{Disk, Error, Result};
+use logwood_base::{Corruption, DatabaseId, Disk, Error, LogId, Result};
 use logwood_btree::verify::Damage;
 use logwood_wal::Log;
 
 use crate::core::Core;
 use crate::directory::{LINEAGE_MAGIC, LINEAGE_NAME, Layout};
 use crate::inspect::patiently;
+use crate::seed;
 use crate::seed::record::{self, ORIGIN_MAGIC};
 use crate::seed::settle::ORIGIN_NAME;
 
@@ -82,19 +83,30 @@ impl Core {
             });
         })?;
         report.add_trees(&trees);
-        report.add_records(&*self.environment.disk, &layout, on_damage)?;
+        let own = Some((self.database, self.log.id()));
+        report.add_records(&*self.environment.disk, &layout, own, on_damage)?;
         unread.map_or(Ok(report), Err)
     }
 }
 
 impl VerifyReport {
-    /// Reads the small files beside the folders: `ORIGIN` and `LINEAGE`.
+    /// Reads the small files beside the folders: `ORIGIN` and `LINEAGE`. An origin must be this directory's, whose log is
+    /// `own`, where that is known.
     pub(crate) fn add_records(
         &mut self,
         disk: &dyn Disk,
         layout: &Layout,
+        own: Option<(DatabaseId, LogId)>,
         on_damage: &mut dyn FnMut(Damage),
     ) -> Result<()> {
+        if let (Some((database, log)), Ok(Some(origin))) = (own, seed::origin(disk, layout))
+            && (origin.database, origin.log) != (database, log)
+        {
+            let said = |database, log| format!("log {log} of database {database}");
+            let (expected, found) = (said(database, log), said(origin.database, origin.log));
+            let path = layout.root.join(ORIGIN_NAME);
+            self.add_damage(Corruption::new(&path, 0, "identity of the copy", expected, found), on_damage);
+        }
         for (name, magic) in [(ORIGIN_NAME, ORIGIN_MAGIC), (LINEAGE_NAME, LINEAGE_MAGIC)] {
             match record::check(disk, &layout.root.join(name), magic) {
                 Ok(None) => {}

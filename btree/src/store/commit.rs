@@ -81,7 +81,7 @@ impl Store {
     /// [`Store::commit`]; useful again when pins or held manifests have been dropped.
     pub fn collect(&self) -> u64 {
         let _one_at_a_time = self.inner.committing.lock();
-        if self.inner.read_only { 0 } else { self.unlink_dead() }
+        if self.check_writable().is_err() { 0 } else { self.unlink_dead() }
     }
 
     /// Manifests go before the segments that they name, and their going is synced.

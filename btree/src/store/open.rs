@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use logwood_base::sync::{Mutex, RwLock, atomic::AtomicUsize};
+use logwood_base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use logwood_base::sync::{Mutex, RwLock};
 use logwood_base::{Corruption, Disk, Error, Generation, LogPosition, Lsn, Result, SegmentNo, disk};
 
 #[cfg(test)]
@@ -223,6 +224,8 @@ impl Store {
                 identity,
                 options,
                 read_only,
+                closed: AtomicBool::new(false),
+                looking_for_room: Mutex::new(()),
                 writers: Default::default(),
                 images: RwLock::new(HashMap::new()),
                 open_bytes: AtomicUsize::new(0),
@@ -267,7 +270,38 @@ impl Store {
         }
     }
 
+    /// Ends what this store does in its directory, which somebody else may open next: what would write is answered `Closed`
+    /// from here on, and so is a page that is no longer there. Whoever looks for room is waited for; that no other call
+    /// writes meanwhile is the caller's part. Pages that are there can be read as before.
+    ///
+    /// ```
+    /// # use std::{path::Path, sync::Arc};
+    /// # use logwood_base::{DatabaseId, LogId, LogPosition, Lsn, disk::SimulatedDisk};
+    /// # use logwood_btree::store::{Beginning, Identity, Store, StoreOptions};
+    /// # let disk = Arc::new(SimulatedDisk::new(1));
+    /// # let identity = Identity { database: DatabaseId(1), log: LogId(2) };
+    /// # let (checkpoint_lsn, replay_from) = (Lsn::ZERO, Lsn::FIRST);
+    /// # let beginning =
+    /// #     Beginning { checkpoint_lsn, replay_from, log_durable_end: LogPosition::ZERO, engine_state: &[] };
+    /// let store = Store::create(disk, Path::new("trees"), identity, StoreOptions::default(), beginning)?;
+    /// store.require_room(1 << 20)?;
+    /// store.close();
+    /// assert!(matches!(store.require_room(1 << 20), Err(logwood_base::Error::Closed)));
+    /// # Ok::<(), logwood_base::Error>(())
+    /// ```
+    pub fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
+        let _looked = self.inner.looking_for_room.lock();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.inner.closed.load(Ordering::Acquire)
+    }
+
     pub(super) fn check_writable(&self) -> Result<()> {
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
         if self.inner.read_only {
             return Err(Error::InvalidArgument("the store was opened for reading only".into()));
         }

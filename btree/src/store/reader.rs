@@ -230,10 +230,14 @@ impl Store {
         Ok(file)
     }
 
-    /// A missing file and a read beyond the end are damage, with evidence; other failures stay what they are.
+    /// A missing file and a read beyond the end are damage, with evidence, unless the directory may be another's by now;
+    /// other failures stay what they are.
     fn explain<T>(&self, page: &PageRef, result: Result<T>) -> Result<T> {
         let offset = u64::from(page.addr.offset);
         let damage = |found: &str| {
+            if self.is_closed() {
+                return Err(Error::Closed);
+            }
             let path = self.segment_path(page.addr.segment);
             let expected = format!("a page of {} bytes", page.bytes);
             Err(Corruption::new(&path, offset, "page is there", expected, found).into())

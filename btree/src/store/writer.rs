@@ -84,8 +84,9 @@ impl Store {
     /// when they are written. Where the file system cannot reserve room, taking it writes so many zeros.
     ///
     /// # Errors
-    /// `DiskFull`, `Io`. The store is as it was.
+    /// `DiskFull`, `Io`, `Closed`. The store is as it was.
     pub fn require_room(&self, bytes: u64) -> Result<()> {
+        let _one_at_a_time = self.inner.looking_for_room.lock();
         self.check_writable()?;
         let number = {
             let mut state = self.inner.state.lock();

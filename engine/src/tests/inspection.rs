@@ -1,8 +1,9 @@
 //! Looking at directories, closed, live and torn, and what snapshots hold back.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::checks::read_all;
 use super::world::{DIR, Step, World};
 use crate::{Durability, Error, Lsn, inspect};
 
@@ -208,4 +209,69 @@ fn a_log_that_is_gone_while_a_manifest_needs_it_is_damage_and_no_empty_directory
             assert_eq!(fork.disk.paths(), before, "nothing was made anew");
         }
     }
+}
+
+/// The files of the directory by folder, as they stand when it is closed.
+fn folders_of(world: &mut World) -> [Vec<(PathBuf, Vec<u8>)>; 3] {
+    world.db.take().unwrap().close().unwrap();
+    let files = world.disk.paths().into_iter().filter(|path| !path.ends_with("LOCK"));
+    let files: Vec<_> = files.map(|path| (path.clone(), world.disk.read_file(&path).unwrap())).collect();
+    ["log", "manifest", "pages"].map(|folder| {
+        let folder = Path::new("/").join(DIR).join(folder);
+        files.iter().filter(|(path, _)| path.starts_with(&folder)).cloned().collect()
+    })
+}
+
+#[test]
+fn what_is_called_whole_opens_however_states_and_databases_were_mixed() {
+    let mut states = Vec::new();
+    for seed in 1..=2 {
+        let mut world = World::new(seed);
+        world.open(0).unwrap();
+        let options = world.options.clone();
+        world.db().create_keyspace("words").unwrap();
+        for step in 0..4u8 {
+            let words = world.db().keyspace("words").unwrap();
+            for n in 0..200u8 {
+                words.put(&[n], &[step; 300]).unwrap();
+            }
+            drop(words);
+            if step % 2 == 1 {
+                world.db().compact().unwrap();
+            }
+            states.push(folders_of(&mut world));
+            world.db = Some(crate::Database::open(DIR, options.clone()).unwrap());
+        }
+    }
+    let (mut opened, mut refused) = (0, 0);
+    for mix in 0..states.len().pow(3) {
+        let of = |place: u32| &states[mix / states.len().pow(place) % states.len()][place as usize];
+        let world = World::new(9);
+        for folder in ["log", "manifest", "pages"] {
+            logwood_base::disk::create_dir_all(&world.disk, &Path::new(DIR).join(folder)).unwrap();
+        }
+        for (path, bytes) in (0..3).flat_map(of) {
+            world.disk.write_file(path, bytes);
+        }
+        let environment = world.environment();
+        let mut damages = Vec::new();
+        let mut on_damage = |damage: crate::Damage| damages.push(damage.corruption.to_string());
+        let verified = inspect::verify_in(&environment, Path::new(DIR), &mut on_damage, &mut |_| {});
+        let stat = inspect::stat_in(&environment, Path::new(DIR));
+        let entries = lsns(&world, stat.as_ref().map_or(1, |stat| stat.first_lsn.get()), 5);
+        match crate::Database::open(DIR, world.options.clone()) {
+            Ok(db) => {
+                opened += 1;
+                assert!(stat.is_ok() && entries.is_ok(), "mix {mix}: {stat:?} {entries:?}");
+                assert!(!damages.is_empty() || read_all(&db).is_ok(), "mix {mix}: it was called whole");
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(matches!(error, Error::Corruption(_)), "mix {mix}: {error}");
+                assert!(stat.is_err(), "mix {mix}: {error}, yet {stat:?}");
+                assert!(verified.is_ok() && !damages.is_empty(), "mix {mix}: {error}, yet {verified:?}");
+            }
+        }
+    }
+    assert!(opened >= states.len() && refused > 100, "{opened} opened, {refused} refused");
 }

@@ -1,5 +1,13 @@
 //! One process has a directory open, and a directory is what it was made as.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use logwood_base::environment::TaskControl;
+use logwood_base::{Environment, Spawner, Task, TaskHandle};
+
 use crate::{Database, Error, LogOnly, Options};
 
 fn is_already_open(result: Result<Database, Error>) -> bool {
@@ -63,4 +71,56 @@ fn databases_and_logs_without_trees_refuse_each_others_directories() {
     assert!(matches!(Database::open(&none, Options::new().create(false)), Err(Error::NotFound { .. })));
     assert!(matches!(LogOnly::open(&none, Options::new().create(false)), Err(Error::NotFound { .. })));
     assert!(!none.exists(), "a refusal leaves nothing behind");
+}
+
+/// Steps no task, and holds who stops one while that is asked for.
+#[derive(Clone, Debug, Default)]
+struct Holding {
+    reached: Arc<AtomicBool>,
+    asked: Arc<AtomicBool>,
+}
+
+impl Spawner for Holding {
+    fn spawn(&self, _: &str, _: Box<dyn Task>) -> Result<TaskHandle, Error> {
+        Ok(TaskHandle::new(Box::new(self.clone())))
+    }
+}
+
+impl TaskControl for Holding {
+    fn wake(&self) {}
+
+    fn stop(&mut self) {
+        self.reached.store(true, Ordering::SeqCst);
+        while self.asked.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "what is tested are threads")]
+fn whoever_closes_while_another_does_waits_for_it_and_finds_the_directory_free() {
+    let home = tempfile::tempdir().unwrap();
+    let spawner = Holding::default();
+    let environment = Environment { spawner: Arc::new(spawner.clone()), ..Environment::system().unwrap() };
+    let db = Database::open(home.path(), Options::new().environment(environment)).unwrap();
+    // Creation, too, has stopped tasks.
+    spawner.reached.store(false, Ordering::SeqCst);
+    spawner.asked.store(true, Ordering::SeqCst);
+    let close = |db: &Database| {
+        let (db, (told, outcome)) = (db.clone(), mpsc::channel());
+        std::thread::spawn(move || told.send(db.close()).unwrap());
+        outcome
+    };
+    let first = close(&db);
+    while !spawner.reached.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    let second = close(&db);
+    assert!(second.recv_timeout(Duration::from_millis(200)).is_err(), "the first one is not at its end");
+    assert!(is_already_open(Database::open(home.path(), Options::new())));
+    spawner.asked.store(false, Ordering::SeqCst);
+    second.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    Database::open(home.path(), Options::new()).unwrap();
+    first.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
 }

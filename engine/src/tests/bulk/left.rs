@@ -1,8 +1,10 @@
 //! What a bulk write leaves to others: its log when it was given up, and their pages when its own are damaged.
 
+use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+
 use super::{LITTLE, begun, fill, key, reopen, under_way};
 use crate::fragments::Collected;
-use crate::tests::world::World;
+use crate::tests::world::{DIR, World};
 use crate::{Durability, Error};
 
 #[test]
@@ -60,4 +62,33 @@ fn a_damaged_page_in_any_run_of_a_small_bulk_write_is_an_answer_to_it_alone() {
     assert!(matches!(refused, Error::Corruption(_)), "{refused}");
     drop(bulk);
     a.put(&key(3999), b"the database goes on").unwrap();
+}
+
+#[test]
+fn the_end_of_a_bulk_write_behind_a_close_touches_no_page_file_of_whoever_opened_the_directory() {
+    let mut world = World::new(1);
+    world.options = world.options.clone().cache_bytes(1 << 20).background(false);
+    world.open(0).unwrap();
+    let a = world.db().create_keyspace("a").unwrap();
+    let mut first = world.db().bulk_write(LITTLE).unwrap();
+    (0..4000).for_each(|n| first.put(&a, &key(n), &[n as u8; 100]).unwrap());
+    first.commit(Durability::Durable).unwrap();
+    world.db().checkpoint().unwrap();
+    // Little, which stays in memory; but more leaves than a quarter of the cache, for which room is looked for.
+    let mut bulk = world.db().bulk_write(LITTLE).unwrap();
+    (0..400).for_each(|n| bulk.put(&a, &key(n * 10), b"late").unwrap());
+    bulk.write_out().unwrap();
+    let (_, collected) = under_way(world.db().core());
+    assert!(matches!(collected, Some(Collected::Joined(_))), "{collected:?}");
+    world.db().close().unwrap();
+    let held = world.db.take();
+    world.db = Some(crate::Database::open(DIR, world.options.clone()).unwrap());
+    world.disk.set_fault(Fault::new(&[Operation::Create], Outcome::Io).on("pages/").nth(1));
+    let late = bulk.commit(Durability::Durable);
+    assert!(matches!(late, Err(Error::Closed)), "{late:?}");
+    world.disk.clear_faults();
+    assert!(world.disk.struck().is_empty(), "a page file was to be made");
+    drop((held, bulk, first));
+    assert_eq!(world.db().keyspace("a").unwrap().get(&key(10)).unwrap().as_deref(), Some(&[10; 100][..]));
+    world.verify_clean();
 }
