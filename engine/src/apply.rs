@@ -63,7 +63,7 @@ impl Applier {
         Ok(Self {
             forest,
             catalog,
-            fragments: Fragments::new(fragments_bytes_max, log),
+            fragments: Fragments::new(before_first.next(), fragments_bytes_max, log),
             next_keyspace: state.next_keyspace,
             time_ms: state.time_ms,
             applied: before_first,

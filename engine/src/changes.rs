@@ -13,14 +13,14 @@
 //! # What the log keeps for a reader
 //! A reader that holds is a holder in the log, by its name: entries from its position on stay, and the fragments of
 //! transactions that were open there. When it keeps more than [`ChangesOptions::log_bytes_max`], it loses its hold, and
-//! its next call answers `TooOld`. Who is furthest behind stands in
+//! its next call answers `TooOld`; what others keep before its position is not counted. Who is furthest behind stands in
 //! [`Statistics::log`](crate::Statistics::log)`.laggard`.
 //!
 //! A hold lives as long as its reader. What it covers is in the log still after a restart, until the first checkpoint
 //! lets go of what nobody holds by then: a reader whose name the database was opened with
 //! ([`Options::follower`](crate::Options::follower)) finds it whenever it comes back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
@@ -232,8 +232,9 @@ impl Changes {
         let beginning = {
             let sequencer = core.sequencer.lock();
             sequencer.check_open()?;
-            let open = sequencer.applier.fragments.open().collect();
-            Beginning { from, known_to: sequencer.applier.applied(), open }
+            let fragments = &sequencer.applier.fragments;
+            let (open, ended) = (fragments.open().collect(), fragments.ended_from(from).collect());
+            Beginning { from, last: sequencer.applier.applied(), open, ended }
         };
         let log = Layout::new(&core.path).log();
         let whole: (_, &dyn Fn(&Group) -> Lsn) = (&core.oldest, &|_| core.whole_from());
@@ -264,10 +265,10 @@ impl Changes {
         } else {
             BTreeSet::new()
         };
-        let known_to = feed.group.last().0.min(from.previous());
+        // What ends behind `from` is met, and what began before it is open there.
+        let beginning = Beginning { from, last: feed.group.last().0, open, ended: BTreeMap::new() };
         let whole: (_, &dyn Fn(&Group) -> Lsn) = (oldest, &whole_log);
-        let reader =
-            Reader::new(feed.group.clone(), log, Beginning { from, known_to, open }, whole, options)?;
+        let reader = Reader::new(feed.group.clone(), log, beginning, whole, options)?;
         Ok(Self::over(Arc::new(feed), reader, options))
     }
 
@@ -453,7 +454,9 @@ impl Core {
         let first = self.group.first_lsn();
         let fragments = &mut self.sequencer.lock().applier.fragments;
         let torn = fragments.end_of_those_before(first);
-        fragments.whole_from(needed).max(torn)
+        let whole = fragments.whole_from(needed).max(torn);
+        // What ended before is not known here, but by looking.
+        whole.max(fragments.finished_from())
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Fragments {
     open: BTreeMap<Lsn, Transaction>,
     /// The last entries of transactions that were committed, with their first ones: until the log has let go of both.
     finished: BTreeMap<Lsn, Lsn>,
+    /// From here on all that were committed are among them.
+    finished_from: Lsn,
     bytes: usize,
     bytes_max: usize,
     /// Joined bytes beyond which sorted transactions are read from the log.
@@ -82,11 +84,13 @@ pub(crate) enum Collected {
 }
 
 impl Fragments {
-    pub(crate) fn new(bytes_max: usize, log: &Path) -> Self {
+    /// None are known that ended before `first`.
+    pub(crate) fn new(first: Lsn, bytes_max: usize, log: &Path) -> Self {
         let joined_bytes_max = JOINED_BYTES_MAX.min(bytes_max / 64);
         Self {
             open: BTreeMap::new(),
             finished: BTreeMap::new(),
+            finished_from: first,
             bytes: 0,
             bytes_max,
             joined_bytes_max,
@@ -120,7 +124,19 @@ impl Fragments {
             }
         }
         self.finished.retain(|end, _| *end >= from);
+        self.finished_from = self.finished_from.max(from);
         from
+    }
+
+    /// The place from which on it is known of every transaction that was committed where it began.
+    pub(crate) const fn finished_from(&self) -> Lsn {
+        self.finished_from
+    }
+
+    /// The ends from `from` on of transactions that began before it, as far as they are known, with their first fragments.
+    pub(crate) fn ended_from(&self, from: Lsn) -> impl Iterator<Item = (Lsn, Lsn)> + '_ {
+        let ended = self.finished.range(from..).filter(move |(_, first)| **first < from);
+        ended.map(|(end, first)| (*end, *first))
     }
 
     /// The place behind the last end of a transaction that began before `first`, as far as is known; `Lsn::ZERO` when there
@@ -264,7 +280,7 @@ mod tests {
     use crate::entry::Operation;
 
     fn join(payloads: &[Vec<u8>], first: Lsn) -> Result<Option<Vec<u8>>> {
-        let mut fragments = Fragments::new(64 << 20, Path::new("log"));
+        let mut fragments = Fragments::new(Lsn::FIRST, 64 << 20, Path::new("log"));
         for (at, payload) in payloads.iter().enumerate() {
             let lsn = Lsn(first.get() + at as u64);
             match Entry::decode(payload).unwrap().body {
@@ -319,7 +335,7 @@ mod tests {
         // Range deletes are never sorted: they are joined in memory.
         let mut range = Vec::new();
         Operation::DeleteRange { keyspace: KeyspaceId(1), from: b"a", to: None }.encode(&mut range);
-        let mut fragments = Fragments::new(2 * range.len(), Path::new("log"));
+        let mut fragments = Fragments::new(Lsn::FIRST, 2 * range.len(), Path::new("log"));
         fragments.add(Lsn(3), Lsn(3), 0, &range).unwrap();
         fragments.add(Lsn(4), Lsn(4), 0, &range).unwrap();
         let refused = fragments.add(Lsn(5), Lsn(4), 1, &range);
@@ -339,7 +355,7 @@ mod tests {
             Operation::Put { keyspace: KeyspaceId(1), key: &key, value: &value }.encode(&mut operations);
         }
         for bytes in [1, 7, 143, 300, 5000] {
-            let mut fragments = Fragments::new(1 << 10, Path::new("log"));
+            let mut fragments = Fragments::new(Lsn::FIRST, 1 << 10, Path::new("log"));
             let pieces = operations.chunks(bytes);
             let count = pieces.len() as u32;
             for (at, piece) in pieces.enumerate() {

@@ -230,7 +230,8 @@ impl Options {
     /// a reader of that name begins and holds for itself; when that reader is dropped, what it held is kept until the next one
     /// begins. Until then he is named in [`Statistics::log`](crate::Statistics::log) when he keeps most.
     ///
-    /// `log_bytes_max` bounds what is kept while no reader of that name is there, in whole segments; 0 is no bound but
+    /// `log_bytes_max` bounds what is kept while no reader of that name is there, in whole segments: until one has begun, and
+    /// told where he is, all of the log is counted. 0 is no bound but
     /// [`Options::log_bytes_max`]. May be called for several names; for a name once more, it replaces the bound. Default:
     /// nobody.
     ///

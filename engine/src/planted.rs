@@ -81,6 +81,8 @@ pub enum Bug {
     ChangesBeforeVisible,
     /// A reader of changes holds its next entry alone, whatever transactions are open there.
     ChangesForgetFragments,
+    /// A reader of changes begins with a hold of all that the log has, bound or not.
+    ChangesHoldAll,
     /// A reader of changes forgets the fragments of what it has passed, whether it was released or not.
     ChangesForgetWhatEnded,
     /// A bulk write takes operations in between what a failed commit has sorted and begun to write.

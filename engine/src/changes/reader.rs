@@ -6,8 +6,8 @@
 //!    not released, and the first fragments: of every transaction that is open at the reader's position, and of every one
 //!    that ended where the hold reaches. Whoever begins anew at what was not released meets that end, and reads its
 //!    fragments, which may stand far before it.
-//! 3. Until the reader has passed what was applied when it began, it may meet the end of a transaction that began before
-//!    its first entry: so far it holds all that the log has.
+//! 3. A transaction that began before the reader's first entry and ends behind it is met by its end alone. So a reader is
+//!    told of those when it begins, and holds from its own place on: what others keep is not counted against its bound.
 //! 4. A commit of which a part could not be read is the one that comes next, as long as it takes: it is handed out again
 //!    from its beginning, or nothing is any more.
 
@@ -29,10 +29,13 @@ const AHEAD_BYTES: usize = 256 << 10;
 /// Where a reader begins, and what is known there.
 pub(crate) struct Beginning {
     pub(crate) from: Lsn,
-    /// Entries up to here may end transactions that nobody has told the reader of.
-    pub(crate) known_to: Lsn,
-    /// The first fragments of the transactions that are open at `known_to`.
+    /// The last entry of that moment.
+    pub(crate) last: Lsn,
+    /// The first fragments of transactions that are open: at `from`, or at `last` when `ended` has those that end between.
     pub(crate) open: BTreeSet<Lsn>,
+    /// The ends up to `last` of transactions that began before `from`, with their first fragments. Of those that ended
+    /// before what the log may let go of, the reader finds out itself.
+    pub(crate) ended: BTreeMap<Lsn, Lsn>,
 }
 
 /// A place in the order of commits.
@@ -51,9 +54,9 @@ pub(crate) struct Reader {
     torn: Option<Error>,
     /// The first fragments of transactions that are open here.
     open: BTreeSet<Lsn>,
-    /// The ends of transactions that were passed and are needed still, with their first fragments.
+    /// The ends of transactions with their first fragments: of those that were passed and are needed still, and of those to
+    /// come that began before the first entry.
     ended: BTreeMap<Lsn, Lsn>,
-    known_to: Lsn,
     hold: Option<Hold>,
     /// With `hold_until_released`: the first entry that is needed.
     needed: Option<Lsn>,
@@ -68,22 +71,21 @@ impl Reader {
         (oldest, whole): (&Oldest, &dyn Fn(&Group) -> Lsn),
         options: &ChangesOptions,
     ) -> Result<Self> {
-        let Beginning { from, known_to, open } = beginning;
+        let Beginning { from, last, open, mut ended } = beginning;
         let from = from.max(Lsn::FIRST);
-        if from > known_to.next() {
-            let why = format!("changes from lsn {from} on are asked for, and the log ends at {known_to}");
+        if from > last.next() {
+            let why = format!("changes from lsn {from} on are asked for, and the log ends at {last}");
             return Err(Error::Replaced(why));
         }
-        let hold = match options.hold {
-            true => Some(hold_all(&group, &options.name, options.log_bytes_max)?),
-            false => None,
-        };
+        // Whatever is found out below stays true until the reader has a hold of its own.
+        let all = options.hold.then(|| hold_all(&group, &options.name, 0)).transpose()?;
         // Behind what the log may let go of, no transaction has lost its beginning.
         if from < whole(&group) {
-            let oldest = oldest.of(&group, log, whole)?;
+            let (oldest, more) = oldest.ended_from(&group, log, whole, from)?;
             if from < oldest {
                 return Err(Error::TooOld { what: "change", asked: from, oldest });
             }
+            ended.extend(more);
         }
         let needed = (options.hold && options.until_released).then_some(from);
         let mut reader = Self {
@@ -94,13 +96,17 @@ impl Reader {
             current: None,
             torn: None,
             open,
-            ended: BTreeMap::new(),
-            known_to,
-            hold,
+            ended,
+            hold: None,
             needed,
             failed: None,
         };
-        reader.move_hold();
+        if all.is_some() {
+            let first =
+                if planted(Bug::ChangesHoldAll) { reader.group.first_lsn() } else { reader.needed_from() };
+            let held = reader.group.hold_bounded(&options.name, first, options.log_bytes_max);
+            reader.hold = Some(held.map_err(|error| reader.too_old(error))?);
+        }
         Ok(reader)
     }
 
@@ -212,15 +218,22 @@ impl Reader {
         }
     }
 
-    /// Moves the hold to the least of what is needed: see invariants 2 and 3.
+    /// Moves the hold to the least of what is needed.
     fn move_hold(&mut self) {
+        let needed = self.needed_from();
+        if let Some(hold) = &self.hold {
+            hold.advance(needed);
+        }
+    }
+
+    /// The least of what is needed: see invariants 2 and 3.
+    fn needed_from(&mut self) -> Lsn {
         let at = self.current.as_ref().map_or(self.next, |entry| entry.lsn);
         let needed = self.needed.map_or(at, |needed| needed.min(at));
         self.ended = self.ended.split_off(&needed);
-        let Some(hold) = self.hold.as_ref().filter(|_| self.next > self.known_to) else { return };
         let open = self.open.first().filter(|_| !planted(Bug::ChangesForgetFragments));
         let ended = self.ended.values().filter(|_| !planted(Bug::ChangesForgetWhatEnded)).min();
-        hold.advance(open.into_iter().chain(ended).fold(needed, |needed, first| needed.min(*first)));
+        open.into_iter().chain(ended).fold(needed, |needed, first| needed.min(*first))
     }
 
     /// Says of entries that were let go which change is missing.

@@ -21,6 +21,7 @@ use crate::{
 
 pub(super) mod crashes;
 mod log_only;
+pub(super) mod holds;
 mod oldest;
 
 /// What somebody makes of the changes: the same state, by another way.

@@ -47,6 +47,14 @@ fn every_planted_bug_is_killed_by_its_test() {
             changes::what_began_before_the_release_and_ended_behind_it_is_there_after_a_crash,
         ),
         (
+            Bug::ChangesForgetWhatEnded,
+            changes::holds::who_begins_inside_of_a_transaction_that_ended_long_ago_keeps_its_first_part,
+        ),
+        (
+            Bug::ChangesHoldAll,
+            changes::holds::what_others_keep_is_not_counted_against_a_follower_that_lags_little,
+        ),
+        (
             Bug::PutBehindWhatLeft,
             bulk::full_disk::what_is_put_behind_a_commit_that_failed_is_as_if_it_had_never_failed,
         ),
