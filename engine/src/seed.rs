@@ -247,7 +247,13 @@ fn standing(environment: &Environment, target: &Layout) -> Result<Option<Manifes
             tracing::warn!(%damage, "an earlier backup is damaged and will be replaced");
             Ok(None)
         }
-        Err(error) => Err(error),
+        Err(error) => match error.unreadable(0) {
+            Some(damage) => {
+                tracing::warn!(%damage, "an earlier backup cannot be read and will be replaced");
+                Ok(None)
+            }
+            None => Err(error),
+        },
     }
 }
 

@@ -50,11 +50,8 @@ impl Seed {
     /// number and content are the same.
     pub(crate) fn has_segment(&self, segment: &SegmentEntry) -> Result<bool> {
         let path = self.segment_path(segment.number);
-        match hash_of(self.disk(), &path) {
-            Ok(found) if found == (segment.hash, u64::from(segment.bytes)) => return Ok(true),
-            Ok(_) => self.disk().remove(&path)?,
-            Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(error),
+        if self.is_whole(segment, &path)? {
+            return Ok(true);
         }
         let earlier = self.standing.as_ref().and_then(|manifest| manifest.segment(segment.number));
         let same = |earlier: &&SegmentEntry| {
@@ -65,20 +62,31 @@ impl Seed {
             return Ok(false);
         }
         let standing = self.target.pages().join(file_name(segment.number));
-        if self.disk().link(&standing, &path).is_err() {
-            return match self.copy_segment(segment, &standing) {
-                Err(Error::Corruption(_) | Error::NotFound { .. }) => Ok(false),
-                copied => copied.map(|()| true),
-            };
-        }
         // The earlier backup may have rotted since: then the source has a better one.
-        if !planted(Bug::TrustSegmentNumbers)
-            && hash_of(self.disk(), &path)? != (segment.hash, u64::from(segment.bytes))
-        {
-            self.disk().remove(&path)?;
-            return Ok(false);
+        if self.disk().link(&standing, &path).is_ok() {
+            return if planted(Bug::TrustSegmentNumbers) { Ok(true) } else { self.is_whole(segment, &path) };
         }
-        Ok(true)
+        match self.copy_segment(segment, &standing) {
+            Err(Error::Corruption(_) | Error::NotFound { .. }) => Ok(false),
+            Err(error) if error.unreadable(0).is_some() => Ok(false),
+            copied => copied.map(|()| true),
+        }
+    }
+
+    /// Whether a file that is there is what the manifest says of a page segment. If it is not, or the device does not give it
+    /// back, it goes.
+    fn is_whole(&self, segment: &SegmentEntry, path: &Path) -> Result<bool> {
+        match hash_of(self.disk(), path) {
+            Ok(found) if found == (segment.hash, u64::from(segment.bytes)) => return Ok(true),
+            Ok(_) => {}
+            Err(Error::NotFound { .. }) => return Ok(false),
+            Err(error) => match error.unreadable(0) {
+                Some(damage) => tracing::warn!(%damage, "a page segment of an earlier backup is copied anew"),
+                None => return Err(error),
+            },
+        }
+        self.disk().remove(path)?;
+        Ok(false)
     }
 
     /// Adds a page segment whose bytes come in pieces.
@@ -112,11 +120,16 @@ impl Seed {
             Err(error) => return Err(error),
         };
         if file.size()? == u64::from(segment.bytes) {
-            let (bytes, _) = file.read_past_cache(0, segment.bytes as usize)?;
-            let mut hasher = ContentHasher::new();
-            hasher.update(&bytes);
-            if hasher.finish() == segment.hash {
-                return Ok(Some(bytes));
+            match file.read_past_cache(0, segment.bytes as usize) {
+                Ok((bytes, _)) => {
+                    let mut hasher = ContentHasher::new();
+                    hasher.update(&bytes);
+                    if hasher.finish() == segment.hash {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Err(error) if error.unreadable(0).is_some() => {}
+                Err(error) => return Err(error),
             }
         }
         drop(file);

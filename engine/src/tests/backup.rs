@@ -461,6 +461,43 @@ pub(super) fn a_page_segment_that_rotted_in_the_backup_is_copied_again() {
 }
 
 #[test]
+fn a_page_segment_of_the_earlier_backup_that_the_device_does_not_give_back_is_copied_from_the_source() {
+    let victim = |world: &World| {
+        let pages = world.disk.paths().into_iter().rfind(|path| path.starts_with("/backup/pages")).unwrap();
+        pages.file_name().unwrap().to_str().unwrap().to_owned()
+    };
+    let unread = |path: &str| Fault::new(Operation::READS, Outcome::Io).on(path);
+    // Copied from where it stands, which fails for as long as it is tried.
+    let world = filled(14);
+    let options = BackupOptions::new().link(false);
+    world.db().backup_with(TO, &options).unwrap();
+    let file = victim(&world);
+    world.disk.set_fault(Fault::new(&[Operation::Link], Outcome::Io).on("backup/pages/").for_ever());
+    world.disk.set_fault(unread(&format!("backup/pages/{file}")).for_ever());
+    let report = world.db().backup_with(TO, &options).unwrap();
+    assert_eq!(report.segments_copied, 1, "{report:?}");
+    world.disk.clear_faults();
+    assert_eq!(read_backup(&world).unwrap(), now(&world));
+    // Linked: it is read by its name in the new one, until that is another file.
+    world.disk.set_fault(unread(&format!("backup/seed/pages/{file}")));
+    let report = world.db().backup_with(TO, &options).unwrap();
+    assert_eq!(report.segments_copied, 1, "{report:?}");
+    // Left there by an attempt that was not finished.
+    world.disk.set_fault(Fault::new(Operation::GROWING, Outcome::DiskFull).on("backup/seed/log/").for_ever());
+    assert!(matches!(world.db().backup_with(TO, &options), Err(Error::DiskFull { .. })));
+    world.disk.clear_faults();
+    world.disk.set_fault(unread(&format!("backup/seed/pages/{file}")).times(2));
+    let report = world.db().backup_with(TO, &options).unwrap();
+    assert_eq!(report.segments_copied, 1, "{report:?}");
+    // Nor is the whole of it needed.
+    world.disk.set_fault(unread("backup/manifest/").for_ever());
+    let report = world.db().backup_with(TO, &options).unwrap();
+    assert_eq!(report.segments_kept, 0, "{report:?}");
+    world.disk.clear_faults();
+    assert_eq!(read_backup(&world).unwrap(), now(&world));
+}
+
+#[test]
 fn a_backup_of_a_later_state_or_of_another_history_is_replaced_only_when_that_is_asked_for() {
     let mut world = filled(11);
     world.drop_all();
