@@ -42,7 +42,8 @@ pub fn or_create(directory: &Path) -> Result<Database, Failure> {
 }
 
 /// Whether a directory has names in it, none of which is one that a database has. Folders of others are called `log` and
-/// `pages`, too: they count where they are empty, or a file in them has a name as ours.
+/// `pages`, too: they count where they are empty, or a file in them has a name as ours. A lock says nothing of what it
+/// stands beside.
 fn holds_other_things(directory: &Path) -> Result<bool, Failure> {
     let disk = Environment::system()?.disk;
     let list = |directory: &Path| match disk.list(directory) {
@@ -52,7 +53,7 @@ fn holds_other_things(directory: &Path) -> Result<bool, Failure> {
     let names = list(directory)?;
     for entry in &names {
         let is_ours = match entry.name.as_str() {
-            "LOCK" | "LINEAGE" | "ORIGIN" | "REPLICA" | "manifest" | "seed" => true,
+            "LINEAGE" | "ORIGIN" | "REPLICA" | "manifest" | "seed" => true,
             folder @ ("log" | "pages") if entry.is_dir => {
                 let files = list(&directory.join(folder))?;
                 let is_numbered =
@@ -65,7 +66,7 @@ fn holds_other_things(directory: &Path) -> Result<bool, Failure> {
             return Ok(false);
         }
     }
-    Ok(!names.is_empty())
+    Ok(names.iter().any(|entry| entry.name != "LOCK"))
 }
 
 /// Whether a directory holds what only a database has, or an archive.

@@ -173,6 +173,7 @@ impl Core {
         if let Some(origin) = seed.replaced().filter(|_| !options.replace_newer) {
             self.require_earlier(origin, manifest.checkpoint_lsn, to)?;
         }
+        seed.prepare()?;
         hold.advance(manifest.replay_from);
         let base = manifest.replay_from.previous();
         let base = (base, self.group.term_of(base)?);

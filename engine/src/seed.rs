@@ -2,7 +2,8 @@
 //!
 //! Format, rules and crash stories: `docs/format/seed.md`. The steps, in the order in which they are called:
 //!
-//! 1. [`Seed::begin`] takes the directory's lock and refuses what must not be overwritten.
+//! 1. [`Seed::begin`] takes the directory's lock and refuses what must not be overwritten, which stays as it is. Whoever has
+//!    more to refuse does so before [`Seed::prepare`] makes `seed/`.
 //! 2. [`Seed::add_segment`], or [`Seed::add_proven`] for bytes in memory, for each page segment that the manifest names.
 //! 3. [`Seed::write_log`]: the entries from `replay_from` on, as a fresh log.
 //! 4. [`Seed::write_manifest`]: the source's, with the fresh log's identity.
@@ -62,7 +63,8 @@ pub(crate) struct Seed {
 
 impl Seed {
     /// Begins to fill `root`: a directory that does not exist, is empty, or is an earlier or an unfinished copy of the
-    /// same database. `kind` says what will stand there; only a backup takes the place of an earlier one.
+    /// same database. `kind` says what will stand there; only a backup takes the place of an earlier one. What is refused
+    /// is left as it was, without a lock in it.
     ///
     /// # Errors
     /// `AlreadyOpen`; `AlreadyExists` when something stands there that is no copy any more, or is one of another
@@ -74,25 +76,35 @@ impl Seed {
         database: DatabaseId,
     ) -> Result<Self> {
         let disk = &*environment.disk;
+        let target = Layout::new(root);
+        refuse_untouched(environment, &target, kind, database)?;
         create_dir_all(disk, root)?;
         let lock = disk.lock(root)?;
-        let target = Layout::new(root);
+        // Once more, now that nobody else fills it.
         refuse_links(disk, &target)?;
         settle::finish(disk, &target)?;
         let replaced = replaced(environment, &target, kind, database)?;
         let standing = if replaced.is_some() { standing(environment, &target)? } else { None };
         check_names(disk, &target)?;
         let work = Layout::new(&target.seed());
+        Ok(Self { environment: environment.clone(), target, work, replaced, standing, _lock: lock })
+    }
+
+    /// Makes the folders in which the database is made.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Io`.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        let (disk, work) = (self.disk(), &self.work);
         disk.create_dir(&work.root)?;
-        disk.sync_dir(root)?;
+        disk.sync_dir(&self.target.root)?;
         for folder in FOLDERS {
             disk.create_dir(&work.root.join(folder))?;
         }
         // Log and manifest are made anew; page segments that have their names are whole.
         settle::clear(disk, &work.log())?;
         settle::clear(disk, &work.manifest())?;
-        disk.sync_dir(&work.root)?;
-        Ok(Self { environment: environment.clone(), target, work, replaced, standing, _lock: lock })
+        disk.sync_dir(&work.root)
     }
 
     /// A seed that helpers shared, when they have ended.
@@ -275,6 +287,31 @@ pub(crate) fn refuse_inside(disk: &dyn Disk, root: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses what must not be overwritten before anything is made there. A directory with a lock in it is refused under that.
+fn refuse_untouched(
+    environment: &Environment,
+    target: &Layout,
+    kind: OriginKind,
+    database: DatabaseId,
+) -> Result<()> {
+    let disk = &*environment.disk;
+    let names = match disk.list(&target.root) {
+        Ok(names) => names,
+        Err(Error::NotFound { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let has = |name: &str| names.iter().any(|entry| entry.name == name);
+    if has(LOCK_NAME) {
+        return Ok(());
+    }
+    refuse_links(disk, target)?;
+    // Where a copy waits to be moved into its place, what stands there is not the whole of it.
+    if !has(settle::SEED_NAME) {
+        replaced(environment, target, kind, database)?;
+    }
+    check_names(disk, target)
 }
 
 /// Refuses folders that are links: what is written goes into the directory, and nowhere else.

@@ -38,7 +38,20 @@ fn a_backup_goes_nowhere_else_and_a_damaged_database_is_named() {
     let place = Place::with(&records(2000));
     fs::create_dir(place.path("papers")).unwrap();
     fs::write(place.path("papers").join("thesis"), "words").unwrap();
-    place.run("backup", &[place.path("papers").to_str().unwrap()]).fails(64, "thesis");
+    let papers = place.path("papers").to_str().unwrap().to_owned();
+    let before = fingerprint(papers.as_ref());
+    place.run("backup", &[&papers]).fails(64, "thesis");
+    run(["load", &papers, &place.file("f.tsv", FRUIT.as_bytes())]).fails(64, "no logwood database");
+    assert_eq!(fingerprint(papers.as_ref()), before);
+    // Whoever has left a lock there has made no database of it, and an empty directory is one still with it.
+    fs::write(place.path("papers").join("LOCK"), "").unwrap();
+    let before = fingerprint(papers.as_ref());
+    place.run("backup", &[&papers]).fails(64, "thesis");
+    run(["put", &papers, "a", "1"]).fails(64, "no logwood database");
+    assert_eq!(fingerprint(papers.as_ref()), before);
+    fs::create_dir(place.path("locked")).unwrap();
+    fs::write(place.path("locked").join("LOCK"), "").unwrap();
+    run(["put", place.path("locked").to_str().unwrap(), "a", "1"]).done();
     place.run("backup", &[&place.db]).fails(64, "is the database itself");
     let nowhere = place.path("nothing").to_str().unwrap().to_owned();
     run(["backup", &nowhere, place.path("to").to_str().unwrap()]).fails(1, "no logwood database");
@@ -233,3 +246,5 @@ fn a_backup_of_a_later_state_stays_unless_it_is_said_by_name() {
     run(["backup", &early, &to, "--replace-newer"]).done();
     run(["get", &to, "fig"]).fails(1, "'fig'");
 }
+    let before = fingerprint(to.as_ref());
+    assert_eq!(fingerprint(to.as_ref()), before);

@@ -145,6 +145,7 @@ impl<'a> Restore<'a> {
     fn run(mut self, to: &Path) -> Result<RestoreReport> {
         let environment = &self.archive.environment;
         let seed = Arc::new(Seed::begin(environment, to, OriginKind::Restore, self.report.database)?);
+        seed.prepare()?;
         let (source, log) = self.fill(&seed, true)?;
         seed.write_manifest(&source.base.trees, &log)?;
         if self.options.verify {

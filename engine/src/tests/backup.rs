@@ -1,11 +1,11 @@
 //! Backups: beside work, brought up to date, cut off at every write, on failing disks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use logwood_base::Term;
-use logwood_base::disk::SimulatedDisk;
 use logwood_base::disk::simulated::{Fault, Operation, Outcome};
+use logwood_base::disk::{Disk, SimulatedDisk};
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
 
 use super::checks::read_all;
@@ -495,6 +495,54 @@ fn a_page_segment_of_the_earlier_backup_that_the_device_does_not_give_back_is_co
     assert_eq!(report.segments_kept, 0, "{report:?}");
     world.disk.clear_faults();
     assert_eq!(read_backup(&world).unwrap(), now(&world));
+}
+
+/// Everything in a directory: folders, and files with what is in them.
+fn fingerprint(disk: &SimulatedDisk, directory: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let mut found = Vec::new();
+    for entry in disk.list(directory).unwrap() {
+        let path = directory.join(&entry.name);
+        found.push((path.clone(), disk.read_file(&path)));
+        if entry.is_dir {
+            found.extend(fingerprint(disk, &path));
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn what_a_backup_refuses_is_left_as_it_was() {
+    let world = filled(15);
+    let files = ["pictures/cat", "papers/thesis", "papers/log/of a journey", "papers/LOCK", "diary/log/May"];
+    for file in files {
+        world.disk.write_file(&Path::new("/").join(file), b"words");
+    }
+    world.db().backup(TO).unwrap();
+    world.db().backup("early").unwrap();
+    // By more than the entry with which a copy becomes a database of its own.
+    let ks = world.db().keyspace("ks0").unwrap();
+    (0..3u8).for_each(|n| assert!(ks.put(b"later", &[n]).is_ok()));
+    world.db().backup(TO).unwrap();
+    let copy = Database::open("early", world.options.clone()).unwrap();
+    for (db, to) in [
+        (world.db(), "pictures"),
+        (world.db(), "papers"),
+        (world.db(), "diary"),
+        (world.db(), "early"),
+        (&copy, TO),
+    ] {
+        let before = fingerprint(&world.disk, Path::new(to));
+        let refused = db.backup(to).unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                Error::InvalidArgument(_) | Error::AlreadyExists { .. } | Error::AlreadyOpen { .. }
+            ),
+            "{to}: {refused}"
+        );
+        assert_eq!(fingerprint(&world.disk, Path::new(to)), before, "{to}: {refused}");
+    }
 }
 
 #[test]

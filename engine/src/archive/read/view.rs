@@ -193,6 +193,7 @@ impl Archive {
         let mut restore = Restore::begin(self, options)?;
         restore.pass_over(passed_over);
         let seed = Arc::new(Seed::begin(&self.environment, at, OriginKind::Restore, restore.database())?);
+        seed.prepare()?;
         let (source, log) = restore.fill(&seed, false)?;
         let trees = &source.base.trees;
         seed.write_manifest(trees, &log)?;

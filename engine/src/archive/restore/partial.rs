@@ -43,6 +43,7 @@ pub(super) fn restore(
     let started = environment.clock.monotonic();
     let database = DatabaseId::random(&*environment.random);
     let seed = Seed::begin(environment, to, OriginKind::Restore, database)?;
+    seed.prepare()?;
     let folder = seed.folder().to_owned();
     clear_unfinished(disk, &folder)?;
 
