@@ -12,7 +12,7 @@ use logwood_base::{Error, KeyspaceId, Result};
 use crate::catalog::KeyspaceShared;
 use crate::entry::{self, HEADER_BYTES, Operation};
 use crate::keyspace::Keyspace;
-use crate::range::{half_open, longest_key};
+use crate::range::{half_open, is_empty, longest_key};
 
 /// Puts and deletes over any keyspaces of one database, committed at once by
 /// [`Database::commit`](crate::Database::commit). A later operation on a key wins.
@@ -105,7 +105,7 @@ impl Batch {
         self.add(keyspace, |keyspace| Operation::Delete { keyspace, key })
     }
 
-    /// Takes the values of a range of keys away.
+    /// Takes the values of a range of keys away. One that holds no key, as `"b".."a"`, adds nothing to the batch.
     ///
     /// ```
     /// # use logwood::{Database, Durability, Options};
@@ -133,7 +133,13 @@ impl Batch {
     ) -> Result<()> {
         limits::check("key bytes", longest_key(&range), self.key_bytes_max)?;
         let (from, to) = half_open(&range);
-        self.add(keyspace, |keyspace| Operation::DeleteRange { keyspace, from: &from, to: to.as_deref() })
+        let to = to.as_deref();
+        self.append(keyspace, |payload, keyspace| {
+            if !is_empty(&from, to) {
+                Operation::DeleteRange { keyspace, from: &from, to }.encode(payload);
+            }
+            Ok(())
+        })
     }
 
     /// Takes all that a keyspace holds away, and keeps the keyspace.
@@ -223,7 +229,7 @@ impl Batch {
         if !self.keyspaces.iter().rev().any(|named| Arc::ptr_eq(named, shared)) {
             self.keyspaces.push(Arc::clone(shared));
         }
-        self.operations += 1;
+        self.operations += usize::from(length > before - HEADER_BYTES);
         Ok(())
     }
 }

@@ -154,7 +154,7 @@ pub enum Change<'a> {
         /// The key.
         key: &'a [u8],
     },
-    /// No key of a range has a value from now on.
+    /// No key of a range has a value from now on. It ends nowhere before it begins.
     DeleteRange {
         /// Where.
         keyspace: KeyspaceId,
@@ -182,7 +182,10 @@ impl<'a> From<Operation<'a>> for Change<'a> {
         match operation {
             Operation::Put { keyspace, key, value } => Self::Put { keyspace, key, value },
             Operation::Delete { keyspace, key } => Self::Delete { keyspace, key },
-            Operation::DeleteRange { keyspace, from, to } => Self::DeleteRange { keyspace, from, to },
+            // Nobody commits one that is upside down; whoever writes entries himself may have.
+            Operation::DeleteRange { keyspace, from, to } => {
+                Self::DeleteRange { keyspace, from, to: to.map(|to| to.max(from)) }
+            }
         }
     }
 }

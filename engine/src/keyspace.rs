@@ -11,7 +11,7 @@ use logwood_wal::Durability;
 use crate::catalog::KeyspaceShared;
 use crate::core::Handle;
 use crate::entry::{self, Operation};
-use crate::range::{Range, behind_prefix, bounds, half_open, longest_key, prefix_bounds};
+use crate::range::{Range, behind_prefix, bounds, half_open, is_empty, longest_key, prefix_bounds};
 
 /// A keyspace: an ordered map from keys to values, both bytes. Handles are cheap to clone and can be used from any
 /// thread.
@@ -210,7 +210,7 @@ impl Keyspace {
     pub fn put_with(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<Lsn> {
         limits::check("key bytes", key.len(), self.core.options.key_bytes_max)?;
         limits::check("value bytes", value.len(), self.core.options.value_bytes_max)?;
-        self.commit(&Operation::Put { keyspace: self.shared.id, key, value }, durability)
+        self.commit(Some(&Operation::Put { keyspace: self.shared.id, key, value }), durability)
     }
 
     /// Takes the value of a key away; no matter if it has none. Costs what [`Keyspace::put`] costs, either way.
@@ -247,11 +247,12 @@ impl Keyspace {
     /// As [`Keyspace::put`].
     pub fn delete_with(&self, key: &[u8], durability: Durability) -> Result<Lsn> {
         limits::check("key bytes", key.len(), self.core.options.key_bytes_max)?;
-        self.commit(&Operation::Delete { keyspace: self.shared.id, key }, durability)
+        self.commit(Some(&Operation::Delete { keyspace: self.shared.id, key }), durability)
     }
 
     /// Takes the values of a range of keys away, as durably as [`Options::durability`](crate::Options::durability) says: one
-    /// entry of a few bytes, in the time of two lookups, however many they are.
+    /// entry of a few bytes, in the time of two lookups, however many they are. Of a range that holds no key, as `"b".."a"`,
+    /// the entry is empty, as that of an empty batch, and its LSN is answered.
     ///
     /// ```
     /// # use logwood::{Database, Options};
@@ -272,7 +273,8 @@ impl Keyspace {
         limits::check("key bytes", longest_key(&range), self.core.options.key_bytes_max)?;
         let (from, to) = half_open(&range);
         let operation = Operation::DeleteRange { keyspace: self.shared.id, from: &from, to: to.as_deref() };
-        self.commit(&operation, self.core.options.durability)
+        let operation = (!is_empty(&from, to.as_deref())).then_some(&operation);
+        self.commit(operation, self.core.options.durability)
     }
 
     /// The records of a range of keys, in both directions, as of now: `ks.range("a".."f")`. Takes a snapshot, which lives as
@@ -537,10 +539,12 @@ impl Keyspace {
         self.core.instance
     }
 
-    fn commit(&self, operation: &Operation<'_>, durability: Durability) -> Result<Lsn> {
+    fn commit(&self, operation: Option<&Operation<'_>>, durability: Durability) -> Result<Lsn> {
         let mut payload = Vec::with_capacity(256);
         entry::begin_commit(&mut payload);
-        operation.encode(&mut payload);
+        if let Some(operation) = operation {
+            operation.encode(&mut payload);
+        }
         self.commit_payload(&mut payload, durability)
     }
 

@@ -168,6 +168,11 @@ pub(crate) fn half_open<'a, K: AsRef<[u8]> + 'a>(
     (from, to)
 }
 
+/// Whether a range as entries hold it has no key in it.
+pub(crate) fn is_empty(from: &[u8], to: Option<&[u8]>) -> bool {
+    to.is_some_and(|to| to <= from)
+}
+
 /// The least key that may be behind `key`; `None` when there is none. What begins with one of the greatest length is longer.
 fn successor(key: &[u8]) -> Option<Vec<u8>> {
     if key.len() >= KEY_BYTES_MAX {

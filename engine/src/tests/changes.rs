@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -20,8 +21,8 @@ use crate::{
 };
 
 pub(super) mod crashes;
-mod log_only;
 pub(super) mod holds;
+mod log_only;
 mod oldest;
 
 /// What somebody makes of the changes: the same state, by another way.
@@ -279,6 +280,41 @@ pub(super) fn a_reader_that_lags_is_named_keeps_its_log_and_loses_its_hold_beyon
     let error = world.db().changes(oldest.previous()).unwrap_err();
     assert!(matches!(error, Error::TooOld { oldest: found, .. } if found == oldest), "{error}");
     world.db().changes(oldest).unwrap();
+}
+
+#[test]
+fn a_range_without_keys_is_deleted_by_nobody_and_nobody_is_told_of_it() {
+    let world = opened(5);
+    let (db, ks) = (world.db(), world.db().keyspace("ks0").unwrap());
+    ks.put(b"a", b"1").unwrap();
+    let before = db.visible_lsn();
+    let mut changes = db.changes(before.next()).unwrap();
+    assert_eq!(ks.delete_range("b".."a").unwrap(), before.next(), "a commit as that of an empty batch");
+    assert_eq!(ks.delete_range("a".."a").unwrap(), db.durable_lsn());
+    let mut batch = db.batch();
+    batch.delete_range(&ks, "b".."a").unwrap();
+    assert!(batch.is_empty());
+    batch.put(&ks, b"b", b"2").unwrap();
+    batch.delete_range::<&str>(&ks, (Bound::Excluded("z"), Bound::Included("c"))).unwrap();
+    assert_eq!(batch.len(), 1);
+    db.commit(batch, Durability::Durable).unwrap();
+    let mut transaction = db.transaction();
+    transaction.delete_range(&ks, "b".."a").unwrap();
+    transaction.put(&ks, b"c", b"3").unwrap();
+    transaction.commit(Durability::Durable).unwrap();
+    let (mut commits, mut puts) = (0, 0);
+    while let Some(mut set) = changes.next(Duration::ZERO).unwrap() {
+        commits += 1;
+        while let Some(change) = set.next().unwrap() {
+            assert!(matches!(change, Change::Put { .. }), "{change:?}");
+            puts += 1;
+        }
+    }
+    assert_eq!((commits, puts, ks.count_all().unwrap()), (4, 2, 3));
+    // Of an entry that somebody else wrote.
+    let keyspace = ks.id();
+    let written = crate::entry::Operation::DeleteRange { keyspace, from: b"b", to: Some(b"a") };
+    assert_eq!(Change::from(written), Change::DeleteRange { keyspace, from: b"b", to: Some(b"b") });
 }
 
 #[test]
