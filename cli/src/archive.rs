@@ -12,7 +12,7 @@ use logwood_base::environment::SystemRandom;
 use logwood_base::{Environment, Error, Lsn, Random};
 use serde_json::json;
 
-use crate::arguments::{self, Access, Archived, At, Restore};
+use crate::arguments::{self, Access, Archived, At, Followers, Restore};
 use crate::exit::{ArchiveDamageLine, Exit, Failure};
 use crate::open;
 use crate::output::Output;
@@ -118,7 +118,7 @@ pub fn attach(database: &Database, url: &str, access: &Access) -> Result<Archive
 /// [`Failure::NotFound`] when there is no database; what the engine answers.
 pub fn archive(arguments: &arguments::Archive, output: &mut Output) -> Result<(), Failure> {
     check_store(&arguments.directory, &arguments.to, &arguments.access)?;
-    let database = open::existing(&arguments.directory)?;
+    let database = open::existing(&arguments.directory, &arguments.followers)?;
     let store = store_options(&arguments.to, &arguments.access)?;
     let options = ArchiveOptions::to(&arguments.to).store_options(store);
     let archiver = database.archive(options.background(false).verify_pages(arguments.verify))?;
@@ -349,7 +349,9 @@ impl Source {
     pub fn of(arguments: &arguments::Source) -> Result<Self, Failure> {
         match (&arguments.archived.archive, &arguments.directory) {
             (Some(url), _) => Self::of_archive(url, &arguments.archived),
-            (None, Some(directory)) => Self::of_directory(directory, &arguments.archived),
+            (None, Some(directory)) => {
+                Self::of_directory(directory, &arguments.followers, &arguments.archived)
+            }
             (None, None) => Err(Failure::Usage("name a database's DIR, or an --archive".to_owned())),
         }
     }
@@ -358,13 +360,17 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::of`]; [`Failure::Usage`] where the command names a point, or keeps what is fetched.
-    pub fn of_directory(directory: &Path, archived: &Archived) -> Result<Self, Failure> {
+    pub fn of_directory(
+        directory: &Path,
+        followers: &Followers,
+        archived: &Archived,
+    ) -> Result<Self, Failure> {
         if let Some(option) = archived.of_archive_alone() {
             return Err(Failure::Usage(format!(
                 "{option} is about an archive: name it with --archive URL in the place of DIR"
             )));
         }
-        open::existing(directory).map(Self::Directory)
+        open::existing(directory, followers).map(Self::Directory)
     }
 
     /// One point of an archive.

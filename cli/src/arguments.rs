@@ -21,7 +21,7 @@ pub use archives::{Access, Archive, ArchiveStatus, Archived, At, Restore, Retent
 pub use records::{
     Changes, Count, Delete, DeleteRange, DurabilityName, FormatName, Get, Keyspaces, Load, Put, Scan, Sizes,
 };
-pub use upkeep::{Backup, Bench, Demo, Log, Workload};
+pub use upkeep::{Backup, Bench, Compact, Demo, Log, Workload};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -101,7 +101,7 @@ A torn tail, which a crash leaves and no acknowledged write is in, is reported a
     /// Print the entries of the log, one a line. Changes nothing.
     Log(Log),
     /// Rewrite the pages densely and give the space back.
-    Compact(Directory),
+    Compact(Compact),
     /// Copy a database into a directory that opens by itself, and read the copy back.
     #[command(after_help = "\
 TO is a new or empty directory, or an earlier backup of the same database that was never opened: then
@@ -196,6 +196,15 @@ Nothing is simulated. Ends with 1 if any step fails.")]
 }
 
 /// A database alone.
+/// Who follows the changes of a database that is opened, and comes back later.
+#[derive(Args, Debug, Default)]
+pub struct Followers {
+    /// Keep in the log what a follower of the changes may need who comes back later: its name in `Options::follower`. Once for
+    /// each of them.
+    #[arg(long = "follower", value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
 #[derive(Args, Debug)]
 pub struct Directory {
     /// The database's directory.
@@ -224,6 +233,9 @@ pub struct Place {
     #[arg(long, value_name = "K", default_value = "default", value_parser = keyspace_name)]
     pub keyspace: String,
 }
+    /// Who follows it.
+    #[command(flatten)]
+    pub followers: Followers,
 
 /// A range of keys.
 #[derive(Args, Debug)]

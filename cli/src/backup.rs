@@ -23,7 +23,7 @@ pub fn run(arguments: &Backup, output: &mut Output) -> Result<(), Failure> {
         let directory = arguments.directory.display();
         return Err(Failure::Usage(format!("{directory} is the database itself; name another directory")));
     }
-    let database = open::existing(&arguments.directory)?;
+    let database = open::existing(&arguments.directory, &arguments.followers)?;
     let shown = Steps::default();
     let options = BackupOptions::new()
         .link(!arguments.copy)

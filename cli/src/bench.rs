@@ -38,7 +38,7 @@ struct Measured {
 /// # Errors
 /// What the engine answers.
 pub fn run(arguments: &Bench, output: &mut Output) -> Result<(), Failure> {
-    let database = open::or_create(&arguments.directory)?;
+    let database = open::or_create(&arguments.directory, &arguments.followers)?;
     let keyspace = database.ensure_keyspace(&arguments.keyspace)?;
     let bench = Worker { database: &database, keyspace: &keyspace, arguments };
     if !matches!(arguments.workload, Workload::Fill | Workload::Durable) {

@@ -21,7 +21,7 @@ use crate::time;
 /// [`Failure::NotFound`] when there is no database, or the log let go of what was asked for; what the engine answers,
 /// behind the changes before it.
 pub fn run(arguments: &Changes, output: &mut Output) -> Result<(), Failure> {
-    let database = open::existing(&arguments.directory)?;
+    let database = open::existing(&arguments.directory, &arguments.followers)?;
     let from = match arguments.from {
         Some(from) => Lsn(from),
         None => database.oldest_change_lsn()?,

@@ -20,7 +20,7 @@ use std::path::Path;
 
 use logwood::Database;
 
-use crate::arguments::Demo;
+use crate::arguments::{Demo, Followers};
 use crate::exit::{Exit, Failure};
 use crate::open;
 use crate::output::Output;
@@ -121,7 +121,7 @@ fn load_and_kill(place: (&Path, &str), count: u64, batch: u64) -> Result<(u64, T
 }
 
 fn reopen(directory: &Path) -> Result<(Database, Told), String> {
-    let database = open::existing(directory).map_err(|failure| failure.message())?;
+    let database = open::existing(directory, &Followers::default()).map_err(|failure| failure.message())?;
     let what = format!("recovered up to LSN {}", database.visible_lsn());
     Ok((database, Told { what, look: "db/log, db/pages".to_owned() }))
 }

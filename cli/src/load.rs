@@ -57,7 +57,7 @@ pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
     if let Some(url) = &arguments.archive {
         archive::check_store(&arguments.place.directory, url, &arguments.access)?;
     }
-    let database = open::or_create(&arguments.place.directory)?;
+    let database = open::or_create(&arguments.place.directory, &arguments.place.followers)?;
     let archiver = match &arguments.archive {
         Some(url) => Some(archive::attach(&database, url, &arguments.access)?),
         None => None,

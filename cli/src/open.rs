@@ -2,13 +2,14 @@
 //!
 //! Commands that only read refuse a directory that holds no database: a mistyped name must not leave an empty
 //! database behind. Commands that write create it, and the keyspace too. Recovery shows its progress when it takes
-//! long.
+//! long. Who follows the database's changes, and is named on the command line, finds what it needs in the log afterwards.
 
 use std::path::Path;
 
 use logwood::{Database, Keyspace, Options, RecoveryStep};
 use logwood_base::{Environment, Error};
 
+use crate::arguments::Followers;
 use crate::exit::{Failure, no_database};
 use crate::progress::{Steps, Waiting};
 
@@ -19,8 +20,8 @@ const REPLAY_BYTES: u64 = 4 << 20;
 ///
 /// # Errors
 /// [`Failure::NotFound`] when there is none; what the engine answers.
-pub fn existing(directory: &Path) -> Result<Database, Failure> {
-    match Database::open(directory, options(false)) {
+pub fn existing(directory: &Path, followers: &Followers) -> Result<Database, Failure> {
+    match Database::open(directory, options(false, followers)) {
         Err(Error::NotFound { .. }) => Err(no_database(directory)),
         opened => Ok(opened?),
     }
@@ -31,14 +32,14 @@ pub fn existing(directory: &Path) -> Result<Database, Failure> {
 /// # Errors
 /// [`Failure::Usage`] when the directory holds other things: a database is not spread out between somebody's files.
 /// What the engine answers.
-pub fn or_create(directory: &Path) -> Result<Database, Failure> {
+pub fn or_create(directory: &Path, followers: &Followers) -> Result<Database, Failure> {
     if holds_other_things(directory)? {
         return Err(Failure::Usage(format!(
             "{} is not empty and holds no logwood database; name an empty directory, or one that does not exist",
             directory.display()
         )));
     }
-    Ok(Database::open(directory, options(true))?)
+    Ok(Database::open(directory, options(true, followers))?)
 }
 
 /// Whether a directory has names in it, none of which is one that a database has. Folders of others are called `log` and
@@ -122,11 +123,13 @@ pub fn close(database: &Database) -> Result<(), Failure> {
     Ok(database.close()?)
 }
 
-fn options(create: bool) -> Options {
+fn options(create: bool, followers: &Followers) -> Options {
     let shown = Steps::default();
     // Transactions of any size that the format allows may stand in the log: `load --transaction` writes them.
-    Options::new().create(create).batch_bytes_max(1 << 30).progress(move |at| {
+    let options = Options::new().create(create).batch_bytes_max(1 << 30).progress(move |at| {
         let unit = if at.step == RecoveryStep::ScanLog { "bytes of log checked" } else { "entries replayed" };
         shown.at(at.step, unit, at.done, at.total);
-    })
+    });
+    // Where the follower's own bound is not known, the command takes nothing from it.
+    followers.names.iter().fold(options, |options, name| options.follower(name, 0))
 }

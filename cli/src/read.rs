@@ -25,7 +25,9 @@ pub fn get(arguments: &Get, output: &mut Output) -> Result<(), Failure> {
     let name = &arguments.keyspace;
     let (source, key) = match (&arguments.archived.archive, &arguments.words[..]) {
         (Some(url), [key]) => (Source::of_archive(url, &arguments.archived)?, key),
-        (None, [directory, key]) => (Source::of_directory(directory.as_ref(), &arguments.archived)?, key),
+        (None, [directory, key]) => {
+            (Source::of_directory(directory.as_ref(), &arguments.followers, &arguments.archived)?, key)
+        }
         (Some(_), _) => return Err(Failure::Usage("get takes DIR or --archive, not both".to_owned())),
         (None, _) => return Err(Failure::Usage("get needs DIR and KEY".to_owned())),
     };
@@ -98,7 +100,7 @@ pub fn digest(arguments: &Count, output: &mut Output) -> Result<(), Failure> {
 /// # Errors
 /// What the engine answers.
 pub fn sizes(arguments: &Sizes, output: &mut Output) -> Result<(), Failure> {
-    let database = open::existing(&arguments.place.directory)?;
+    let database = open::existing(&arguments.place.directory, &arguments.place.followers)?;
     let keyspace = open::keyspace(&database, &arguments.place.keyspace)?;
     let range = KeyRange::new(&arguments.range);
     let (first, last) = range.bounds();

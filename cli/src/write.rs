@@ -4,7 +4,7 @@ use logwood::Durability;
 use logwood_base::Error;
 use serde_json::json;
 
-use crate::arguments::{self, Delete, DeleteRange, Directory, Keyspaces, Put, Range};
+use crate::arguments::{self, Compact, Delete, DeleteRange, Keyspaces, Put, Range};
 use crate::escape::escape;
 use crate::exit::Failure;
 use crate::open;
@@ -17,7 +17,7 @@ use crate::read::KeyRange;
 /// # Errors
 /// What the engine answers.
 pub fn put(arguments: &Put, output: &mut Output) -> Result<(), Failure> {
-    let database = open::or_create(&arguments.place.directory)?;
+    let database = open::or_create(&arguments.place.directory, &arguments.place.followers)?;
     let keyspace = database.ensure_keyspace(&arguments.place.keyspace)?;
     let mut batch = database.batch();
     batch.put(&keyspace, &arguments::bytes(&arguments.key), &arguments::bytes(&arguments.value))?;
@@ -31,7 +31,7 @@ pub fn put(arguments: &Put, output: &mut Output) -> Result<(), Failure> {
 /// # Errors
 /// What the engine answers.
 pub fn delete(arguments: &Delete, output: &mut Output) -> Result<(), Failure> {
-    let database = open::existing(&arguments.place.directory)?;
+    let database = open::existing(&arguments.place.directory, &arguments.place.followers)?;
     let key = arguments::bytes(&arguments.key);
     let mut lsn = None;
     if let Some(keyspace) = open::keyspace_if_there(&database, &arguments.place.keyspace)?
@@ -54,7 +54,7 @@ pub fn delete_range(arguments: &DeleteRange, output: &mut Output) -> Result<(), 
     if !arguments.all && from.is_none() && to.is_none() && prefix.is_none() {
         return Err(Failure::Usage("delete-range needs --from, --to or --prefix, or --all".to_owned()));
     }
-    let database = open::existing(&arguments.place.directory)?;
+    let database = open::existing(&arguments.place.directory, &arguments.place.followers)?;
     let bounds = KeyRange::new(&arguments.range).bounds();
     let keyspace = open::keyspace_if_there(&database, &arguments.place.keyspace)?;
     // Nobody else has the database open: what is counted is what goes.
@@ -77,13 +77,13 @@ pub fn delete_range(arguments: &DeleteRange, output: &mut Output) -> Result<(), 
 /// What the engine answers.
 pub fn keyspaces(arguments: &Keyspaces, output: &mut Output) -> Result<(), Failure> {
     if let Some(name) = &arguments.create {
-        let database = open::or_create(&arguments.directory)?;
+        let database = open::or_create(&arguments.directory, &arguments.followers)?;
         let is_there = database.keyspaces().contains(name);
         database.ensure_keyspace(name)?;
         open::close(&database)?;
         return change(name, "created", !is_there, output);
     }
-    let database = open::existing(&arguments.directory)?;
+    let database = open::existing(&arguments.directory, &arguments.followers)?;
     if let Some(name) = &arguments.drop {
         let dropped = match database.drop_keyspace(name) {
             Ok(_) => true,
@@ -113,8 +113,8 @@ fn change(name: &str, what: &str, done: bool, output: &mut Output) -> Result<(),
 ///
 /// # Errors
 /// What the engine answers.
-pub fn compact(arguments: &Directory, output: &mut Output) -> Result<(), Failure> {
-    let database = open::existing(&arguments.directory)?;
+pub fn compact(arguments: &Compact, output: &mut Output) -> Result<(), Failure> {
+    let database = open::existing(&arguments.directory, &arguments.followers)?;
     let waiting = Waiting::new("compacting");
     database.compact()?;
     drop(waiting);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::keyspace_name;
+use super::{Followers, keyspace_name};
 
 /// An archive, and how its store is reached.
 #[derive(Args, Debug)]
@@ -80,6 +80,9 @@ pub struct Source {
     /// Or an archive.
     #[command(flatten)]
     pub archived: Archived,
+    /// Who follows it.
+    #[command(flatten)]
+    pub followers: Followers,
 }
 
 /// `archive`
@@ -97,6 +100,9 @@ pub struct Archive {
     /// How it is reached.
     #[command(flatten)]
     pub access: Access,
+    /// Who follows it.
+    #[command(flatten)]
+    pub followers: Followers,
 }
 
 /// `archive-status`

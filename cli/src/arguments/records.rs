@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Access, Archived, Place, Range, Source, keyspace_name};
+use super::{Access, Archived, Followers, Place, Range, Source, keyspace_name};
 
 /// The formats that `load` reads.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,6 +86,9 @@ pub struct Get {
     /// Print the value's bytes as they are, without a line end.
     #[arg(long)]
     pub raw: bool,
+    /// Who follows it.
+    #[command(flatten)]
+    pub followers: Followers,
 }
 
 /// `put`
@@ -154,6 +157,9 @@ pub struct Keyspaces {
     /// Drop a keyspace and everything in it, if it is there.
     #[arg(long, value_name = "K", value_parser = keyspace_name)]
     pub drop: Option<String>,
+    /// Who follows it.
+    #[command(flatten)]
+    pub followers: Followers,
 }
 
 /// `changes`
@@ -168,6 +174,9 @@ pub struct Changes {
     /// At most so many commits.
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
+    /// Who follows it.
+    #[command(flatten)]
+    pub followers: Followers,
 }
 
 /// `delete-range`

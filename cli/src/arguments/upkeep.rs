@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::keyspace_name;
+use super::{Followers, keyspace_name};
 
 /// `log`
 #[derive(Args, Debug)]
@@ -38,6 +38,20 @@ pub struct Backup {
     /// Replace a backup of a later state, or of another history of the database, too.
     #[arg(long)]
     pub replace_newer: bool,
+    /// Who follows it.
+    #[command(flatten)]
+    pub followers: Followers,
+}
+
+/// `compact`
+#[derive(Args, Debug)]
+pub struct Compact {
+    /// The database's directory.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Who follows it.
+    #[command(flatten)]
+    pub followers: Followers,
 }
 
 /// What `bench` does.
@@ -79,6 +93,9 @@ pub struct Bench {
     /// Length of a value.
     #[arg(long, value_name = "BYTES", default_value_t = 150, value_parser = clap::value_parser!(u64).range(8..=1 << 20))]
     pub value_bytes: u64,
+    /// Who follows it.
+    #[command(flatten)]
+    pub followers: Followers,
 }
 
 /// `demo`

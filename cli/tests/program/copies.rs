@@ -1,10 +1,14 @@
 //! `backup`, `changes`, `delete-range`, `load --sorted`, `bench`.
 
 use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
+use logwood::{ChangesOptions, Database, Durability, Options};
+use logwood_base::{Error, Lsn};
 use serde_json::Value;
 
-use crate::support::{Place, fingerprint, records, run, run_with};
+use crate::support::{Place, copy, fingerprint, records, run, run_with};
 
 const FRUIT: &str = "apple\tred\nbanana\tyellow\ncherry\tred\ndate\tbrown\n";
 
@@ -114,6 +118,58 @@ fn changes_are_printed_in_order_from_any_lsn() {
     );
 }
 
+/// A service that follows its own changes, and has dealt with none of them yet when it is stopped.
+fn stopped_service(directory: &Path) -> Lsn {
+    let options = Options::new().log_segment_bytes(1 << 20).follower("index", 0);
+    let db = Database::open(directory, options).unwrap();
+    let ks = db.ensure_keyspace("k").unwrap();
+    let follow = ChangesOptions::new().name("index").hold_until_released(true);
+    let changes = db.changes_with(db.visible_lsn().next(), &follow).unwrap();
+    let next = changes.position();
+    for n in 0..4000u32 {
+        ks.put_with(&n.to_be_bytes(), &[b'v'; 1000], Durability::Buffered).unwrap();
+    }
+    drop((changes, ks));
+    db.close().unwrap();
+    next
+}
+
+#[test]
+fn what_a_follower_needs_is_kept_by_every_command_that_is_told_of_it() {
+    let place = Place::new();
+    let next = stopped_service(place.db.as_ref());
+    let follow = |directory: &Path| -> logwood::Result<u32> {
+        let db = Database::open(directory, Options::new().create(false).follower("index", 0))?;
+        let mut changes = db.changes_with(next, &ChangesOptions::new().name("index"))?;
+        let mut commits = 0;
+        while let Some(mut set) = changes.next(Duration::ZERO)? {
+            while set.next()?.is_some() {}
+            commits += 1;
+        }
+        drop(changes);
+        db.close()?;
+        Ok(commits)
+    };
+    let others = ["--follower", "mirror", "--follower", "index"];
+    copy(place.db.as_ref(), &place.path("named"));
+    let named = place.path("named").to_str().unwrap().to_owned();
+    let to = place.path("to").to_str().unwrap().to_owned();
+    for words in [
+        &["compact", &named][..],
+        &["backup", &named, &to],
+        &["put", &named, "a", "1"],
+        &["get", &named, "a"],
+    ] {
+        run(words.iter().chain(&others)).done();
+    }
+    assert_eq!(follow(named.as_ref()).unwrap(), 4002, "a keyspace and a record came to the 4,000");
+    // Told of nobody, a command takes the log for its own.
+    place.run("compact", &[]).done();
+    let gone = follow(place.db.as_ref()).unwrap_err();
+    assert!(matches!(gone, Error::TooOld { what: "change", .. }), "{gone}");
+    run(["stat", &named, "--follower", "index"]).fails(64, "--follower");
+}
+
 #[test]
 fn deleting_a_range_says_how_much_and_never_takes_everything_by_accident() {
     let place = Place::with(FRUIT);
@@ -197,7 +253,7 @@ fn every_workload_is_measured() {
 
 #[test]
 fn changes_without_a_beginning_are_printed_from_where_they_can_be_read_whole() {
-    use logwood::{BulkOptions, Database, Durability, Options};
+    use logwood::BulkOptions;
 
     let place = Place::with(FRUIT);
     for shift in 0..3u32 {
@@ -241,10 +297,10 @@ fn a_backup_of_a_later_state_stays_unless_it_is_said_by_name() {
     place.run("put", &["fig", "green"]).done();
     place.run("backup", &[&to]).done();
     // Back to the earlier state, whose own backups go to the same place.
+    let before = fingerprint(to.as_ref());
     run(["backup", &early, &to]).fails(64, "later state");
+    assert_eq!(fingerprint(to.as_ref()), before);
     assert!(run(["stat", &to]).done().contains("never opened"));
     run(["backup", &early, &to, "--replace-newer"]).done();
     run(["get", &to, "fig"]).fails(1, "'fig'");
 }
-    let before = fingerprint(to.as_ref());
-    assert_eq!(fingerprint(to.as_ref()), before);
