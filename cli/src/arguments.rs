@@ -70,7 +70,8 @@ Examples:
   logwood load db packages.jsonl --format jsonl --key Package
   logwood scan db | logwood load copy -
 
-A bad line is named by its number and ends the load with 65; everything before it is kept.")]
+A bad line is named by its number and ends the load with 65; everything before it is kept, with
+--transaction nothing.")]
     Load(Load),
     /// Print a record's value.
     Get(Get),
@@ -195,7 +196,6 @@ Nothing is simulated. Ends with 1 if any step fails.")]
     Demo(Demo),
 }
 
-/// A database alone.
 /// Who follows the changes of a database that is opened, and comes back later.
 #[derive(Args, Debug, Default)]
 pub struct Followers {
@@ -205,6 +205,7 @@ pub struct Followers {
     pub names: Vec<String>,
 }
 
+/// A database alone.
 #[derive(Args, Debug)]
 pub struct Directory {
     /// The database's directory.
@@ -232,10 +233,10 @@ pub struct Place {
     /// The keyspace.
     #[arg(long, value_name = "K", default_value = "default", value_parser = keyspace_name)]
     pub keyspace: String,
-}
     /// Who follows it.
     #[command(flatten)]
     pub followers: Followers,
+}
 
 /// A range of keys.
 #[derive(Args, Debug)]
