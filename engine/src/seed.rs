@@ -85,6 +85,10 @@ impl Seed {
         settle::finish(disk, &target)?;
         let replaced = replaced(environment, &target, kind, database)?;
         let standing = if replaced.is_some() { standing(environment, &target)? } else { None };
+        if let (Some(origin), Some(manifest)) = (&replaced, &standing) {
+            // What decides whether a later state may take its place must be its own.
+            origin.check_own(&target, (manifest.database, manifest.log))?;
+        }
         check_names(disk, &target)?;
         let work = Layout::new(&target.seed());
         Ok(Self { environment: environment.clone(), target, work, replaced, standing, _lock: lock })

@@ -4,7 +4,7 @@
 //! checkpoint, whose files are held meanwhile; the log's segments are read as they are. It changes nothing and
 //! repairs nothing: what is named is healed by whoever has another copy.
 
-use logwood_base::{Corruption, DatabaseId, Disk, Error, LogId, Result};
+use logwood_base::{DatabaseId, Disk, Error, LogId, Result};
 use logwood_btree::verify::Damage;
 use logwood_wal::Log;
 
@@ -99,13 +99,10 @@ impl VerifyReport {
         own: Option<(DatabaseId, LogId)>,
         on_damage: &mut dyn FnMut(Damage),
     ) -> Result<()> {
-        if let (Some((database, log)), Ok(Some(origin))) = (own, seed::origin(disk, layout))
-            && (origin.database, origin.log) != (database, log)
+        if let (Some(own), Ok(Some(origin))) = (own, seed::origin(disk, layout))
+            && let Err(damage) = origin.check_own(layout, own)
         {
-            let said = |database, log| format!("log {log} of database {database}");
-            let (expected, found) = (said(database, log), said(origin.database, origin.log));
-            let path = layout.root.join(ORIGIN_NAME);
-            self.add_damage(Corruption::new(&path, 0, "identity of the copy", expected, found), on_damage);
+            self.add_damage(damage, on_damage);
         }
         for (name, magic) in [(ORIGIN_NAME, ORIGIN_MAGIC), (LINEAGE_NAME, LINEAGE_MAGIC)] {
             match record::check(disk, &layout.root.join(name), magic) {

@@ -36,6 +36,8 @@ use logwood_base::codec::{CodecError, Reader, Writer};
 use logwood_base::disk::Disk;
 use logwood_base::{Access, Corruption, DatabaseId, Error, FormatVersion, LogId, Lsn, Result};
 
+use crate::directory::Layout;
+
 const VERSION: FormatVersion = FormatVersion(1);
 pub(crate) const ORIGIN_MAGIC: &[u8; 8] = b"lworigin";
 const COMMIT_MAGIC: &[u8; 8] = b"lwseedok";
@@ -74,6 +76,21 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Refuses one that tells of another directory than the one whose database and log these are.
+    pub(crate) fn check_own(
+        &self,
+        layout: &Layout,
+        (database, log): (DatabaseId, LogId),
+    ) -> Result<(), Corruption> {
+        if (self.database, self.log) == (database, log) {
+            return Ok(());
+        }
+        let said = |database, log| format!("log {log} of database {database}");
+        let (expected, found) = (said(database, log), said(self.database, self.log));
+        let path = super::settle::origin_path(layout);
+        Err(Corruption::new(&path, 0, "identity of the copy", expected, found))
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = begin(ORIGIN_MAGIC);
         bytes.put_u8(match self.kind {

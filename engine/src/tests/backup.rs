@@ -606,3 +606,24 @@ fn a_copy_of_an_earlier_state_replaces_no_backup_unasked_though_its_log_has_let_
     ks.put(b"another", b"commit").unwrap();
     db.backup(TO).unwrap();
 }
+
+#[test]
+fn the_origin_of_another_copy_is_damage_and_nothing_takes_its_place() {
+    let mut world = filled(1);
+    world.db().backup(TO).unwrap();
+    let earlier = world.disk.read_file(&Path::new(TO).join("ORIGIN")).unwrap();
+    change(&mut world);
+    world.db().backup("later").unwrap();
+    world.disk.write_file(Path::new("later/ORIGIN"), &earlier);
+    let is_named = |damage: &logwood_base::Corruption| {
+        damage.path.ends_with("later/ORIGIN") && damage.check == "identity of the copy"
+    };
+    let mut damages = Vec::new();
+    let mut on_damage = |damage: crate::Damage| damages.push(damage.corruption);
+    inspect::verify_in(&world.environment(), Path::new("later"), &mut on_damage, &mut |_| {}).unwrap();
+    assert!(matches!(&damages[..], [damage] if is_named(damage)), "{damages:?}");
+    let before = fingerprint(&world.disk, Path::new("later"));
+    let refused = world.db().backup("later").unwrap_err();
+    assert!(refused.corruption().is_some_and(is_named), "{refused}");
+    assert_eq!(fingerprint(&world.disk, Path::new("later")), before);
+}
