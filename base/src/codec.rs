@@ -75,6 +75,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When fewer are left. Nothing is consumed then.
+    #[inline]
     pub fn bytes(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], CodecError> {
         if length > self.remaining() {
             return Err(self.error(what));
@@ -88,6 +89,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When fewer are left.
+    #[inline]
     pub fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], CodecError> {
         let error = self.error(what);
         self.bytes(N, what)?.try_into().map_err(|_| error)
@@ -97,6 +99,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// At the end of the input.
+    #[inline]
     pub fn u8(&mut self, what: &'static str) -> Result<u8, CodecError> {
         Ok(self.array::<1>(what)?[0])
     }
@@ -105,6 +108,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When fewer are left.
+    #[inline]
     pub fn u16(&mut self, what: &'static str) -> Result<u16, CodecError> {
         Ok(u16::from_le_bytes(self.array(what)?))
     }
@@ -113,6 +117,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When fewer are left.
+    #[inline]
     pub fn u32(&mut self, what: &'static str) -> Result<u32, CodecError> {
         Ok(u32::from_le_bytes(self.array(what)?))
     }
@@ -121,6 +126,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When fewer are left.
+    #[inline]
     pub fn u64(&mut self, what: &'static str) -> Result<u64, CodecError> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
@@ -129,6 +135,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When fewer are left.
+    #[inline]
     pub fn u128(&mut self, what: &'static str) -> Result<u128, CodecError> {
         Ok(u128::from_le_bytes(self.array(what)?))
     }
@@ -138,6 +145,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When the input ends, the number passes 64 bits, or a shorter form exists.
+    #[inline]
     pub fn varint(&mut self, what: &'static str) -> Result<u64, CodecError> {
         let error = self.error(what);
         let mut value = 0u64;
@@ -159,6 +167,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When the length passes `limit` or what is left.
+    #[inline]
     pub fn length_prefixed(&mut self, limit: usize, what: &'static str) -> Result<&'a [u8], CodecError> {
         let error = self.error(what);
         let length = usize::try_from(self.varint(what)?).map_err(|_| error)?;

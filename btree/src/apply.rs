@@ -65,6 +65,7 @@ pub enum ChangeKind<'a> {
     },
 }
 
+pub use order::in_order;
 pub(crate) use pieces::{apply_scattered, is_scattered, prepare_scattered, replay};
 pub use sorted::SortedChanges;
 pub(crate) use sorted::{apply_sorted, prepare_sorted};

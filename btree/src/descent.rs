@@ -54,7 +54,12 @@ pub(crate) struct Way<'g> {
 impl Way<'_> {
     /// Whether `key` is below the end of the node's range.
     pub(crate) fn reaches(&self, key: &[u8]) -> bool {
-        let step = self.steps.iter().rev().find(|(inner, child)| child + 1 < inner.slots().len());
+        Self::reaches_below(&self.steps, key)
+    }
+
+    /// Whether `key` is below the end of the range below some steps.
+    pub(crate) fn reaches_below(steps: &[(&Inner, usize)], key: &[u8]) -> bool {
+        let step = steps.iter().rev().find(|(inner, child)| child + 1 < inner.slots().len());
         step.is_none_or(|(inner, child)| inner.compare_separator(*child, key) == Ordering::Greater)
     }
 

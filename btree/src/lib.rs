@@ -76,7 +76,7 @@ pub mod verify;
 mod version;
 
 pub use account::PageWrites;
-pub use apply::{Change, ChangeKind, SortedChanges};
+pub use apply::{Change, ChangeKind, SortedChanges, in_order};
 pub use audit::{VerifyReport, verify_directory, verify_directory_with};
 pub use checkpoint::{Checkpoint, CheckpointJob, CheckpointReport, Progress};
 pub use clean::Cleaned;

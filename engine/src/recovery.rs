@@ -27,6 +27,7 @@ use logwood_wal::{BaseState, Expect, Log, LogOptions};
 
 mod gather;
 mod replay;
+mod sort;
 
 use self::replay::Replay;
 use crate::Options;

@@ -1,11 +1,15 @@
 //! New nodes in the place of old ones.
+//!
+//! A node whose children split is built anew. Sorted changes split many neighbours one after the other: what takes their
+//! places waits ([`Waiting`]), and their parent is built once for all of them. Meanwhile the tree is what it was before: a way
+//! to any other child of that parent stays true, and readers find the old children through it.
 
 use std::ops::Range;
 
 use smallvec::SmallVec;
 
 use super::Applier;
-use crate::descent::TreeCore;
+use crate::descent::{Steps, TreeCore, Way};
 use crate::node::inner::{CHILDREN_MAX, Inner, Keys, SEPARATOR_BYTES_MAX};
 use crate::node::slot::Node;
 
@@ -18,6 +22,35 @@ struct Taken {
     replaced: SmallVec<[Node; 2]>,
 }
 
+/// Nodes in the place of neighbouring children of one node.
+pub(super) struct Replacement {
+    span: Range<usize>,
+    nodes: Vec<Node>,
+    /// Between the nodes.
+    separators: Keys,
+}
+
+/// New children that wait for their parent to be built anew.
+#[derive(Default)]
+pub(super) struct Waiting<'g> {
+    /// The way to the last of the children that they replace; of no meaning while there are none.
+    steps: Steps<'g>,
+    /// Ascending.
+    replacements: Vec<Replacement>,
+}
+
+impl Waiting<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.replacements.is_empty()
+    }
+
+    /// Whether `key`, which is not below what waits, is the parent's: a way to it is of the tree that the new children will
+    /// change.
+    pub(super) fn is_below_parent(&self, key: &[u8]) -> bool {
+        self.steps.split_last().is_some_and(|(_, above)| Way::reaches_below(above, key))
+    }
+}
+
 /// Ends the process when a panic unwinds through it: between taking the children out of a node that readers still
 /// stand on and putting in the node that owns them, unwinding would free them under the readers.
 pub(super) struct NoUnwinding;
@@ -28,7 +61,35 @@ impl Drop for NoUnwinding {
     }
 }
 
-impl Applier<'_> {
+impl<'s> Applier<'s> {
+    /// Puts `nodes` in the place of the child at the end of `steps`: at once, or with others of its parent's children.
+    pub(super) fn replace_later(
+        &self,
+        core: &TreeCore,
+        steps: &Steps<'s>,
+        nodes: Vec<Node>,
+        separators: Keys,
+        waiting: &mut Waiting<'s>,
+    ) {
+        let Some((parent, first)) = steps.last().filter(|_| nodes.len() > 1) else {
+            return self.replace_child(core, steps, 1, nodes, &separators);
+        };
+        let is_parent = |(other, _): &(&Inner, usize)| std::ptr::eq(*other, *parent);
+        debug_assert!(waiting.steps.last().is_none_or(is_parent), "children of one parent wait");
+        waiting.replacements.push(Replacement { span: *first..first + 1, nodes, separators });
+        waiting.steps.clone_from(steps);
+    }
+
+    /// Puts in their places what waits, and leaves nothing waiting.
+    pub(super) fn replace_waiting(&self, core: &TreeCore, waiting: &mut Waiting<'s>) {
+        let Waiting { steps, replacements } = std::mem::take(waiting);
+        if let Some(((parent, _), above)) = steps.split_last()
+            && !replacements.is_empty()
+        {
+            self.replace_children(core, parent, above, replacements);
+        }
+    }
+
     /// Puts `nodes` in the place of `replaced` neighbouring children, of which the last step's is the first.
     pub(super) fn replace_child(
         &self,
@@ -48,14 +109,27 @@ impl Applier<'_> {
         {
             return parent.slots()[*first].replace(node, self.guard);
         }
+        let span = *first..*first + replaced;
+        let replacement = Replacement { span, nodes, separators: separators.clone() };
+        self.replace_children(core, parent, above, vec![replacement]);
+    }
+
+    /// Builds `parent`, to which the steps `above` lead, anew, with some of its children replaced.
+    fn replace_children(
+        &self,
+        core: &TreeCore,
+        parent: &Inner,
+        above: &[(&Inner, usize)],
+        replacements: Vec<Replacement>,
+    ) {
+        // Keys that arrive in order all fall into the last child.
+        let at_end = matches!(&replacements[..], [only] if only.span.end == parent.slots().len());
         let whole = NoUnwinding;
-        let Taken { children, keys, replaced: gone } =
-            self.take_children(parent, *first..*first + replaced, nodes, separators);
+        let Taken { children, keys, replaced: gone } = self.take_children(parent, replacements);
         if above.is_empty() && children.len() == 1 {
             // The tree becomes lower by one level.
             self.replace_root(core, children, &keys);
         } else {
-            let at_end = first + replaced == parent.slots().len();
             let (inners, between) = self.build_inners(parent.level(), children, &keys, at_end);
             self.replace_child(core, above, 1, inners, &between);
         }
@@ -64,24 +138,25 @@ impl Applier<'_> {
         gone.into_iter().for_each(|node| node.retire(self.guard));
     }
 
-    /// Moves the children of `parent` out of it, with `nodes` in the place of the span.
-    fn take_children(
-        &self,
-        parent: &Inner,
-        span: Range<usize>,
-        nodes: Vec<Node>,
-        separators: &Keys,
-    ) -> Taken {
+    /// Moves the children of `parent` out of it, with new ones in the place of some.
+    fn take_children(&self, parent: &Inner, replacements: Vec<Replacement>) -> Taken {
         let slots = parent.slots();
+        let more: usize = replacements.iter().map(|replacement| replacement.nodes.len()).sum();
         let mut keys = Keys::default();
-        parent.copy_separators(0..span.start, &mut keys);
-        separators.iter().for_each(|key| keys.push(key));
-        parent.copy_separators(span.end - 1..slots.len() - 1, &mut keys);
-        let mut children = Vec::with_capacity(slots.len() + nodes.len());
-        children.extend(slots[..span.start].iter().map(|slot| slot.freeze()));
-        let replaced = slots[span.clone()].iter().map(|slot| slot.freeze()).collect();
-        children.extend(nodes);
-        children.extend(slots[span.end..].iter().map(|slot| slot.freeze()));
+        let mut children = Vec::with_capacity(slots.len() + more);
+        let mut replaced = SmallVec::new();
+        // The first child that was not taken, and the first separator.
+        let (mut child, mut separator) = (0, 0);
+        for Replacement { span, nodes, separators } in replacements {
+            parent.copy_separators(separator..span.start, &mut keys);
+            separators.iter().for_each(|key| keys.push(key));
+            children.extend(slots[child..span.start].iter().map(|slot| slot.freeze()));
+            replaced.extend(slots[span.clone()].iter().map(|slot| slot.freeze()));
+            children.extend(nodes);
+            (child, separator) = (span.end, span.end - 1);
+        }
+        parent.copy_separators(separator..slots.len() - 1, &mut keys);
+        children.extend(slots[child..].iter().map(|slot| slot.freeze()));
         Taken { children, keys, replaced }
     }
 

@@ -3,6 +3,7 @@
 use logwood_base::{Error, Result};
 use smallvec::SmallVec;
 
+use super::split::Waiting;
 use super::{Applier, Point};
 use crate::account::Class;
 use crate::descent::{TreeCore, Way};
@@ -21,13 +22,26 @@ use crate::version::{Older, Part, Previous, Seek};
 /// Points whose leaves are looked at together.
 const WARM_POINTS: usize = 16;
 
-impl Applier<'_> {
+impl<'s> Applier<'s> {
     /// Applies sorted changes of different keys to one tree, those of the first `leaves_max` leaves. Answers how many those are.
     pub(super) fn write(
         &mut self,
         core: &TreeCore,
         points: &[Point<'_>],
         leaves_max: usize,
+    ) -> Result<usize> {
+        let mut waiting = Waiting::default();
+        let written = self.write_leaves(core, points, leaves_max, &mut waiting);
+        self.replace_waiting(core, &mut waiting);
+        written
+    }
+
+    fn write_leaves(
+        &mut self,
+        core: &TreeCore,
+        points: &[Point<'_>],
+        leaves_max: usize,
+        waiting: &mut Waiting<'s>,
     ) -> Result<usize> {
         let guard = self.guard;
         let mut rest = points;
@@ -40,6 +54,9 @@ impl Applier<'_> {
                 self.warm(core, &rest[..rest.len().min(WARM_POINTS)])?;
                 warm = written + WARM_POINTS;
             }
+            if !waiting.is_below_parent(first.key) {
+                self.replace_waiting(core, waiting);
+            }
             let way = core.way(self.shared, Seek::From(first.key), guard)?;
             let Some(leaf) = way.node.leaf() else {
                 return Err(Error::Internal("a way did not end in a leaf".into()));
@@ -49,8 +66,10 @@ impl Applier<'_> {
             self.make_dirty(&way, leaf, Place { keyspace: core.id, key: first.key });
             if self.fits(leaf, here) {
                 here.iter().for_each(|point| leaf.push(self.lsn, point.key, point.value));
-            } else {
-                self.rebuild(core, &way, leaf, here);
+            } else if !self.rebuild_later(core, &way, leaf, here, waiting) {
+                // The neighbours that it might join are not the ones that the tree has yet.
+                self.replace_waiting(core, waiting);
+                continue;
             }
             rest = behind;
             written += count;
@@ -111,7 +130,22 @@ impl Applier<'_> {
     }
 
     /// Puts new leaves in the place of one, its changes and `points` folded in.
-    pub(super) fn rebuild(&mut self, core: &TreeCore, way: &Way<'_>, leaf: &Leaf, points: &[Point<'_>]) {
+    pub(super) fn rebuild(&mut self, core: &TreeCore, way: &Way<'s>, leaf: &Leaf, points: &[Point<'_>]) {
+        let mut waiting = Waiting::default();
+        self.rebuild_later(core, way, leaf, points, &mut waiting);
+        self.replace_waiting(core, &mut waiting);
+    }
+
+    /// As [`rebuild`](Self::rebuild), but several new leaves wait for their parent. Answers whether it was done; it always is
+    /// while none wait.
+    fn rebuild_later(
+        &mut self,
+        core: &TreeCore,
+        way: &Way<'s>,
+        leaf: &Leaf,
+        points: &[Point<'_>],
+        waiting: &mut Waiting<'s>,
+    ) -> bool {
         leaf.warm();
         let edits: SmallVec<[Edit<'_>; DELTA_SLOTS]> =
             points.iter().map(|point| Edit { key: point.key, value: point.value }).collect();
@@ -119,8 +153,11 @@ impl Applier<'_> {
         let low = way.low().unwrap_or_default();
         let budget = self.shared.options.leaf_bytes;
         if content.cost < budget / 4 {
+            if !waiting.is_empty() {
+                return false;
+            }
             match self.join_neighbour(core, way, leaf, &low, content) {
-                None => return,
+                None => return true,
                 Some(alone) => content = alone,
             }
         }
@@ -145,7 +182,8 @@ impl Applier<'_> {
         }
         let place = Place { keyspace: core.id, key: points.first().map_or(&[], |point| point.key) };
         self.supersede(leaf, &carried, place);
-        self.replace_child(core, &way.steps, 1, nodes, &separators);
+        self.replace_later(core, &way.steps, nodes, separators, waiting);
+        true
     }
 
     /// What a new leaf over `low..high` names as its past, when `leaf` held that range before.

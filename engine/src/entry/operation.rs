@@ -148,6 +148,13 @@ pub struct OperationIter<'a> {
     failed: bool,
 }
 
+impl OperationIter<'_> {
+    /// Bytes read so far.
+    pub(crate) const fn offset(&self) -> usize {
+        self.reader.offset()
+    }
+}
+
 impl<'a> Iterator for OperationIter<'a> {
     type Item = Result<Operation<'a>, CodecError>;
 

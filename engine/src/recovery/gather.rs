@@ -1,8 +1,10 @@
 //! What replay applies next: the operations of many commits in one piece of memory, and the entries between them.
 //!
 //! Operations of several commits are applied together, at the LSN of the last one, in the order of their keys. That touches
-//! each leaf once, and is what makes replay fast. Reading them, checking them and gathering them needs the log alone and no
-//! tree: so a helper does it for the next [`Part`], while this one is applied ([`crate::ahead`]).
+//! each leaf once, and is what makes replay fast. Reading them, checking them, gathering and sorting them needs the log alone and
+//! no tree: so a helper does it for the next [`Part`], while this one is applied ([`crate::ahead`]).
+//!
+//! They are gathered in one piece of memory, and copied from there in their order into the part's.
 
 use std::path::{Path, PathBuf};
 
@@ -12,13 +14,14 @@ use logwood_base::sync::{Arc, Mutex};
 use logwood_base::{Environment, Lsn, Result};
 use logwood_wal::Cursor;
 
+use super::sort::append_sorted;
 use crate::ahead::Ahead;
 use crate::entry::{Body, Entry, Operations};
 
 /// Short operations count as this long: sorting takes some memory for each.
 const OPERATION_BYTES: usize = 64;
 
-/// Consecutive entries, read and decoded.
+/// Consecutive entries, read and decoded; the operations of consecutive commits sorted.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     bytes: Vec<u8>,
@@ -97,6 +100,21 @@ impl Part {
             _ => self.pieces.push(Piece { last, end, is_commits }),
         }
     }
+
+    /// Copies what was gathered into the memory of `spare`, and sorts the operations of commits. Answers where it stood.
+    fn sort(&mut self, spare: Vec<u8>) -> Vec<u8> {
+        let gathered = std::mem::replace(&mut self.bytes, spare);
+        let mut from = 0;
+        for piece in &mut self.pieces {
+            let bytes = &gathered[std::mem::replace(&mut from, piece.end)..piece.end];
+            match piece.is_commits {
+                true => append_sorted(Operations::new(bytes), &mut self.bytes),
+                false => self.bytes.extend_from_slice(bytes),
+            }
+            piece.end = self.bytes.len();
+        }
+        gathered
+    }
 }
 
 /// What is gathered, and where to.
@@ -110,7 +128,8 @@ pub(super) struct Gathering {
     pub(super) log_bytes: usize,
 }
 
-/// Reads the log from one entry on, a part at a time, in two pieces of memory that serve in turn.
+/// Reads the log from one entry on, a part at a time. Two pieces of memory serve the parts in turn, and a third one is where
+/// each is gathered.
 pub(super) struct Gatherer {
     shared: Arc<Shared>,
     ahead: Option<Ahead<Result<Option<Part>>>>,
@@ -118,6 +137,8 @@ pub(super) struct Gatherer {
 
 struct Shared {
     cursor: Mutex<Cursor>,
+    /// Where a part is gathered.
+    gathered: Mutex<Vec<u8>>,
     gathering: Gathering,
     /// Bytes after which a part ends.
     bytes: AtomicUsize,
@@ -131,6 +152,7 @@ impl Gatherer {
     pub(super) fn new(cursor: Cursor, gathering: Gathering, bytes: usize, log: &Path) -> Self {
         let shared = Shared {
             cursor: Mutex::new(cursor),
+            gathered: Mutex::default(),
             gathering,
             bytes: AtomicUsize::new(bytes),
             spare: Mutex::default(),
@@ -169,25 +191,28 @@ impl Gatherer {
 impl Shared {
     fn gather(&self) -> Result<Option<Part>> {
         let mut cursor = self.cursor.lock();
+        let mut gathered = self.gathered.lock();
         let bytes = self.bytes.load(Ordering::Relaxed);
-        let mut part = self.empty_part();
+        let Part { bytes: spare, mut pieces, .. } = self.spare.lock().pop().unwrap_or_default();
+        pieces.clear();
+        let mut part =
+            Part { bytes: self.with_room(std::mem::take(&mut *gathered)), pieces, ..Part::default() };
         while part.size < bytes
             && let Some(entry) = cursor.next()?
         {
             part.take_in(entry.lsn, entry.payload, self.gathering.in_trees, &self.log)?;
         }
+        *gathered = part.sort(self.with_room(spare));
         Ok((part.entries > 0).then_some(part))
     }
 
-    /// A part with room for what one has at most, taken once: memory that is let grow is copied.
-    fn empty_part(&self) -> Part {
-        let Part { mut bytes, mut pieces, .. } = self.spare.lock().pop().unwrap_or_default();
+    /// Memory, emptied, with room for what a part has at most, taken once: memory that is let grow is copied.
+    fn with_room(&self, mut bytes: Vec<u8>) -> Vec<u8> {
         bytes.clear();
-        pieces.clear();
         // Entries may be larger than today's options allow.
         let room = self.gathering.bytes_max + ENTRY_PAYLOAD_BYTES_MAX;
         bytes.reserve_exact(room.min(self.gathering.log_bytes));
-        Part { bytes, pieces, ..Part::default() }
+        bytes
     }
 }
 

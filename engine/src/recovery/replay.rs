@@ -8,7 +8,7 @@
 //! like that of a running database. On a full disk it goes on without, and tries again later: what is changed stays in memory,
 //! as it did in the database that met the full disk, which refused writes from twice `dirty_bytes_max` on; more than that only
 //! where a crash has cut off a checkpoint. Two parts are in memory at a time, and each takes at most a sixteenth of the cache; both,
-//! and what sorting takes, are taken off the cache meanwhile.
+//! where the next one is gathered, and what sorting it takes, are taken off the cache meanwhile.
 //!
 //! # Crashes and errors
 //! Replay writes nothing but checkpoints, and each is of what was applied, in the order of the log, and is durable there: the
@@ -35,7 +35,11 @@ const PROGRESS_ENTRIES: u64 = 16 << 10;
 /// them fall into each leaf. A quarter of `dirty_bytes_max` and a sixteenth of the cache at most.
 const GATHERED_BYTES: usize = 16 << 20;
 const GATHERED_BYTES_MIN: usize = 256 << 10;
-const GATHERED_BYTES_MAX: usize = 64 << 20;
+const GATHERED_BYTES_MAX: usize = 32 << 20;
+
+/// How many times what is gathered is held beside the part that is applied: the next part, where it was gathered, and what
+/// sorting it takes.
+const BESIDE: usize = 3;
 
 /// A replay, and where recovery would start from without it.
 pub(super) struct Replay<'a> {
@@ -73,7 +77,7 @@ impl Replay<'_> {
                 match step {
                     // The helper may have begun with a part of as many bytes.
                     Replayed::Commits(last, operations) => {
-                        self.applier.replay_commits(last, operations, gathered_bytes)?;
+                        self.applier.replay_commits(last, operations, BESIDE * gathered_bytes)?;
                     }
                     Replayed::Entry(lsn, payload) => self.applier.replay_entry(lsn, payload)?,
                 }
