@@ -29,6 +29,9 @@ pub(crate) struct Account {
     /// Pieces that large entries were applied in; a test holds that none changes many leaves.
     pub(crate) pieces: AtomicU64,
     #[cfg(test)]
+    /// Inner nodes that were built; a test holds that neighbours that split share their parent's.
+    pub(crate) inners: AtomicU64,
+    #[cfg(test)]
     /// Stores that readers made to memory which other readers share; a test holds that cached reads make none.
     pub(crate) shared_stores: AtomicU64,
 }
@@ -145,6 +148,8 @@ impl InnerShare {
     /// Counts `bytes`.
     pub(crate) fn new(account: &Arc<Account>, bytes: usize) -> Self {
         account.inner_bytes.fetch_add(bytes, Ordering::Relaxed);
+        #[cfg(test)]
+        account.inners.fetch_add(1, Ordering::Relaxed);
         Self { account: Arc::clone(account), bytes, retired: AtomicBool::new(false) }
     }
 

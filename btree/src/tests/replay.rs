@@ -87,3 +87,25 @@ fn replay_keeps_no_versions_and_takes_entries_in_order() {
     assert_eq!((forest.applied_lsn(), forest.visible_lsn()), (Lsn(5), Lsn(5)));
     assert!(matches!(forest.replay(Lsn(5), &[]), Err(Error::InvalidArgument(_))));
 }
+
+#[test]
+fn neighbours_that_split_share_the_building_of_their_parent() {
+    let (forest, tree) = one_tree(small());
+    let value = [7; 40];
+    let built = || forest.shared.account.inners.load(std::sync::atomic::Ordering::Relaxed);
+    let mut model = Model::new();
+    let mut of_each = Vec::new();
+    // The second one splits every leaf of the first.
+    for lsn in [2, 3] {
+        let before = built();
+        let keys: Vec<Vec<u8>> =
+            (0..10_000u32).map(|n| (2 * n + lsn as u32).to_be_bytes().to_vec()).collect();
+        let changes: Vec<Change<'_>> = keys.iter().map(|key| change(key, Some(&value))).collect();
+        forest.replay(Lsn(lsn), &changes).unwrap();
+        model.extend(keys.iter().map(|key| (key.clone(), value.to_vec())));
+        of_each.push(built() - before);
+    }
+    require(&tree, &forest.snapshot(), &model);
+    let leaves = 10_000 * 48 / small().leaf_bytes as u64;
+    assert!(of_each[1] < leaves / 4, "{of_each:?} inner nodes were built for {leaves} leaves that split");
+}
