@@ -47,8 +47,7 @@ pub(super) fn sort<'t>(mut points: Points<'t>) -> Points<'t> {
 /// # Panics
 /// With more than `u32::MAX` items.
 pub fn in_order<T>(items: &[T], place: impl Fn(&T) -> (KeyspaceId, &[u8])) -> Vec<usize> {
-    let count =
-        u32::try_from(items.len()).expect("replayed together are no more changes than memory may hold");
+    let count = u32::try_from(items.len()).expect("fewer than four billion are sorted together");
     let keyspace = |at: &u32| place(&items[*at as usize]).0;
     let mut numbers: Vec<u32> = (0..count).collect();
     numbers.sort_by_key(keyspace);

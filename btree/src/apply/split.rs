@@ -75,7 +75,7 @@ impl<'s> Applier<'s> {
             return self.replace_child(core, steps, 1, nodes, &separators);
         };
         let is_parent = |(other, _): &(&Inner, usize)| std::ptr::eq(*other, *parent);
-        debug_assert!(waiting.steps.last().is_none_or(is_parent), "children of one parent wait");
+        assert!(waiting.steps.last().is_none_or(is_parent), "children of one parent wait");
         waiting.replacements.push(Replacement { span: *first..first + 1, nodes, separators });
         waiting.steps.clone_from(steps);
     }
