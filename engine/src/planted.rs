@@ -101,6 +101,8 @@ pub enum Bug {
     ValidateVisible,
     /// Ranges that a transaction has read are not protected.
     ForgetRanges,
+    /// A walk is not noted where the transaction itself has written.
+    ForgetWalksOverOwn,
     /// That ranges were deleted is not remembered for validation.
     ForgetRangeDeletes,
     /// A condition that does not hold is answered before what it read is visible.

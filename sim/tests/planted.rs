@@ -7,6 +7,8 @@
 #![cfg(logwood_planted)]
 
 use logwood::planted::{Bug, with};
+use logwood_sim::serializability::check;
+use logwood_sim::serializability::clients::{Discipline, interleaved};
 use logwood_sim::simulation::{STEPS, simulate};
 
 /// Seeds that a bug has to show itself in.
@@ -47,4 +49,10 @@ fn every_bug_planted_in_the_engine_is_found_by_the_simulator() {
         }
     }
     assert!(missed.is_empty(), "{missed:?}");
+}
+
+#[test]
+fn walks_beside_own_writes_that_are_not_noted_make_cycles_in_histories() {
+    let run = |seed| with(Bug::ForgetWalksOverOwn, || interleaved(seed, 5, 400, Discipline::Honest));
+    assert!((0..100).any(|seed| check(&run(seed).unwrap()).is_err()));
 }

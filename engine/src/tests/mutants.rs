@@ -86,6 +86,11 @@ fn every_planted_bug_is_killed_by_its_test() {
         (Bug::ValidateVisible, transactions::every_transaction_is_as_if_alone_at_its_place_in_the_log),
         (Bug::ForgetRanges, transactions::every_transaction_is_as_if_alone_at_its_place_in_the_log),
         (Bug::ForgetRangeDeletes, transactions::every_transaction_is_as_if_alone_at_its_place_in_the_log),
+        (Bug::ForgetWalksOverOwn, transactions::every_transaction_is_as_if_alone_at_its_place_in_the_log),
+        (
+            Bug::ForgetWalksOverOwn,
+            transactions::an_iterator_that_failed_stays_failed_and_what_it_walked_stays_protected,
+        ),
     ];
     let survivors: Vec<_> =
         pairs.iter().filter(|(bug, test)| !is_killed(*bug, *test)).map(|(bug, _)| bug).collect();

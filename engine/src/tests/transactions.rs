@@ -13,6 +13,7 @@ use crate::{
 
 pub(super) use conditions::a_condition_that_does_not_hold_is_answered_when_what_it_read_is_visible;
 pub(super) use histories::every_transaction_is_as_if_alone_at_its_place_in_the_log;
+pub(super) use reading::an_iterator_that_failed_stays_failed_and_what_it_walked_stays_protected;
 
 /// A database with one keyspace, without background work.
 fn one() -> (World, Keyspace) {

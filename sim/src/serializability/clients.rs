@@ -86,41 +86,35 @@ impl Shared<'_> {
         begun.calls += 1;
         let (from, to) = (rng.u8(..KEYS), rng.u8(..KEYS));
         let (from, to) = (from.min(to), from.max(to));
-        let own = |begun: &Begun, from: u8, to: u8| {
-            begun.observed.writes.range(key(from)..key(to)).next().is_some()
-        };
         match rng.u8(..10) {
             0..=3 => {
-                let found = match self.discipline {
-                    Discipline::UnprotectedKeys | Discipline::Batches => {
-                        begun.transaction.snapshot().get(self.keyspace, &key(from))?
-                    }
-                    _ => begun.transaction.get(self.keyspace, &key(from))?,
+                let is_bare = matches!(self.discipline, Discipline::UnprotectedKeys | Discipline::Batches);
+                let found = match is_bare {
+                    true => begun.transaction.snapshot().get(self.keyspace, &key(from))?,
+                    false => begun.transaction.get(self.keyspace, &key(from))?,
                 };
-                if !own(begun, from, from + 1) {
-                    let found = found.map(|found| write_of(&found));
-                    begun.observed.reads.push(Read::Key(key(from), found));
+                let found = found.map(|found| write_of(&found));
+                match begun.observed.writes.get(&key(from)).filter(|_| !is_bare) {
+                    Some(own) => require_own(&key(from), found, *own)?,
+                    None => begun.observed.reads.push(Read::Key(key(from), found)),
                 }
             }
-            4 | 5 => {
-                let found = match self.discipline {
-                    Discipline::UnprotectedRanges | Discipline::Batches => {
-                        walk(begun.transaction.snapshot(), self.keyspace, from, to)?
-                    }
-                    _ => {
-                        let records = begun.transaction.range(self.keyspace, key(from)..key(to))?;
-                        let records =
-                            if rng.bool() { records.collect::<Vec<_>>() } else { records.rev().collect() };
-                        let records = records
-                            .into_iter()
-                            .map(|record| record.map(|(key, value)| (key.to_vec(), write_of(&value))));
-                        records.collect::<Result<Vec<_>, _>>()?
-                    }
-                };
-                if !own(begun, from, to) {
+            4 | 5 => match self.discipline {
+                Discipline::UnprotectedRanges | Discipline::Batches => {
+                    let found = walk(begun.transaction.snapshot(), self.keyspace, from, to)?;
                     begun.observed.reads.push(Read::Range(key(from), key(to), found));
                 }
-            }
+                _ => {
+                    let records = begun.transaction.range(self.keyspace, key(from)..key(to))?;
+                    let records =
+                        if rng.bool() { records.collect::<Vec<_>>() } else { records.rev().collect() };
+                    let records = records
+                        .into_iter()
+                        .map(|record| record.map(|(key, value)| (key.to_vec(), write_of(&value))));
+                    let found = records.collect::<Result<BTreeMap<_, _>, _>>()?;
+                    note_walk(&mut begun.observed, key(from), key(to), found)?;
+                }
+            },
             6..=8 => {
                 let write = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
                 begun.transaction.put(self.keyspace, &key(from), &value(write))?;
@@ -172,6 +166,32 @@ impl Shared<'_> {
             Err(Error::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Notes what a walk in a transaction has found: between its own records what others wrote, and those as it wrote them.
+fn note_walk(
+    observed: &mut Observed,
+    mut from: Key,
+    to: Key,
+    mut found: BTreeMap<Key, WriteId>,
+) -> Result<(), Error> {
+    for (key, own) in observed.writes.range(from.clone()..to.clone()) {
+        require_own(key, found.remove(key), *own)?;
+        let behind = found.split_off(key);
+        observed.reads.push(Read::Range(from, key.clone(), found.into_iter().collect()));
+        found = behind;
+        from = [&key[..], &[0]].concat();
+    }
+    observed.reads.push(Read::Range(from, to, found.into_iter().collect()));
+    Ok(())
+}
+
+/// What a transaction reads of its own is what it wrote last.
+fn require_own(key: &[u8], found: Option<WriteId>, own: Option<WriteId>) -> Result<(), Error> {
+    match found == own {
+        true => Ok(()),
+        false => Err(Error::Internal(format!("{} is {found:?}, written as {own:?}", key.escape_ascii()))),
     }
 }
 

@@ -26,13 +26,15 @@ enum Read {
     Condition(u8, Option<Vec<u8>>),
 }
 
+/// Reads, each with how many of its own writes the transaction had done before.
+type Reads = Vec<(usize, Read)>;
 type Writes = Vec<(u8, u8, Option<Vec<u8>>)>;
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A commit, at its place.
 #[derive(Debug, Default)]
 struct Committed {
-    reads: Vec<Read>,
+    reads: Reads,
     /// From a key up to another one: a value for one key, or none for all of them.
     writes: Writes,
 }
@@ -40,7 +42,7 @@ struct Committed {
 #[derive(Default)]
 struct Client {
     transaction: Option<Transaction>,
-    reads: Vec<Read>,
+    reads: Reads,
     writes: Writes,
     /// On their way.
     tickets: Vec<(Ticket, Committed)>,
@@ -52,7 +54,7 @@ struct History<'d> {
     rng: fastrand::Rng,
     counter: u32,
     committed: BTreeMap<Lsn, Committed>,
-    read_only: Vec<(Lsn, Vec<Read>)>,
+    read_only: Vec<(Lsn, Committed)>,
     conflicts: usize,
 }
 
@@ -81,11 +83,11 @@ impl History<'_> {
         match self.rng.u8(..14) {
             0..=3 => {
                 let found = transaction.get(self.ks, &[from]).unwrap();
-                self.note(client, from..from + 1, Read::Key(from, found.map(|value| value.to_vec())));
+                note(client, Read::Key(from, found.map(|value| value.to_vec())));
             }
             4 => {
                 let count = transaction.count(self.ks, [from]..[to]).unwrap();
-                self.note(client, from..to, Read::Count(from, to, count));
+                note(client, Read::Count(from, to, count));
             }
             5 | 6 => {
                 let (back, most) = (self.rng.bool(), self.rng.usize(..6));
@@ -100,7 +102,7 @@ impl History<'_> {
                 }
                 let whole = found.len() < most;
                 drop(walk);
-                self.note(client, from..to, Read::Walk { from, to, back, whole, found });
+                note(client, Read::Walk { from, to, back, whole, found });
             }
             7..=9 => {
                 let value = self.value();
@@ -120,13 +122,6 @@ impl History<'_> {
         }
     }
 
-    /// Notes a read, unless own writes had a part in it: what those do is tested elsewhere.
-    fn note(&mut self, client: &mut Client, keys: std::ops::Range<u8>, read: Read) {
-        if !client.writes.iter().any(|(from, to, _)| *from < keys.end && keys.start < *to) {
-            client.reads.push(read);
-        }
-    }
-
     fn commit(&mut self, client: &mut Client) {
         let transaction = client.transaction.take().unwrap();
         let (reads, writes) = (std::mem::take(&mut client.reads), std::mem::take(&mut client.writes));
@@ -138,7 +133,7 @@ impl History<'_> {
         let ticket = transaction.commit_async(durability).unwrap();
         if read_only {
             assert!(ticket.is_done());
-            self.read_only.push((ticket.wait().unwrap(), reads));
+            self.read_only.push((ticket.wait().unwrap(), Committed { reads, writes }));
             return;
         }
         client.tickets.push((ticket, Committed { reads, writes }));
@@ -175,7 +170,7 @@ impl History<'_> {
         let condition = seen.as_deref().map_or(Condition::Absent, Condition::Equals);
         match self.ks.put_if(&[key], &value, condition).unwrap() {
             Conditional::Done(lsn) => {
-                let reads = vec![Read::Condition(key, seen.map(|value| value.to_vec()))];
+                let reads = vec![(0, Read::Condition(key, seen.map(|value| value.to_vec())))];
                 self.committed.insert(lsn, Committed { reads, writes: vec![(key, key + 1, Some(value))] });
             }
             Conditional::Refused(found) => assert_ne!(found, seen),
@@ -189,18 +184,38 @@ impl History<'_> {
         read_only.sort_by_key(|(lsn, _)| *lsn);
         let mut read_only = read_only.into_iter().peekable();
         for (lsn, committed) in &self.committed {
-            while let Some((at, reads)) = read_only.next_if(|(at, _)| at < lsn) {
-                reads.iter().for_each(|read| check(&state, read, *at));
+            while let Some((at, read_only)) = read_only.next_if(|(at, _)| at < lsn) {
+                run_alone(&state, read_only, *at);
             }
-            committed.reads.iter().for_each(|read| check(&state, read, *lsn));
-            for (from, to, value) in &committed.writes {
-                match value {
-                    Some(value) => drop(state.insert(vec![*from], value.clone())),
-                    None => state.retain(|key, _| !(*from..*to).contains(&key[0])),
-                }
-            }
+            state = run_alone(&state, committed, *lsn);
         }
-        read_only.for_each(|(at, reads)| reads.iter().for_each(|read| check(&state, read, *at)));
+        read_only.for_each(|(at, read_only)| drop(run_alone(&state, read_only, *at)));
+    }
+}
+
+fn note(client: &mut Client, read: Read) {
+    client.reads.push((client.writes.len(), read));
+}
+
+/// What a transaction leaves that runs alone on `state`, when it reads what it had read: what was there, and its own writes
+/// so far laid over it.
+fn run_alone(state: &State, committed: &Committed, at: Lsn) -> State {
+    let (mut state, mut done) = (state.clone(), 0);
+    for (before, read) in &committed.reads {
+        lay(&mut state, &committed.writes[done..*before]);
+        done = *before;
+        check(&state, read, at);
+    }
+    lay(&mut state, &committed.writes[done..]);
+    state
+}
+
+fn lay(state: &mut State, writes: &[(u8, u8, Option<Vec<u8>>)]) {
+    for (from, to, value) in writes {
+        match value {
+            Some(value) => drop(state.insert(vec![*from], value.clone())),
+            None => state.retain(|key, _| !(*from..*to).contains(&key[0])),
+        }
     }
 }
 

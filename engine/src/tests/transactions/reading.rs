@@ -116,9 +116,9 @@ fn several_values_are_of_one_moment() {
     assert_eq!(snapshot.get_many(&ks, &[b"b", b"a"]).unwrap(), [None, two(b"1")]);
 }
 
-/// Fails the k-th read for every k, below iterators of all kinds and from both ends.
+/// Fails the k-th read for every k, below iterators of all kinds and from both ends, over an own record too.
 #[test]
-fn an_iterator_that_failed_stays_failed_and_what_it_walked_stays_protected() {
+pub(in crate::tests) fn an_iterator_that_failed_stays_failed_and_what_it_walked_stays_protected() {
     let mut world = World::new(1);
     world.open(0).unwrap();
     let ks = world.db().create_keyspace("k").unwrap();
@@ -127,7 +127,7 @@ fn an_iterator_that_failed_stays_failed_and_what_it_walked_stays_protected() {
     }
     world.db().checkpoint().unwrap();
     drop(ks);
-    let mut failures = 0;
+    let (mut failures, mut conflicts) = (0, 0);
     for k in 1..60 {
         world.db().close().unwrap();
         world.drop_all();
@@ -136,16 +136,19 @@ fn an_iterator_that_failed_stays_failed_and_what_it_walked_stays_protected() {
         let mut transaction = db.transaction();
         transaction.put(&ks, b"own", b"record").unwrap();
         world.disk.set_fault(Fault::new(&[Operation::Read], Outcome::Io).nth(k).on("pages"));
-        let forwards = k % 2 == 0;
-        let mut walked = 0;
+        let (forwards, is_outside) = (k % 2 == 0, k % 4 > 1);
+        let (mut walked, mut theirs) = (0, None);
         {
             let mut walks: [Box<dyn DoubleEndedIterator<Item = crate::Result<_>>>; 2] =
                 [Box::new(transaction.iter(&ks).unwrap()), Box::new(ks.iter().unwrap())];
-            let walk = &mut walks[usize::from(k % 4 > 1)];
+            let walk = &mut walks[usize::from(is_outside)];
             let mut next = || if forwards { walk.next() } else { walk.next_back() };
             let failed = loop {
                 match next() {
-                    Some(Ok(_)) => walked += 1,
+                    Some(Ok((key, _))) => {
+                        walked += 1;
+                        theirs = Some(key).filter(|key| &**key != b"own").or(theirs);
+                    }
                     Some(Err(error)) => break Some(error),
                     None => break None,
                 }
@@ -160,9 +163,17 @@ fn an_iterator_that_failed_stays_failed_and_what_it_walked_stays_protected() {
         }
         assert!(walked <= 1501);
         assert_eq!(ks.count_all().unwrap(), 1500, "others read on");
-        transaction.rollback();
+        match theirs.filter(|_| !is_outside) {
+            Some(key) => {
+                conflicts += 1;
+                ks.put_with(&key, b"meddled with", Durability::Buffered).unwrap();
+                let refused = transaction.commit(Durability::Buffered);
+                assert!(matches!(refused, Err(Error::Conflict(_))), "{k}: {refused:?}");
+            }
+            None => transaction.rollback(),
+        }
         drop(ks);
         world.db = Some(db);
     }
-    assert!(failures > 20, "{failures}");
+    assert!(failures > 20 && conflicts > 10, "{failures} failures, {conflicts} conflicts");
 }
