@@ -13,9 +13,10 @@ use logwood_base::{Environment, Error, Lsn, Random};
 use serde_json::json;
 
 use crate::arguments::{self, Access, Archived, At, Followers, Restore};
+use crate::escape::escape;
 use crate::exit::{ArchiveDamageLine, Exit, Failure};
 use crate::open;
-use crate::output::Output;
+use crate::output::{Output, counted};
 use crate::progress::{Steps, Waiting};
 use crate::read::hex;
 use crate::time;
@@ -90,7 +91,8 @@ fn point(at: &At) -> Result<(Point, Option<LineageId>), Failure> {
     let point = match (at.lsn, &at.time) {
         (Some(lsn), _) => Point::Lsn(Lsn(lsn)),
         (None, Some(text)) => Point::TimeMs(time::parse(text).ok_or_else(|| {
-            Failure::Usage(format!("--time {text} is no time; 2026-01-31T23:59:59Z is one"))
+            let what = "is no time from 1970 on; 2026-01-31T23:59:59Z is one";
+            Failure::Usage(format!("--time {text} {what}"))
         })?),
         (None, None) => Point::Latest,
     };
@@ -123,27 +125,36 @@ pub fn archive(arguments: &arguments::Archive, output: &mut Output) -> Result<()
     let options = ArchiveOptions::to(&arguments.to).store_options(store);
     let archiver = database.archive(options.background(false).verify_pages(arguments.verify))?;
     let waiting = Waiting::new("archiving");
-    let lsn = archiver.flush()?;
+    let flushed = archiver.flush();
     drop(waiting);
     let status = archiver.status();
+    tell_gap(&status);
+    let lsn = flushed?;
     let (lineage, mended) = (archiver.lineage(), status.mended);
     archiver.stop()?;
     database.close()?;
-    tell_gap(&status);
-    let gap = status.newest_gap.map(|(first, last)| [first.get(), last.get()]);
+    let points = |(first, last): (Lsn, Lsn)| [first.get(), last.get()];
+    let (gap, lost) = (status.newest_gap.map(points), status.lost.map(points));
     let object = json!({
         "lsn": lsn.get(), "lineage": lineage.to_string(), "mended_pages": mended, "gaps": status.gaps, "newest_gap": gap,
+        "lost": lost,
     });
     output.line(&format!("archived up to LSN {lsn}, in lineage {lineage}"), &object)?;
     if mended > 0 && !output.is_json() {
-        output.text(&format!("{mended} page segments in the archive were damaged, and were put anew"))?;
+        let (segments, were) = (counted(mended, "page segment"), if mended == 1 { "was" } else { "were" });
+        output.text(&format!("{segments} in the archive {were} damaged, and {were} put anew"))?;
     }
     Ok(())
 }
 
 /// Says on stderr which points an archiver could not archive any more.
 pub fn tell_gap(status: &ArchiveStatus) {
-    if let Some((first, last)) = status.newest_gap {
+    if let Some((first, last)) = status.lost {
+        crate::exit::complain(&format!(
+            "the archive has lost what it had from lsn {first} on, and the log had let go of it: lsn {first} to {last} cannot be restored"
+        ));
+    }
+    if let Some((first, last)) = status.newest_gap.filter(|gap| Some(*gap) != status.lost) {
         crate::exit::complain(&format!(
             "lsn {first} to {last} were never archived, for the log had let go of them: these points cannot be restored"
         ));
@@ -153,7 +164,8 @@ pub fn tell_gap(status: &ArchiveStatus) {
 /// `retention`: deletes what no promised point needs.
 ///
 /// # Errors
-/// Wrong options; [`Failure::Reported`] with 2 when there is damage; what the engine answers.
+/// Wrong options; [`Failure::Reported`] with 2 when there is damage; [`Failure::Engine`] with 1 when there is no archive; what the
+/// engine answers.
 pub fn retention(arguments: &arguments::Retention, output: &mut Output) -> Result<(), Failure> {
     let keep = time::duration(&arguments.keep).ok_or_else(|| {
         Failure::Usage(format!("--keep {} is no duration; 35d, 12h, 30m and 90s are", arguments.keep))
@@ -168,6 +180,13 @@ pub fn retention(arguments: &arguments::Retention, output: &mut Output) -> Resul
     let options = RetentionOptions { keep, dry_run: arguments.dry_run, deletions_max: usize::MAX };
     let waiting = Waiting::new("looking through the archive");
     let report = delete_unneeded(&client, &environment, &options)?;
+    if report.oldest_ms.is_none()
+        && report.condemned.is_empty()
+        && let Err(error @ Error::NotFound { .. }) =
+            Archive::with_client(client, &environment).newest_lineage()
+    {
+        return Err(error.into());
+    }
     drop(waiting);
     for damage in &report.damage {
         crate::exit::complain(&format!("damage: {}", ArchiveDamageLine(damage)));
@@ -185,7 +204,8 @@ fn print_retention(dry_run: bool, report: &RetentionReport, output: &mut Output)
         }));
     }
     report.condemned.iter().try_for_each(|key| output.text(key))?;
-    let (count, bytes) = (report.condemned.len(), report.bytes);
+    let objects = counted(report.condemned.len() as u64, "object");
+    let bytes = counted(report.bytes, "byte");
     let promise = match report.oldest_ms {
         _ if report.is_newest_lost => {
             "the newest state cannot be restored: archive-status tells what can".to_owned()
@@ -194,13 +214,18 @@ fn print_retention(dry_run: bool, report: &RetentionReport, output: &mut Output)
         None => "there is no point that can be restored".to_owned(),
     };
     let done = if dry_run { "would be deleted" } else { "deleted" };
-    output.text(&format!("{count} objects of {bytes} bytes {done}; {promise}"))?;
+    output.text(&format!("{objects} of {bytes} {done}; {promise}"))?;
     if !report.spared.is_empty() {
-        let spared = report.spared.len();
-        output.text(&format!("{spared} objects stay for now: an upload or a restore needs them"))?;
+        let (spared, stay, them) = match report.spared.len() as u64 {
+            1 => (counted(1, "object"), "stays", "it"),
+            many => (counted(many, "object"), "stay", "them"),
+        };
+        output.text(&format!("{spared} {stay} for now: an upload or a restore needs {them}"))?;
     }
     if report.left > 0 {
-        output.text(&format!("{} objects more are not needed: run it again", report.left))?;
+        let (left, are) =
+            (counted(report.left as u64, "object"), if report.left == 1 { "is" } else { "are" });
+        output.text(&format!("{left} more {are} not needed: run it again"))?;
     }
     Ok(())
 }
@@ -317,7 +342,10 @@ pub fn restore(arguments: &Restore, output: &mut Output) -> Result<(), Failure> 
         let keyspaces: Vec<_> = report
             .keyspaces
             .iter()
-            .map(|(name, digest)| json!({ "keyspace": name, "records": digest.count, "digest": hex(digest) }))
+            .map(|(name, digest)| {
+                let name = escape(name.as_bytes());
+                json!({ "keyspace": name, "records": digest.count, "digest": hex(digest) })
+            })
             .collect();
         return output.object(&json!({
             "lsn": lsn.get(), "time_ms": report.time_ms, "database": report.database.to_string(),
@@ -327,10 +355,8 @@ pub fn restore(arguments: &Restore, output: &mut Output) -> Result<(), Failure> 
         }));
     }
     let from = report.snapshot.map_or("the log alone".to_owned(), |lsn| format!("the snapshot at LSN {lsn}"));
-    let (entries, bytes) = (report.entries, report.bytes);
-    output.text(&format!(
-        "restored up to LSN {lsn}, {when}, from {from} ({bytes} bytes of pages) and {entries} entries"
-    ))
+    let (entries, bytes) = (counted(report.entries, "entry"), counted(report.bytes, "byte"));
+    output.text(&format!("restored up to LSN {lsn}, {when}, from {from} ({bytes} of pages) and {entries}"))
 }
 
 /// What `get`, `scan`, `count` and `digest` read.
@@ -403,6 +429,7 @@ impl Source {
         match self {
             Self::Directory(database) => open::keyspace(database, name),
             Self::Archive(view, _) => view.keyspace(name).map_err(|_| {
+                let name = escape(name.as_bytes());
                 Failure::NotFound(format!("there is no keyspace '{name}' in the archive at that point"))
             }),
         }

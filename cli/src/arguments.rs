@@ -34,8 +34,8 @@ Examples:
   logwood verify db                              read every byte of every file
   logwood backup db /backups/db                  copy it while nobody else has it open
 
-Keys and values are printed with bytes outside printable ASCII, and the backslash, as \\xNN,
-and are read in the same form.
+Keys, values and names of keyspaces are printed with bytes outside printable ASCII, and the
+backslash, as \\xNN, and are read in the same form.
 
 Exit codes: 0 done, 1 not found, 2 damage found, 3 unavailable (locked, disk full, I/O error,
 unsupported format), 64 wrong usage, 65 bad input.";
@@ -213,14 +213,16 @@ pub struct Directory {
     pub directory: PathBuf,
 }
 
-/// A name that a keyspace may have: it is refused before a database is made for it.
-fn keyspace_name(name: &str) -> Result<String, String> {
+/// A name that a keyspace may have, read as keys are: what cannot be one is refused before a database is made for it.
+fn keyspace_name(word: &str) -> Result<String, String> {
+    let name = String::from_utf8(escape::unescape(word.as_bytes()).into_owned());
+    let name = name.map_err(|_| "the name of a keyspace is UTF-8".to_owned())?;
     match name.len() {
         0 => Err("a keyspace needs a name".to_owned()),
         length if length > KEYSPACE_NAME_BYTES_MAX => {
             Err(format!("a name has at most {KEYSPACE_NAME_BYTES_MAX} bytes, not {length}"))
         }
-        _ => Ok(name.to_owned()),
+        _ => Ok(name),
     }
 }
 
@@ -283,6 +285,19 @@ mod tests {
         assert_eq!(load.file, PathBuf::from("-"));
         assert_eq!((load.format, load.durability), (FormatName::Tsv, DurabilityName::Durable));
         assert_eq!((load.batch, load.place.keyspace.as_str()), (None, "default"));
+    }
+
+    #[test]
+    fn names_of_keyspaces_are_read_as_they_are_printed() {
+        for name in ["plain", "caf\u{e9}", "a\tb\\", "\\x41", "\u{1f980}"] {
+            assert_eq!(keyspace_name(&escape::escape(name.as_bytes())).as_deref(), Ok(name));
+        }
+        assert_eq!(keyspace_name("caf\u{e9}").as_deref(), Ok("caf\u{e9}"));
+        assert_eq!(
+            keyspace_name(&"\\x61".repeat(KEYSPACE_NAME_BYTES_MAX)).unwrap().len(),
+            KEYSPACE_NAME_BYTES_MAX
+        );
+        assert!(keyspace_name("\\xff").unwrap_err().contains("UTF-8"));
     }
 
     #[test]

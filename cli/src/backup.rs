@@ -9,7 +9,7 @@ use crate::arguments::Backup;
 use crate::escape::escape;
 use crate::exit::Failure;
 use crate::open;
-use crate::output::Output;
+use crate::output::{Output, counted};
 use crate::progress::Steps;
 use crate::read::hex;
 
@@ -51,17 +51,17 @@ pub fn run(arguments: &Backup, output: &mut Output) -> Result<(), Failure> {
         }));
     }
     output.text(&format!(
-        "LSN {}, {} bytes of pages: {} files kept, {} linked, {} copied ({} bytes)",
+        "LSN {}, {} of pages: {} kept, {} linked, {} copied ({})",
         report.lsn,
-        report.bytes,
-        report.segments_kept,
+        counted(report.bytes, "byte"),
+        counted(report.segments_kept, "file"),
         report.segments_linked,
         report.segments_copied,
-        report.bytes_copied
+        counted(report.bytes_copied, "byte")
     ))?;
     report.keyspaces.iter().try_for_each(|(name, digest)| {
-        let (name, hex) = (escape(name.as_bytes()), hex(digest));
-        output.text(&format!("{name}\t{} records\t{hex}\tread back and compared", digest.count))
+        let (name, records) = (escape(name.as_bytes()), counted(digest.count, "record"));
+        output.text(&format!("{name}\t{records}\t{}\tread back and compared", hex(digest)))
     })
 }
 

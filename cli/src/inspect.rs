@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::arguments::{Directory, Log};
 use crate::escape::escape;
 use crate::exit::{DamageLine, Exit, Failure, no_database};
-use crate::output::Output;
+use crate::output::{Output, counted};
 use crate::progress::Progress;
 use crate::time;
 
@@ -72,11 +72,12 @@ pub fn stat(arguments: &Directory, output: &mut Output) -> Result<(), Failure> {
     }
     for keyspace in &stat.keyspaces {
         let name = escape(keyspace.name.as_bytes());
-        lines.push(("keyspace", format!("{name}, {} records at the checkpoint", keyspace.records)));
+        lines
+            .push(("keyspace", format!("{name}, {} at the checkpoint", counted(keyspace.records, "record"))));
     }
     if !stat.is_log_only && stat.last_lsn > stat.checkpoint_lsn {
         let later = stat.last_lsn.get() - stat.checkpoint_lsn.get();
-        lines.push(("since the checkpoint", format!("{later} entries, in the log alone")));
+        lines.push(("since the checkpoint", format!("{}, in the log alone", counted(later, "entry"))));
     }
     lines.extend(stat.notes.iter().map(|note| ("note", note.clone())));
     lines.iter().try_for_each(|(name, value)| output.text(&format!("{name}\t{value}")))
@@ -138,12 +139,15 @@ fn print_report(report: &VerifyReport, output: &mut Output) -> Result<(), Failur
     }
     let verdict = match report.damages {
         0 => "no damage".to_owned(),
-        1 => "1 damage".to_owned(),
-        many => format!("{many} damages"),
+        damages => counted(damages, "damage"),
     };
     output.text(&format!(
-        "{verdict} in {} files, {} bytes, {} pages, {} records, {} log entries",
-        report.files, report.bytes, report.pages, report.records, report.entries
+        "{verdict} in {}, {}, {}, {}, {}",
+        counted(report.files, "file"),
+        counted(report.bytes, "byte"),
+        counted(report.pages, "page"),
+        counted(report.records, "record"),
+        counted(report.entries, "log entry")
     ))
 }
 
@@ -209,7 +213,8 @@ fn describe(body: &Body<'_>) -> String {
         Body::Membership(bytes) => format!("{} bytes", bytes.len()),
         Body::OpenMark { keyspace, .. } => format!("keyspace {keyspace}"),
         Body::Mark { opened, keyspace, digest, .. } => {
-            format!("keyspace {keyspace} at {opened}: {} records, {}", digest.count, crate::read::hex(digest))
+            let (records, hex) = (counted(digest.count, "record"), crate::read::hex(digest));
+            format!("keyspace {keyspace} at {opened}: {records}, {hex}")
         }
         _ => "-".to_owned(),
     }

@@ -15,6 +15,8 @@
 //! picks it and turns what it answers into an exit code.
 
 use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -43,6 +45,7 @@ use output::Output;
 
 /// Runs the program with `words`, of which the first is its name.
 pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
+    survive_file_size_limit();
     let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
@@ -58,6 +61,14 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
             failure.exit()
         }
     }
+}
+
+/// Lets a write beyond the limit of a file's size (`ulimit -f`) fail like any other, in the place of ending the program without a
+/// word. That the signal came is of no use: the write answers EFBIG.
+fn survive_file_size_limit() {
+    let came = Arc::new(AtomicBool::new(false));
+    // Where it cannot be, the program ends as it would have.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, came);
 }
 
 fn dispatch(command: &Command, output: &mut Output) -> Result<(), Failure> {

@@ -29,7 +29,7 @@ use crate::escape::escape;
 use crate::exit::{Failure, complain};
 use crate::input::{Format, InputError, Records};
 use crate::open;
-use crate::output::Output;
+use crate::output::{Output, counted};
 use crate::progress::{Progress, Waiting};
 
 /// Records of a batch, unless it is said.
@@ -47,6 +47,9 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Wrong options, a bad line, an input that cannot be read; what the engine answers.
 pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
     let format = format(arguments)?;
+    if let (None, Some(option)) = (&arguments.archive, arguments.access.given()) {
+        return Err(Failure::Usage(format!("{option} is about an archive: name it with --archive URL")));
+    }
     let (source, total) = open_source(&arguments.file)?;
     let read = Rc::new(Cell::new(0));
     let source = BufReader::with_capacity(1 << 18, Counted { source, read: Rc::clone(&read) });
@@ -89,7 +92,9 @@ pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
             // What was acknowledged stands before why it ends, and that before what is kept.
             let _ = output.flush();
             failure.report();
-            complain(&format!("{} records were loaded before this", loaded.records));
+            let records = counted(loaded.records, "record");
+            let were = if loaded.records == 1 { "was" } else { "were" };
+            complain(&format!("{records} {were} loaded before this"));
             Err(Failure::Reported(failure.exit()))
         }
         ended => ended.and_then(|()| loaded.report(arguments, output)),
@@ -98,8 +103,9 @@ pub fn run(arguments: &Load, output: &mut Output) -> Result<(), Failure> {
 
 /// Archives the rest.
 fn finish(archiver: Archiver) -> Result<(), Failure> {
-    archiver.flush()?;
+    let flushed = archiver.flush();
     archive::tell_gap(&archiver.status());
+    flushed?;
     Ok(archiver.stop()?)
 }
 
@@ -251,10 +257,9 @@ impl Loaded {
     /// Says what was loaded: on stdout, unless acknowledgements stand there, which scripts read line by line.
     fn report(&self, arguments: &Load, output: &mut Output) -> Result<(), Failure> {
         let Self { records, batches, skipped, .. } = self;
-        let s = if *batches == 1 { "" } else { "es" };
-        let mut text = format!("{records} records in {batches} batch{s}");
+        let mut text = format!("{} in {}", counted(*records, "record"), counted(*batches, "batch"));
         if let Some(first) = &self.first_skipped {
-            text.push_str(&format!(", {skipped} bad lines skipped, the first: {first}"));
+            text.push_str(&format!(", {} skipped, the first: {first}", counted(*skipped, "bad line")));
         }
         if output.is_json() {
             output.object(&json!({

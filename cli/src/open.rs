@@ -10,6 +10,7 @@ use logwood::{Database, Keyspace, Options, RecoveryStep};
 use logwood_base::{Environment, Error};
 
 use crate::arguments::Followers;
+use crate::escape::escape;
 use crate::exit::{Failure, no_database};
 use crate::progress::{Steps, Waiting};
 
@@ -89,6 +90,7 @@ pub fn is_database_or_archive(directory: &Path) -> Result<bool, Failure> {
 /// [`Failure::NotFound`] when there is none; what the engine answers.
 pub fn keyspace(database: &Database, name: &str) -> Result<Keyspace, Failure> {
     keyspace_if_there(database, name)?.ok_or_else(|| {
+        let name = escape(name.as_bytes());
         Failure::NotFound(format!("there is no keyspace '{name}'; `logwood keyspaces DIR` lists them"))
     })
 }

@@ -11,6 +11,17 @@ use serde_json::Value;
 use crate::escape;
 use crate::exit::Failure;
 
+/// So many of something: `1 record`, `2 records`, `3 entries`, `4 batches`.
+#[must_use]
+pub fn counted(count: u64, what: &str) -> String {
+    match what.strip_suffix('y') {
+        _ if count == 1 => format!("{count} {what}"),
+        Some(stem) => format!("{count} {stem}ies"),
+        None if what.ends_with("ch") => format!("{count} {what}es"),
+        None => format!("{count} {what}s"),
+    }
+}
+
 /// Stdout, buffered.
 pub struct Output {
     stdout: BufWriter<StdoutLock<'static>>,

@@ -34,7 +34,8 @@ pub fn get(arguments: &Get, output: &mut Output) -> Result<(), Failure> {
     let keyspace = source.keyspace(name)?;
     let key = arguments::bytes(key);
     let Some(value) = keyspace.get(&key)? else {
-        return Err(Failure::NotFound(format!("there is no key '{}' in keyspace '{name}'", escape(&key))));
+        let (key, name) = (escape(&key), escape(name.as_bytes()));
+        return Err(Failure::NotFound(format!("there is no key '{key}' in keyspace '{name}'")));
     };
     if output.is_json() {
         output.record(&key, Some(&value))

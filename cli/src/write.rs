@@ -8,7 +8,7 @@ use crate::arguments::{self, Compact, Delete, DeleteRange, Keyspaces, Put, Range
 use crate::escape::escape;
 use crate::exit::Failure;
 use crate::open;
-use crate::output::Output;
+use crate::output::{Output, counted};
 use crate::progress::Waiting;
 use crate::read::KeyRange;
 
@@ -68,7 +68,7 @@ pub fn delete_range(arguments: &DeleteRange, output: &mut Output) -> Result<(), 
         lsn = Some(database.commit(batch, Durability::Durable)?.get());
     }
     open::close(&database)?;
-    output.line(&format!("{count} records deleted"), &json!({ "deleted": count, "lsn": lsn }))
+    output.line(&format!("{} deleted", counted(count, "record")), &json!({ "deleted": count, "lsn": lsn }))
 }
 
 /// `keyspaces`: lists, creates or drops them. Creating what is there, and dropping what is absent, is done already.

@@ -22,6 +22,19 @@ pub struct Access {
     pub timeout: Option<String>,
 }
 
+impl Access {
+    /// The first option that is given and means nothing without an archive.
+    #[must_use]
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--endpoint", self.endpoint.is_some()),
+            ("--ca-file", self.ca_file.is_some()),
+            ("--timeout", self.timeout.is_some()),
+        ];
+        given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
+    }
+}
+
 /// A point in the history of an archived database.
 #[derive(Args, Debug)]
 pub struct At {
@@ -64,7 +77,8 @@ impl Archived {
             ("--lineage", self.at.lineage.is_some()),
             ("--cache", self.cache.is_some()),
         ];
-        given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
+        let given = given.into_iter().find_map(|(option, is_given)| is_given.then_some(option));
+        given.or_else(|| self.access.given())
     }
 }
 

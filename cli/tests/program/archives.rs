@@ -1,11 +1,12 @@
 //! Archives: loading with one, losing the database, getting it back.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Place, Ran, program, records, run, run_with, walk};
+use crate::support::{Place, Ran, copy, program, records, run, run_with, walk};
 
 /// A place whose database was loaded with an archive beside it; the archive's URL; what each batch was acknowledged with.
 fn archived(count: u32) -> (Place, String, Vec<(u64, String)>) {
@@ -95,6 +96,7 @@ fn the_exit_code_says_what_is_wrong_with_an_archive() {
     run(["restore", "--from", &url, &place.db]).fails(64, "exists already");
     run(["restore", "--from", &url, &to, "--lsn", "999999"]).fails(1, "the archive ends at lsn");
     run(["restore", "--from", &url, &to, "--time", "yesterday"]).fails(64, "is no time");
+    run(["restore", "--from", &url, &to, "--time", "1969-12-31T23:59:59Z"]).fails(64, "from 1970 on");
     run(["restore", "--from", &url, &to, "--time", "1971-01-01T00:00:00Z"])
         .fails(1, "before the first entry");
     run(["restore", "--from", &url, &to, "--keyspace", "nothing"]).fails(1, "keyspace nothing");
@@ -237,7 +239,103 @@ fn the_status_of_what_is_no_archive_is_that_there_is_none() {
         run(["archive-status", &url, "--verify"]).fails(1, there_is_none);
         let to = place.path("to").display().to_string();
         run(["restore", "--from", &url, &to]).fails(1, there_is_none);
+        run(["retention", &url, "--keep", "35d"]).fails(1, there_is_none);
+        run(["retention", &url, "--keep", "35d", "--dry-run", "--json"]).fails(1, there_is_none);
     }
+}
+
+#[test]
+fn an_archive_that_goes_while_it_is_written_to_is_3() {
+    let (place, url, _) = archived(100);
+    let words = ["load", &place.db, "-", "--acks", "--batch", "100", "--archive", &url];
+    let piped = || Stdio::piped();
+    let mut load = program().args(words).stdin(piped()).stdout(piped()).stderr(piped()).spawn().unwrap();
+    let mut stdin = load.stdin.take().unwrap();
+    stdin.write_all(records(100).as_bytes()).unwrap();
+    let mut acknowledged = BufReader::new(load.stdout.take().unwrap());
+    acknowledged.read_line(&mut String::new()).unwrap();
+    // Something may just be put there.
+    while fs::remove_dir_all(place.path("archive/incoming")).is_err() {}
+    stdin.write_all(records(200).as_bytes()).unwrap();
+    drop(stdin);
+    std::io::copy(&mut acknowledged, &mut std::io::sink()).unwrap();
+    let ran: Ran = load.wait_with_output().unwrap().into();
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.stderr.contains("logwood: archive: put of lineage/"), "{ran:?}");
+    assert!(ran.stderr.contains(" failed: "), "{ran:?}");
+    run(["archive", &place.db, "--to", &url]).done();
+    let (last, _) = digest_of(&[&place.db]);
+    let status = run(["archive-status", &url]).done();
+    assert!(status.contains(&format!("interval\t1\t{last}\t")), "{status}");
+}
+
+/// The ways to lose what was archived last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Loss {
+    RolledBack,
+    NewestObject,
+    All,
+}
+
+#[test]
+fn what_the_archive_has_lost_and_the_log_has_let_go_of_is_named() {
+    for loss in [Loss::RolledBack, Loss::NewestObject, Loss::All] {
+        let place = Place::with(&records(500));
+        let (archive, saved) = (place.path("archive"), place.path("saved"));
+        let url = format!("file://{}", archive.display());
+        run(["archive", &place.db, "--to", &url]).done();
+        let (kept, _) = digest_of(&[&place.db]);
+        copy(&archive, &saved);
+        run_with(["load", &place.db, "--batch", "100"], records(500).as_bytes()).done();
+        run(["archive", &place.db, "--to", &url]).done();
+        run(["compact", &place.db]).done();
+        if loss == Loss::NewestObject {
+            let objects = walk(&archive).into_iter().filter(|path| path.to_string_lossy().contains("/log/"));
+            fs::remove_file(objects.max().unwrap()).unwrap();
+        } else {
+            fs::remove_dir_all(&archive).unwrap();
+        }
+        if loss == Loss::RolledBack {
+            fs::rename(&saved, &archive).unwrap();
+        }
+        let last = digest_of(&[&place.db]).0.parse::<u64>().unwrap() - 1;
+        let first = if loss == Loss::All { 1 } else { kept.parse::<u64>().unwrap() + 1 };
+        let ran = run(["archive", &place.db, "--to", &url, "--json"]);
+        assert_eq!((ran.code, ran.stderr.lines().count()), (0, 1), "{loss:?}: {ran:?}");
+        let words = format!("lost what it had from lsn {first} on, and the log had let go of it");
+        assert!(ran.stderr.contains(&words), "{loss:?}: {ran:?}");
+        assert!(ran.stderr.contains(&format!("lsn {first} to {last} cannot be restored")), "{ran:?}");
+        let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!((&told["gaps"], &told["newest_gap"]), (&1.into(), &serde_json::json!([first, last])));
+        assert_eq!(told["lost"], told["newest_gap"]);
+        let ran = run(["archive", &place.db, "--to", &url, "--json"]);
+        let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert!(told["newest_gap"].is_null() && ran.stderr.is_empty(), "told once: {ran:?}");
+        let to = place.path("to").display().to_string();
+        run(["restore", "--from", &url, &to]).done();
+        assert_eq!(digest_of(&[&to]).1, digest_of(&[&place.db]).1);
+    }
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_start_is_named_and_hides_nothing_beside_it() {
+    let (place, url, _) = archived(200);
+    let start = walk(&place.path("archive")).into_iter().find(|path| path.ends_with("start")).unwrap();
+    fs::remove_dir_all(&place.db).unwrap();
+    run(["restore", "--from", &url, &place.db]).done();
+    run(["archive", &place.db, "--to", &url]).done();
+    let (last, _) = digest_of(&[&place.db]);
+    run(["archive", &place.db, "--to", &url, "--verify"]).done();
+    fs::remove_file(&start).unwrap();
+    fs::create_dir(&start).unwrap();
+    let ran = run(["archive-status", &url]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (2, ""), "{ran:?}");
+    let damage = ran.stdout.lines().find(|line| line.starts_with("damage\t")).unwrap();
+    assert!(damage.contains("/start\t0\tobject: expected a file, found not a regular file"), "{ran:?}");
+    assert_eq!(ran.stdout.matches("lineage\t").count(), 1, "{ran:?}");
+    assert!(ran.stdout.contains(&format!("interval\t{last}\t{last}\t")), "{ran:?}");
+    let to = place.path("to").display().to_string();
+    run(["restore", "--from", &url, &to]).fails(2, "damage: lineage/");
 }
 
 #[test]
@@ -331,7 +429,7 @@ fn a_rotten_page_is_named_by_verify_and_mended_by_archiving_with_verify() {
     let name = page.file_name().unwrap().to_string_lossy().into_owned();
     assert!(status.code == 2 && status.stdout.contains(&name), "{status:?}");
     let told = run(["archive", &place.db, "--to", &url, "--verify"]).done();
-    assert!(told.contains("1 page segments in the archive were damaged"), "{told}");
+    assert!(told.contains("1 page segment in the archive was damaged"), "{told}");
     run(["archive-status", &url, "--verify"]).done();
 }
 
@@ -377,6 +475,9 @@ fn a_point_is_asked_of_an_archive_and_never_answered_with_what_a_database_holds_
         ["--time", "garbage"],
         ["--lineage", &none],
         ["--cache", "cache"],
+        ["--endpoint", "nonsense"],
+        ["--ca-file", "/nowhere"],
+        ["--timeout", "1s"],
     ] {
         for command in ["count", "scan", "digest"] {
             run([&[command, &place.db][..], &option].concat()).fails(64, option[0]);
@@ -478,10 +579,11 @@ fn time_of(url: &str, lsn: &str) -> u64 {
 }
 
 #[test]
-fn of_an_empty_archive_retention_promises_nothing() {
-    let place = Place::new();
-    let url = format!("file://{}", place.path("archive").display());
-    fs::create_dir(place.path("archive")).unwrap();
+fn of_an_archive_that_holds_no_point_retention_promises_nothing() {
+    let (place, url, _) = archived(100);
+    for path in walk(&place.path("archive")).into_iter().filter(|path| path.ends_with("log")) {
+        fs::remove_dir_all(path).unwrap();
+    }
     let told = run(["retention", &url, "--keep", "35d"]).done();
     assert_eq!(told, "0 objects of 0 bytes deleted; there is no point that can be restored\n");
     let told = run(["retention", &url, "--keep", "35d", "--json"]).done();

@@ -59,6 +59,10 @@ fn wrong_usage_is_64() {
         &["bench", db, "fill", "--keyspace", ""],
         &["get", db, "a", "--keyspace", ""],
         &["scan", db, "--keyspace", ""],
+        &["put", db, "a", "b", "--keyspace", "\\xff"],
+        &["load", db, "--endpoint", "nonsense"],
+        &["load", db, "--ca-file", "/nowhere"],
+        &["load", db, "--timeout", "1s"],
     ] {
         run(words).fails(64, "");
     }
@@ -168,6 +172,36 @@ fn a_bad_line_is_65_is_named_and_everything_before_it_is_kept() {
     assert!(ran.stdout.contains("1 bad line"), "{ran:?}");
     assert!(ran.stdout.contains("line 4"), "{ran:?}");
     assert_eq!(place.run("scan", &["--keys"]).done(), "a\nb\nc\nd\n");
+}
+
+#[test]
+fn one_record_is_one_record() {
+    let place = Place::new();
+    let ran = run_with(["load", &place.db], b"a\t1\nbad\n");
+    assert!(ran.stderr.contains("logwood: 1 record was loaded before this\n"), "{ran:?}");
+    let loaded = run_with(["load", &place.db, "--skip-bad"], b"a\t1\nbad\n").done();
+    assert!(loaded.starts_with("1 record in 1 batch, 1 bad line skipped"), "{loaded}");
+    assert_eq!(place.run("delete-range", &["--all"]).done(), "1 record deleted\n");
+    assert_eq!(place.run("delete-range", &["--all"]).done(), "0 records deleted\n");
+}
+
+#[test]
+fn the_limit_of_a_files_size_is_3_like_a_full_disk_and_what_was_acknowledged_stays() {
+    let place = Place::with("a\t1\n");
+    // In blocks of 512 or 1024 bytes: less than the log has to hold.
+    let file = place.file("records", records(20_000).as_bytes());
+    let script = format!(
+        "ulimit -f 256; exec '{}' load '{}' '{file}' --acks --batch 100",
+        env!("CARGO_BIN_EXE_logwood"),
+        place.db
+    );
+    let ran: Ran = Command::new("sh").args(["-c", &script]).output().unwrap().into();
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.stderr.lines().all(|line| line.starts_with("logwood: ")), "{ran:?}");
+    assert!(ran.stderr.contains("too large"), "{ran:?}");
+    let acknowledged = ran.stdout.lines().count() * 100;
+    let count: usize = place.run("count", &[]).done().trim_end().parse().unwrap();
+    assert!(count > acknowledged, "{count} records, {acknowledged} and one acknowledged");
 }
 
 #[test]

@@ -106,6 +106,41 @@ fn keyspaces_are_separate_and_come_and_go() {
 }
 
 #[test]
+fn a_keyspace_is_named_as_it_is_printed() {
+    for name in ["caf\u{e9}", "a\\x41", "tab\there"] {
+        let place = Place::with(FRUIT);
+        let typed = name.replace('\\', "\\x5c");
+        place.run("put", &["apple", "green", "--keyspace", &typed]).done();
+        let listed = place.run("keyspaces", &[]).done();
+        let printed = listed.lines().find(|line| *line != "default").unwrap().to_owned();
+        let printed = printed.as_str();
+        place.run("put", &["pear", "yellow", "--keyspace", printed]).done();
+        place.run("keyspaces", &["--create", printed]).done();
+        assert_eq!(place.run("keyspaces", &[]).done(), listed, "no second one");
+        assert_eq!(place.run("get", &["apple", "--keyspace", printed]).done(), "green\n");
+        assert_eq!(place.run("count", &["--keyspace", printed]).done(), "2\n");
+        run_with(["load", &place.db, "--keyspace", printed], b"plum\tblue\n").done();
+        place.run("delete", &["pear", "--keyspace", printed]).done();
+        place.run("get", &["pear", "--keyspace", printed]).fails(1, &format!("keyspace '{printed}'"));
+
+        let url = format!("file://{}", place.path("archive").display());
+        place.run("archive", &["--to", &url]).done();
+        let to = place.path("to").display().to_string();
+        let told = run(["restore", "--from", &url, &to, "--keyspace", printed, "--json"]).done();
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["verified_keyspaces"][0]["keyspace"], printed, "{told}");
+        assert_eq!(run(["count", &to, "--keyspace", printed]).done(), "2\n");
+        assert_eq!(run(["count", "--archive", &url, "--keyspace", printed]).done(), "2\n");
+
+        let dropped = place.run("keyspaces", &["--drop", printed, "--json"]).done();
+        let dropped: Value = serde_json::from_str(&dropped).unwrap();
+        assert_eq!((&dropped["keyspace"], &dropped["dropped"]), (&printed.into(), &true.into()));
+        assert_eq!(place.run("keyspaces", &[]).done(), "default\n");
+        place.run("count", &["--keyspace", printed]).fails(1, &format!("keyspace '{printed}'"));
+    }
+}
+
+#[test]
 fn acknowledgements_name_each_batch_by_its_last_key() {
     let place = Place::new();
     let ran = run_with(["load", &place.db, "-", "--acks", "--batch", "2"], b"a\t1\nc\\x00\t2\nb\t3\n");

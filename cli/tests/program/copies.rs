@@ -192,7 +192,7 @@ fn a_sorted_load_refuses_what_is_not_sorted() {
     assert!(ran.stderr.contains("line 2") && ran.stderr.contains("'fig'"), "{ran:?}");
     assert_eq!(place.run("count", &[]).done(), "5\n", "what came before it is kept");
     let skipped = run_with(["load", &place.db, "--sorted", "--skip-bad"], unsorted.as_bytes()).done();
-    assert!(skipped.contains("1 bad lines skipped"), "{skipped}");
+    assert!(skipped.contains("1 bad line skipped"), "{skipped}");
     place.run("get", &["grape"]).done();
     let empty_keys = run_with(["load", &place.db, "--sorted"], b"\t1\n\t2\n");
     assert!(empty_keys.code == 65 && empty_keys.stderr.contains("line 2"), "{empty_keys:?}");

@@ -9,6 +9,8 @@
 //!    first key at which there is nothing; compare everything with the log here ([`walk`](super::walk)).
 //! 5. A listing shows whether the chain goes on behind that: a hole. It begins where the walk does, or at the newest snapshot.
 //! 6. Where nothing shows that the end of the chain is this log's, which has let go of what stands there: a new lineage.
+//! 7. What was confirmed and is not there any more, and cannot be put again from the log: told, up to the snapshot with which the
+//!    chain goes on.
 //!
 //! What is refused: another database's chain, other entries than here (`Fenced`), and a chain that reaches further than
 //! the log of a database, which decides alone: that log has lost its end.
@@ -55,6 +57,7 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         local = LocalLineage { lineage: Some(wanted), confirmed: None, ..local };
     }
     let mut place = settle(&client, &source, &mut local, &options)?;
+    let lost_from = place.lost_from;
     let is_known = place.walked.is_known || !source.decides_alone() || planted(Bug::TrustEnd);
     if !is_known {
         let next = place.walked.chain.position().next;
@@ -68,19 +71,28 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         (local.lineage, local.confirmed) = (None, None);
         place = settle(&client, &source, &mut local, &options)?;
     }
-    let Place { lineage, start, walked, listed, newest_snapshot, is_rootless } = place;
+    let Place { lineage, start, walked, listed, newest_snapshot, is_rootless, .. } = place;
     let shared = Arc::new(Shared::new(lineage));
     let behind = listed.range(newest_snapshot.unwrap_or_default()..).map(|(_, bytes)| bytes).sum();
     let attached_at = source.group.appended_lsn();
     let needs_snapshot = start.needs_snapshot() || is_rootless;
     let base_missing = (needs_snapshot && newest_snapshot.is_none()).then_some(start.first_lsn);
     let next = walked.chain.position().next;
+    // Else the log has all of it, and it is put again.
+    let lost_from = lost_from.filter(|_| base_missing.is_some() || next < first);
     shared.update(|figures| {
         figures.status.archived = next.previous();
         figures.status.newest_snapshot = newest_snapshot;
         figures.confirmed = walked.confirmed;
         figures.archived_ms = Some(walked.chain.position().time_ms).filter(|time_ms| *time_ms > 0);
     });
+    if let Some(lost) = lost_from
+        && let Some((_, manifest)) = source.checkpoint(false)?
+    {
+        tracing::warn!(%lineage, from = %lost, "the archive has lost what was confirmed, and the log does not have it");
+        // The snapshot is not older.
+        shared.update(|figures| figures.status.lose(lost, manifest.checkpoint_lsn.previous()));
+    }
     hold.advance(walked.confirmed.map_or(next, |(first, _)| first));
     let proven = options.verify_pages.then(BTreeSet::new);
     let proof_due = options.verify_pages && source.decides_alone();
@@ -107,6 +119,7 @@ pub(super) fn attach(source: Source, options: ArchiveOptions) -> Result<Uploader
         parted: false,
         gap_pieces: 0,
         base_missing,
+        lost_from,
         snapshot: None,
         put_off: (0, Duration::ZERO),
         objects_in_a_row: 0,
@@ -139,6 +152,8 @@ struct Place {
     newest_snapshot: Option<Lsn>,
     /// Its parent does not lead to it (any more), or its beginning is gone: nothing can be restored before it has a snapshot.
     is_rootless: bool,
+    /// The first entry that is not there, where the object that was confirmed last is not there either.
+    lost_from: Option<Lsn>,
 }
 
 /// Notes the lineage in the directory, sees to it that it has a start, and walks its chain.
@@ -148,6 +163,7 @@ fn settle(
     local: &mut LocalLineage,
     options: &ArchiveOptions,
 ) -> Result<Place> {
+    let noted = local.confirmed;
     let lineage = match local.lineage {
         // It was superseded while nobody wrote to it, and retention let go of it; or the store was emptied.
         Some(lineage)
@@ -163,6 +179,7 @@ fn settle(
     };
     let owner = Owner { database: source.database(), lineage };
     local.lineage = Some(lineage);
+    source.check_open()?;
     local.write(&*source.environment.disk, &source.root)?;
     let found = chain::start(client, lineage)?;
     let was_there = found.is_some();
@@ -180,7 +197,15 @@ fn settle(
             true
         }),
     };
-    Ok(Place { lineage, start, walked, listed, newest_snapshot, is_rootless })
+    let next = walked.chain.position().next;
+    let lost_from = noted.filter(|_| !walked.ended).and_then(|(noted, _)| {
+        if was_there || !listed.is_empty() {
+            return (next <= noted).then_some(next);
+        }
+        // Where it began went with its start.
+        Some(local.parent.map_or(Lsn::FIRST, |parent| parent.fork_lsn.next()))
+    });
+    Ok(Place { lineage, start, walked, listed, newest_snapshot, is_rootless, lost_from })
 }
 
 /// The objects of the chain that are of use: behind what was noted, and behind the newest snapshot, for their bytes are what

@@ -133,12 +133,19 @@ impl Uploader {
             Found::Ours => {
                 let term = self.source.term_before(replay_from);
                 self.chain.follow_gap(&gap, encoded.link, term);
+                let lost_from = self.lost_from.take();
                 self.shared.update(|figures| {
-                    figures.status.gaps += 1;
                     // The snapshot's own point is there, and none before, although the log may go on before it.
-                    let taken = (gap.first_lsn, gap.snapshot_lsn.previous());
-                    let newest = figures.status.newest_gap;
-                    figures.status.newest_gap = Some(taken).filter(|(first, last)| first <= last).or(newest);
+                    let first = lost_from.map_or(gap.first_lsn, |lost| lost.min(gap.first_lsn));
+                    let taken = (first, gap.snapshot_lsn.previous());
+                    let status = &mut figures.status;
+                    // What the archive has lost was counted when that was seen.
+                    status.gaps += u64::from(lost_from.is_none() || status.lost.is_none());
+                    status.newest_gap =
+                        Some(taken).filter(|(first, last)| first <= last).or(status.newest_gap);
+                    if lost_from.is_some() {
+                        status.lost = status.newest_gap;
+                    }
                 });
                 (self.parted, self.base_missing) = (false, None);
                 self.moved(Some((gap.first_lsn, encoded.link)));

@@ -369,6 +369,10 @@ impl Uploader {
             Ok(false) => Ok(true),
             Ok(true) => {
                 self.since_snapshot -= job.counted;
+                if let Some(first) = self.lost_from.take() {
+                    let (_, lsn) = job.base();
+                    self.shared.update(|figures| figures.status.lose(first, lsn.previous()));
+                }
                 self.snapshot = None;
                 self.base_missing = None;
                 self.proof_due = false;

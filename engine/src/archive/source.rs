@@ -80,6 +80,14 @@ impl Source {
         self.group.read(from, last.next(), READ_BYTES)
     }
 
+    /// Asked before anything in the directory is written: a database that was closed may be another process's by now.
+    ///
+    /// # Errors
+    /// `Closed` then.
+    pub(super) fn check_open(&self) -> Result<()> {
+        self.read(Lsn::MAX, Lsn::ZERO).map(drop)
+    }
+
     /// One entry; `None` where the log does not hold it.
     pub(super) fn entry(&self, lsn: Lsn) -> Result<Option<Entry>> {
         match self.read(lsn, lsn) {

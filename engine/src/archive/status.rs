@@ -38,10 +38,14 @@ pub struct ArchiveStatus {
     pub mended: u64,
     /// The newest snapshot in the archive that this archiver knows of.
     pub newest_snapshot: Option<Lsn>,
-    /// Gaps left by this archiver.
+    /// Gaps left by this archiver; what the archive has lost is one.
     pub gaps: u64,
     /// The first and the last point that cannot be restored for the last of them that takes any; `None`: none does.
     pub newest_gap: Option<(Lsn, Lsn)>,
+    /// That gap, where the archive no longer has what this directory had confirmed to be there, as its `LINEAGE` notes, and the log
+    /// had let go of it: objects were removed, or the store was rolled back; or another lineage has superseded this one, and
+    /// retention took it.
+    pub lost: Option<(Lsn, Lsn)>,
     /// Steps that failed and are tried again, those of snapshots included.
     pub failures: u64,
     /// Why the last step failed, when it did: entries are not archived meanwhile.
@@ -104,6 +108,7 @@ impl Shared {
             newest_snapshot: None,
             gaps: 0,
             newest_gap: None,
+            lost: None,
             failures: 0,
             failing: None,
             snapshot_failing: None,
@@ -177,6 +182,15 @@ impl Figures {
 }
 
 impl ArchiveStatus {
+    /// Counts the points from `first` to `last` as lost, once, if there are any. Told again, they may have become more.
+    pub(super) fn lose(&mut self, first: Lsn, last: Lsn) {
+        if first <= last {
+            self.gaps += u64::from(self.lost.is_none());
+            self.newest_gap = Some((first, last));
+            self.lost = self.newest_gap;
+        }
+    }
+
     /// Hands the numbers to the `metrics` facade.
     fn publish(&self) {
         for (name, value) in [

@@ -15,6 +15,7 @@ mod histories;
 mod keeping;
 mod late;
 mod latest;
+mod lost;
 pub(in crate::archive) mod model;
 pub(in crate::archive) mod mutants;
 mod pages;

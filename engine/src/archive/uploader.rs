@@ -73,6 +73,9 @@ pub(super) struct Uploader {
     pub(super) gap_pieces: u64,
     /// The chain begins here, behind entries that nobody archived, and has no snapshot yet to begin with.
     pub(super) base_missing: Option<Lsn>,
+    /// From here on the archive has lost what this directory had confirmed, and the log does not have it any more: no point can be
+    /// restored before that of the snapshot with which the chain goes on.
+    pub(super) lost_from: Option<Lsn>,
     pub(super) snapshot: Option<SnapshotJob>,
     /// Snapshots that failed since one was finished, and when the next one is due at the earliest, by the monotonic clock.
     pub(super) put_off: (u32, Duration),
@@ -375,8 +378,7 @@ impl Uploader {
         if objects == 0 || !(always || objects >= NOTE_OBJECTS || now.saturating_sub(at) >= NOTE_TIME) {
             return;
         }
-        // A database that was closed may be another process's by now.
-        if self.source.read(Lsn::MAX, Lsn::ZERO).is_err() {
+        if self.source.check_open().is_err() {
             return;
         }
         self.noted = (now, 0);

@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use logwood_base::disk::{DirEntry, create_dir_all};
+use logwood_base::disk::{DirEntry, File, create_dir_all};
 use logwood_base::{Access, ArchiveDamage, Disk, Environment, Error, Random, Result};
 
 use super::{Head, Listed, Put, Store, check_size, is_key};
@@ -72,7 +72,7 @@ impl Directory {
     }
 
     fn read(&self, key: &str, path: &Path, range: Option<Range<u64>>, max: u64) -> Result<Vec<u8>> {
-        let file = self.disk.open(path, Access::Read)?;
+        let file = self.open_object(key, path)?;
         let size = file.size()?;
         let range = range.unwrap_or(0..size);
         if range.end > size || range.start > range.end {
@@ -84,8 +84,36 @@ impl Directory {
         Ok(bytes)
     }
 
-    fn exists(&self, path: &Path) -> Result<bool> {
-        absent(self.disk.open(path, Access::Read)).map(|file| file.is_some())
+    fn put(&self, key: &str, bytes: &[u8]) -> Result<Put> {
+        let path = self.path(key)?;
+        let folder = path.parent().unwrap_or(&self.root);
+        if absent(self.open_object(key, &path))?.is_some() {
+            // It may have been linked by a process that died before it synced the name.
+            self.disk.sync_dir(folder)?;
+            return Ok(Put::Exists);
+        }
+        let name = format!("{:016x}{:016x}", self.random.u64(), self.random.u64());
+        let incoming = self.incoming().join(name);
+        let file = self.disk.create(&incoming)?;
+        let written = file.write_at(0, bytes).and_then(|()| file.sync());
+        drop(file);
+        let linked = written.and_then(|()| {
+            create_dir_all(&*self.disk, folder)?;
+            match self.disk.link(&incoming, &path) {
+                Ok(()) => Ok(Put::Created),
+                Err(Error::AlreadyExists { .. }) => Ok(Put::Exists),
+                Err(error) => Err(error),
+            }
+        });
+        // Whatever came of it, the incoming name has served; when it cannot be removed, the next open does it.
+        let _ = self.disk.remove(&incoming);
+        let put = linked?;
+        self.disk.sync_dir(folder)?;
+        Ok(put)
+    }
+
+    fn open_object(&self, key: &str, path: &Path) -> Result<Arc<dyn File>> {
+        self.disk.open(path, Access::Read).map_err(|error| no_object(key, &error).unwrap_or(error))
     }
 
     /// Tells of what lies in a folder behind `after`; `key` is what all keys there begin with.
@@ -129,33 +157,27 @@ fn absent<T>(found: Result<T>) -> Result<Option<T>> {
     }
 }
 
+/// The damage of what stands in the place of an object and is no file, such as a directory.
+fn no_object(key: &str, error: &Error) -> Option<Error> {
+    let Error::Io { source, .. } = error else { return None };
+    // What a device answers, or a server behind a mounted directory, it may answer otherwise tomorrow.
+    error.unreadable(0).filter(|_| source.raw_os_error().is_none())?;
+    Some(ArchiveDamage::new(key, "object", "a file", source).into())
+}
+
+/// Of a put: what is not there is the store itself, or was taken out of it while it was put.
+fn gone(key: &str, error: Error) -> Error {
+    match error {
+        Error::NotFound { .. } => {
+            Error::ArchiveUnavailable { operation: "put", key: key.to_owned(), cause: error.to_string() }
+        }
+        other => other,
+    }
+}
+
 impl Store for Directory {
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<Put> {
-        let path = self.path(key)?;
-        let folder = path.parent().unwrap_or(&self.root);
-        if self.exists(&path)? {
-            // It may have been linked by a process that died before it synced the name.
-            self.disk.sync_dir(folder)?;
-            return Ok(Put::Exists);
-        }
-        let name = format!("{:016x}{:016x}", self.random.u64(), self.random.u64());
-        let incoming = self.incoming().join(name);
-        let file = self.disk.create(&incoming)?;
-        let written = file.write_at(0, bytes).and_then(|()| file.sync());
-        drop(file);
-        let linked = written.and_then(|()| {
-            create_dir_all(&*self.disk, folder)?;
-            match self.disk.link(&incoming, &path) {
-                Ok(()) => Ok(Put::Created),
-                Err(Error::AlreadyExists { .. }) => Ok(Put::Exists),
-                Err(error) => Err(error),
-            }
-        });
-        // Whatever came of it, the incoming name has served; when it cannot be removed, the next open does it.
-        let _ = self.disk.remove(&incoming);
-        let put = linked?;
-        self.disk.sync_dir(folder)?;
-        Ok(put)
+        self.put(key, bytes).map_err(|error| gone(key, error))
     }
 
     fn get(&self, key: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
@@ -168,7 +190,7 @@ impl Store for Directory {
 
     fn head(&self, key: &str) -> Result<Option<Head>> {
         let path = self.path(key)?;
-        let Some(file) = absent(self.disk.open(&path, Access::Read))? else { return Ok(None) };
+        let Some(file) = absent(self.open_object(key, &path))? else { return Ok(None) };
         let Some(put_ms) = absent(self.disk.modified_ms(&path))? else { return Ok(None) };
         Ok(Some(Head { bytes: file.size()?, put_ms }))
     }
