@@ -66,7 +66,7 @@ pub enum ChangeKind<'a> {
 }
 
 pub use order::in_order;
-pub(crate) use pieces::{apply_scattered, is_scattered, prepare_scattered, replay};
+pub(crate) use pieces::{Orders, apply_scattered, is_scattered, prepare_scattered, replay};
 pub use sorted::SortedChanges;
 pub(crate) use sorted::{apply_sorted, prepare_sorted};
 
@@ -93,6 +93,8 @@ struct Applier<'s> {
     lsn: Lsn,
     /// Whether somebody may read below the LSN.
     keeps_past: bool,
+    /// Bytes of older versions in memory beyond which the page of a leaf that is rebuilt serves who reads below.
+    kept_max: usize,
 }
 
 /// Applies the changes of one entry, of which [`prepare`] made nothing that can fail be left, if it was called.
@@ -106,7 +108,7 @@ pub(crate) fn apply(
 ) -> Result<()> {
     check_order(writer, lsn)?;
     let trees = if prepared { look_up(shared, changes)? } else { prepare(shared, changes)? };
-    let mut applier = Applier { shared, writer, guard, lsn, keeps_past: true };
+    let mut applier = Applier { shared, writer, guard, lsn, keeps_past: true, kept_max: usize::MAX };
     for part in parts(changes) {
         for run in sorted(part.points, &trees)?.chunk_by(|a, b| a.core.id == b.core.id) {
             applier.write(run[0].core, run, usize::MAX)?;
@@ -204,15 +206,18 @@ fn preload(shared: &Shared, core: &TreeCore, change: &Change<'_>, guard: &Guard)
 
 /// Puts and deletes in the order of trees and keys, the last one of each key.
 fn sorted<'t, 'a: 't>(changes: &[Change<'a>], trees: &'t [Arc<TreeCore>]) -> Result<Points<'t>> {
-    let mut points = Points::with_capacity(changes.len());
-    for change in changes {
-        let core = tree_of(trees, change.keyspace)?;
-        let (key, value) = match change.kind {
-            ChangeKind::Put { key, value } => (key, Some(value)),
-            ChangeKind::Delete { key } => (key, None),
-            ChangeKind::DeleteRange { .. } => continue,
-        };
-        points.push(Point { core, key, value });
-    }
+    let points = changes.iter().map(|change| point(change, trees)).collect::<Result<_>>()?;
     Ok(order::sort(points))
+}
+
+/// A put or a delete with its tree.
+fn point<'t, 'a: 't>(change: &Change<'a>, trees: &'t [Arc<TreeCore>]) -> Result<Point<'t>> {
+    let core = tree_of(trees, change.keyspace)?;
+    match change.kind {
+        ChangeKind::Put { key, value } => Ok(Point { core, key, value: Some(value) }),
+        ChangeKind::Delete { key } => Ok(Point { core, key, value: None }),
+        ChangeKind::DeleteRange { .. } => {
+            Err(Error::Internal("a range delete among puts and deletes".into()))
+        }
+    }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Way<'g> {
     pub(crate) steps: Steps<'g>,
     /// What stands at the end.
     pub(crate) node: Seen<'g>,
+    /// Whether this way has brought it into memory.
+    pub(crate) loaded: bool,
 }
 
 impl Way<'_> {
@@ -146,6 +148,15 @@ impl TreeCore {
         self.leaf_at(shared, key, Lsn::MAX, guard)
     }
 
+    /// The leaf that holds `key`, if it is in memory.
+    pub(crate) fn leaf_in_memory<'g>(&self, key: &[u8], guard: &'g Guard) -> Option<Seen<'g>> {
+        let mut seen = self.root.load(guard);
+        while let Some(inner) = seen.inner() {
+            seen = inner.slots()[inner.child_of(key)].load(guard);
+        }
+        seen.leaf().is_some().then_some(seen)
+    }
+
     /// The leaf that holds `key`, or the address of its page where that is too new for `at` and not in memory. The way that
     /// every read takes: nothing is noted on it.
     pub(crate) fn leaf_at<'g>(
@@ -201,9 +212,11 @@ impl TreeCore {
             let mut slot = &self.root;
             loop {
                 let mut seen = slot.load(guard);
+                let mut loaded = false;
                 if let Node::Cold(cold) = &*seen
                     && !cold.is_newer_than(at)
                 {
+                    loaded = true;
                     let key = match seek {
                         Seek::From(key) | Seek::Below(Some(key)) => key,
                         Seek::Below(None) => &[],
@@ -213,7 +226,7 @@ impl TreeCore {
                         None => continue 'restart,
                     };
                 }
-                let Some(inner) = seen.inner() else { return Ok(Way { steps, node: seen }) };
+                let Some(inner) = seen.inner() else { return Ok(Way { steps, node: seen, loaded }) };
                 let child = child_of(inner, seek);
                 steps.push((inner, child));
                 slot = &inner.slots()[child];
@@ -241,7 +254,7 @@ impl TreeCore {
                     };
                 }
                 let Some(inner) = seen.inner().filter(|inner| inner.level() > level) else {
-                    return Ok(Way { steps, node: seen });
+                    return Ok(Way { steps, node: seen, loaded: false });
                 };
                 let child = inner.child_of(key);
                 steps.push((inner, child));

@@ -523,7 +523,7 @@ impl Forest {
 
     /// Applies the changes of several entries, whose last one is at `lsn`, and makes them visible: for recovery, before
     /// anybody reads. Many at a time are much faster than one entry after the other, because each leaf is changed once, and
-    /// no version is kept. What the changes take, and about 150 bytes for each to sort them, is taken off the cache.
+    /// no version is kept. What the changes take, and about 70 bytes for each to sort them, is taken off the cache.
     ///
     /// ```
     /// # use logwood_base::{DatabaseId, Environment, KeyspaceId, LogId, LogPosition, Lsn};

@@ -11,7 +11,7 @@ use logwood_base::codec::CodecError;
 use logwood_base::sync::atomic::Ordering;
 use logwood_base::{Corruption, Error, KeyspaceId, Lsn, Result};
 
-use crate::descent::TreeCore;
+use crate::descent::{TreeCore, Way};
 use crate::format::child::ChildEntry;
 use crate::format::inner::InnerReader;
 use crate::format::leaf::LeafValue;
@@ -68,27 +68,61 @@ impl Shared {
         Ok((!matches!(&*now, Node::Cold(_))).then_some(now))
     }
 
+    /// Finds the way to the leaf that holds `key`. If that is on disk, it is read and found to be one that can be loaded, and
+    /// stays on disk. Answers too about how many bytes its records are, long values whole.
+    ///
+    /// # Errors
+    /// As [`Shared::load_child`].
+    pub(crate) fn look_at_leaf<'g>(
+        &self,
+        core: &TreeCore,
+        key: &[u8],
+        guard: &'g Guard,
+    ) -> Result<(Way<'g>, usize)> {
+        // As in `load_child`.
+        let _pin = self.store.pin();
+        let way = core.way_to_level(self, key, 0, guard)?;
+        let bytes = match &*way.node {
+            Node::Leaf(leaf) => leaf.cost(0, leaf.len()),
+            Node::Cold(cold) => {
+                self.account.cold_reads.fetch_add(1, Ordering::Relaxed);
+                let read = self.read_leaf(&cold.entry, |records| records.cost());
+                read.map_err(|error| affecting(error, || core.describe_range(key, 0, guard)))?
+            }
+            Node::Inner(_) => 0,
+        };
+        Ok((way, bytes))
+    }
+
     /// Reads and builds one node. `level` is what the parent says that it must be.
     fn read_node(&self, entry: &ChildEntry, level: u8, past: Vec<Part>) -> Result<Node> {
-        let page = self.store.read(&entry.page)?;
-        match page.kind() {
-            PageKind::Leaf if level == 0 => {
-                let blocks: Vec<PageRef> = entry.deltas.iter().map(|delta| delta.page).collect();
-                let blocks = self.store.read_many(&blocks).into_iter().collect::<Result<Vec<Page>>>()?;
-                let records = LeafRecords::read(&self.store, entry, &page, &blocks)?;
+        if level == 0 {
+            return self.read_leaf(entry, |records| {
                 let leaf = self.build(&records, entry.newest_lsn(), Previous::new(past));
                 leaf.set_image(Image { entry: entry.clone(), overflow: records.overflow }, true);
-                Ok(Node::Leaf(leaf))
-            }
-            PageKind::Inner if level > 0 => {
-                let inner = self.read_inner(&page, entry)?;
-                if level != inner.level() {
-                    return Err(self.contradiction(entry, "page level", level, inner.level()));
-                }
-                Ok(Node::Inner(inner))
-            }
-            kind => Err(self.contradiction(entry, "page kind of level", level, kind as u8)),
+                Node::Leaf(leaf)
+            });
         }
+        let page = self.store.read(&entry.page)?;
+        if page.kind() != PageKind::Inner {
+            return Err(self.contradiction(entry, "page kind of level", level, page.kind() as u8));
+        }
+        let inner = self.read_inner(&page, entry)?;
+        if level != inner.level() {
+            return Err(self.contradiction(entry, "page level", level, inner.level()));
+        }
+        Ok(Node::Inner(inner))
+    }
+
+    /// Reads the pages of a leaf, and has `work` do something with its records.
+    fn read_leaf<T>(&self, entry: &ChildEntry, work: impl FnOnce(LeafRecords<'_>) -> T) -> Result<T> {
+        let page = self.store.read(&entry.page)?;
+        if page.kind() != PageKind::Leaf {
+            return Err(self.contradiction(entry, "page kind of level", 0, page.kind() as u8));
+        }
+        let blocks: Vec<PageRef> = entry.deltas.iter().map(|delta| delta.page).collect();
+        let blocks = self.store.read_many(&blocks).into_iter().collect::<Result<Vec<Page>>>()?;
+        Ok(work(LeafRecords::read(&self.store, entry, &page, &blocks)?))
     }
 
     /// Builds a leaf. Some of its values may stand elsewhere: the caller keeps the pages of those.

@@ -24,7 +24,7 @@ pub(crate) mod inner;
 pub(crate) mod leaf;
 pub(crate) mod overflow;
 mod plan;
-mod prefetch;
+pub(crate) mod prefetch;
 pub(crate) mod search;
 pub(crate) mod slot;
 pub(crate) mod view;

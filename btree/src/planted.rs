@@ -41,6 +41,8 @@ pub(crate) enum Bug {
     JoinedLeafForgetsThePast,
     /// The leaf that a large entry leaves open never gets its page.
     OpenLeavesStayInMemory,
+    /// A leaf whose page serves readers of before forgets it.
+    LeafOnDiskForgetsThePast,
     /// Not a mistake of ours: pages whose checksums are right say that each leaf but the first and the last one holds 2^63
     /// records more than it does.
     HugeCounts,

@@ -8,7 +8,7 @@
 
 use logwood_base::{Lsn, Result};
 
-use crate::apply::{self, Change};
+use crate::apply::{self, Change, Orders};
 use crate::shared::Shared;
 
 /// Changes that can be applied without reading the disk; see [`Forest::prepare`](crate::Forest::prepare).
@@ -20,19 +20,21 @@ pub struct Preparation<'f> {
     changes: &'f [Change<'f>],
     /// Whether its leaves are kept in memory.
     keeps: bool,
+    /// The order of changes that were only looked through.
+    orders: Option<Orders>,
 }
 
 impl<'f> Preparation<'f> {
     pub(crate) fn new(shared: &'f Shared, changes: &'f [Change<'f>]) -> Result<Self> {
         if apply::is_scattered(shared, changes) {
-            apply::prepare_scattered(shared, changes)?;
-            return Ok(Self { shared, changes, keeps: false });
+            let orders = Some(apply::prepare_scattered(shared, changes)?);
+            return Ok(Self { shared, changes, keeps: false, orders });
         }
         let mut writer = shared.writer.lock();
         shared.make_room(&mut writer, changes.len());
         apply::prepare(shared, changes)?;
         writer.prepared = true;
-        Ok(Self { shared, changes, keeps: true })
+        Ok(Self { shared, changes, keeps: true, orders: None })
     }
 
     /// Applies the changes as [`Forest::apply`](crate::Forest::apply) does.
@@ -59,8 +61,8 @@ impl<'f> Preparation<'f> {
     /// `InvalidArgument` for an LSN out of order, `NotFound` when a tree has gone in between. Nothing was changed then.
     /// Of a batch that was only looked through, `Corruption` and `Io` too, and a part of it may have been applied.
     pub fn apply(mut self, lsn: Lsn) -> Result<()> {
-        if !self.keeps {
-            return apply::apply_scattered(self.shared, lsn, self.changes);
+        if let Some(orders) = &self.orders {
+            return apply::apply_scattered(self.shared, lsn, self.changes, orders);
         }
         // Taken back under the same lock as the changes, and not once more when it is dropped.
         self.keeps = false;
@@ -82,8 +84,8 @@ impl Shared {
     /// Applies the changes of the entry at `lsn`, and evicts what they leave too much.
     pub(crate) fn apply(&self, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
         if apply::is_scattered(self, changes) {
-            apply::prepare_scattered(self, changes)?;
-            return apply::apply_scattered(self, lsn, changes);
+            let orders = apply::prepare_scattered(self, changes)?;
+            return apply::apply_scattered(self, lsn, changes, &orders);
         }
         self.apply_prepared(lsn, changes, false)
     }

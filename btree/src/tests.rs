@@ -10,6 +10,7 @@ mod faults;
 mod interleavings;
 mod long_values;
 mod model;
+mod on_disk;
 mod remembered;
 mod replay;
 mod scattered;

@@ -184,6 +184,14 @@ impl Applier {
         Ok(())
     }
 
+    /// Notes that the fragment at `lsn` was appended by one who has its transaction whole and will apply it: it is open meanwhile.
+    pub(crate) fn pass_fragment(&mut self, lsn: Lsn, transaction: Lsn, time_ms: u64) -> Result<()> {
+        self.fragments.pass(transaction);
+        self.forest.apply(lsn, &[])?;
+        self.took(lsn, time_ms);
+        Ok(())
+    }
+
     /// Notes that the changes of the commit at `lsn` were applied by the caller.
     pub(crate) fn took(&mut self, lsn: Lsn, time_ms: u64) {
         self.applied = lsn;

@@ -110,7 +110,12 @@ impl Core {
             (Some(first), None) => std::slice::from_ref(first),
             (Some(first), Some(second)) => {
                 let both = [Ok(*first), Ok(second)];
-                more = both.into_iter().chain(decoded).collect::<Result<_>>()?;
+                // Counted first: memory that is let grow is copied, and as much of it again is touched.
+                let mut list = Vec::with_capacity(operations.iter().count());
+                for change in both.into_iter().chain(decoded) {
+                    list.push(change?);
+                }
+                more = list;
                 &more
             }
         };
@@ -236,9 +241,9 @@ impl Core {
                 sequencer.applier.fragments.finished(lsn, first);
                 return Ok((lsn, write));
             }
-            // Collected as replay would collect them: should a later fragment find the disk full, the transaction
-            // is an orphan that checkpoints and the next writer know of.
-            if let Err(error) = sequencer.applier.apply(lsn, &payload) {
+            // Should a later fragment find the disk full, the transaction is an orphan that checkpoints and the next writer
+            // know of. What it holds is here, and need not be collected for its end.
+            if let Err(error) = sequencer.applier.pass_fragment(lsn, first, time_ms) {
                 return Err(self.stop(&error));
             }
             self.publisher.register(lsn, write.clone());

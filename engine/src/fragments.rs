@@ -176,6 +176,12 @@ impl Fragments {
         Ok(())
     }
 
+    /// Notes that a transaction is open of which the caller has all pieces. It cannot be committed from what is known here, only
+    /// aborted.
+    pub(crate) fn pass(&mut self, transaction: Lsn) {
+        self.open.entry(transaction).or_insert_with(|| Transaction { joined: None, ..Transaction::new() });
+    }
+
     /// Lets the joined pieces of sorted transactions go.
     fn let_sorted_go(&mut self) {
         for transaction in self.open.values_mut().filter(|transaction| transaction.runs.is_fit()) {

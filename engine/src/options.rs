@@ -141,8 +141,8 @@ options! {
     /// Longest value. Default, and most: 64 MiB.
     value_bytes_max: usize = VALUE_BYTES_MAX;
     /// Most bytes of one batch, keys and values and a few bytes per operation. Default: 80 MiB. Opening needs as
-    /// much memory as the largest batch that was being written when the process ended. Applying one takes about 150 bytes for
-    /// each operation to sort them, which of the shortest ones is seven times their own length.
+    /// much memory as the largest batch that was being written when the process ended. Applying one takes about 70 bytes for
+    /// each operation to sort them, which of the shortest ones is three times their own length.
     batch_bytes_max: usize = 80 << 20;
     /// Memory for what one transaction notes of its reads, keys and about 40 bytes for each. Default: 64 MiB. A walk
     /// takes no more than two keys, however long it is.

@@ -238,8 +238,7 @@ impl Applier<'_> {
         let leaf = way.node.leaf().ok_or_else(lost)?;
         let content = Content::of(leaf, &[]);
         if content.cost < self.shared.options.leaf_bytes / 4 {
-            let low = way.low().unwrap_or_default();
-            self.join_neighbour(core, &way, leaf, &low, content);
+            self.join_neighbour(core, &way, leaf, None, content);
         }
         Ok(())
     }

@@ -4,25 +4,81 @@
 //! keys waits for both. So numbers are sorted: of each key the eight bytes behind what all of them begin with, and where
 //! the change stood before. Keys are looked at where those bytes are equal, also to find out which changes are of one key.
 
-use logwood_base::KeyspaceId;
+use std::sync::Arc;
 
-use super::{Point, Points};
+use logwood_base::{KeyspaceId, Result};
+
+use super::{Change, ChangeKind, Point, Points, point};
+use crate::descent::TreeCore;
 use crate::node::entries::head_of;
+use crate::node::prefetch::prefetch;
 
 /// Below this many, keys are compared as they are.
 const FEW: usize = 32;
 
+/// Changes that are asked for together: they and their keys stay near until they are applied.
+pub(super) const CHUNK_POINTS: usize = 4096;
+/// What is asked for of a key at most.
+const KEY_BYTES: usize = 128;
+
+/// Puts and deletes in the order of trees and keys, by their numbers: of each key the last one alone. It takes so little that
+/// who looks through changes keeps it until they are applied.
+pub(super) struct Order(Vec<u32>);
+
+impl Order {
+    /// The order of puts and deletes.
+    pub(super) fn of(changes: &[Change<'_>]) -> Self {
+        Self(numbers(changes, place_of))
+    }
+
+    /// The changes that it is the order of, some at a time.
+    pub(super) fn chunks<'t, 'a: 't>(
+        &self,
+        changes: &'t [Change<'a>],
+        trees: &'t [Arc<TreeCore>],
+    ) -> impl ExactSizeIterator<Item = Result<Vec<Point<'t>>>> {
+        self.0.chunks(CHUNK_POINTS).map(move |numbers| points(changes, numbers, trees))
+    }
+}
+
+/// Changes by their numbers, which lie anywhere, and so do their keys: all are asked for before the first one is looked at.
+fn points<'t, 'a: 't>(
+    changes: &[Change<'a>],
+    numbers: &[u32],
+    trees: &'t [Arc<TreeCore>],
+) -> Result<Vec<Point<'t>>> {
+    let change = |number: &u32| &changes[*number as usize];
+    for number in numbers {
+        prefetch(std::ptr::from_ref(change(number)).addr(), size_of::<Change<'_>>());
+    }
+    let mut points = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let point = point(change(number), trees)?;
+        prefetch(point.key.as_ptr().addr(), point.key.len().min(KEY_BYTES));
+        points.push(point);
+    }
+    Ok(points)
+}
+
+/// Where a put or a delete belongs.
+fn place_of<'c>(change: &'c Change<'_>) -> (KeyspaceId, &'c [u8]) {
+    let (ChangeKind::Put { key, .. }
+    | ChangeKind::Delete { key }
+    | ChangeKind::DeleteRange { from: key, .. }) = change.kind;
+    (change.keyspace, key)
+}
+
 /// Sorts by tree and key. Of equal keys the last one stays.
 pub(super) fn sort<'t>(mut points: Points<'t>) -> Points<'t> {
-    let place = |point: &Point<'_>| -> KeyspaceId { point.core.id };
-    if points.windows(2).all(|pair| (place(&pair[0]), pair[0].key) < (place(&pair[1]), pair[1].key)) {
+    let place = |point: &Point<'t>| -> (KeyspaceId, &'t [u8]) { (point.core.id, point.key) };
+    if points.is_sorted_by(|a, b| place(a) < place(b)) {
         return points;
     }
     if points.len() <= FEW {
-        points.sort_by(|a, b| (place(a), a.key).cmp(&(place(b), b.key)));
+        points.sort_by(|a, b| place(a).cmp(&place(b)));
         // What is dropped is the second one of two.
         points.dedup_by(|next, kept| {
-            let same = (place(next), next.key) == (place(kept), kept.key);
+            let same = place(next) == place(kept);
             if same {
                 *kept = *next;
             }
@@ -30,7 +86,7 @@ pub(super) fn sort<'t>(mut points: Points<'t>) -> Points<'t> {
         });
         return points;
     }
-    in_order(&points, |point| (place(point), point.key)).into_iter().map(|at| points[at]).collect()
+    in_order(&points, |point| (point.core.id, point.key)).into_iter().map(|at| points[at]).collect()
 }
 
 /// Which items there are in the order of trees and keys, by their numbers; of those with equal ones the last alone. `place` is
@@ -47,9 +103,17 @@ pub(super) fn sort<'t>(mut points: Points<'t>) -> Points<'t> {
 /// # Panics
 /// With more than `u32::MAX` items.
 pub fn in_order<T>(items: &[T], place: impl Fn(&T) -> (KeyspaceId, &[u8])) -> Vec<usize> {
+    numbers(items, place).into_iter().map(|at| at as usize).collect()
+}
+
+/// What [`in_order`] answers, in half the memory.
+fn numbers<T>(items: &[T], place: impl Fn(&T) -> (KeyspaceId, &[u8])) -> Vec<u32> {
     let count = u32::try_from(items.len()).expect("fewer than four billion are sorted together");
-    let keyspace = |at: &u32| place(&items[*at as usize]).0;
     let mut numbers: Vec<u32> = (0..count).collect();
+    if items.is_sorted_by(|a, b| place(a) < place(b)) {
+        return numbers;
+    }
+    let keyspace = |at: &u32| place(&items[*at as usize]).0;
     numbers.sort_by_key(keyspace);
     let mut sorted = Vec::with_capacity(items.len());
     for run in numbers.chunk_by(|a, b| keyspace(a) == keyspace(b)) {
@@ -59,7 +123,7 @@ pub fn in_order<T>(items: &[T], place: impl Fn(&T) -> (KeyspaceId, &[u8])) -> Ve
 }
 
 /// Appends the numbers of one tree's items.
-fn sort_keys<'t>(numbers: &[u32], key: impl Fn(u32) -> &'t [u8], sorted: &mut Vec<usize>) {
+fn sort_keys<'t>(numbers: &[u32], key: impl Fn(u32) -> &'t [u8], sorted: &mut Vec<u32>) {
     let shared = shared_bytes(numbers, &key);
     let key = |at: u32| &key(at)[shared..];
     let mut order: Vec<(u64, u32)> = numbers.iter().map(|&at| (head_of(key(at)), at)).collect();
@@ -70,7 +134,7 @@ fn sort_keys<'t>(numbers: &[u32], key: impl Fn(u32) -> &'t [u8], sorted: &mut Ve
         let (head, this) = order[at];
         order.get(at + 1).is_none_or(|&(next_head, next)| head != next_head || key(this) != key(next))
     };
-    sorted.extend((0..order.len()).filter(|&at| is_last(at)).map(|at| order[at].1 as usize));
+    sorted.extend((0..order.len()).filter(|&at| is_last(at)).map(|at| order[at].1));
 }
 
 /// How many bytes all keys begin with.

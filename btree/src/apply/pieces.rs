@@ -8,30 +8,40 @@
 //! does not get to its page stays in memory.
 //!
 //! A batch is looked through before it is written to the log, so that a page that cannot be read is the answer to it
-//! alone. The pages do not stay in memory for it: one that can be read then, and no more when the batch is applied, stops
-//! the caller.
+//! alone. The pages do not come into memory for it: one that can be read then, and no more when the batch is applied, stops
+//! the caller. The order that it was looked through in is kept until it is applied.
+//!
+//! # What is kept of before
+//! 1. Whoever reads below the LSN finds what he would have found, whatever was in memory: in the leaf itself, or in its page.
+//! 2. A page serves him only if it says all of the leaf to everybody who may read below ([`Applier::older_of`]). Its file stays
+//!    for as long as that past does, and no manifest from this LSN on reaches it.
+//! 3. Of a leaf that was on disk the page serves: its memory serves the next ones. So a batch over leaves on disk takes
+//!    memory for what is new alone. Of one that was in memory the leaf itself serves, as ever, until a part of the cache is kept so.
+//! 4. A checkpoint of before (C < L) goes to that page by the past of the new leaf, as it does for leaves that
+//!    [`sorted`](super::sorted) changes have sent to disk; a crash leaves its manifest, which names the page.
 
 use logwood_base::{Lsn, Result};
 
+use super::order::Order;
 use super::sorted::Pass;
-use super::{Applier, Change, ChangeKind, Point, check_order, look_up, parts, preload, sorted};
+use super::{Applier, Change, ChangeKind, Point, check_order, look_up, parts, preload};
 use crate::account::Class;
 use crate::shared::Shared;
-use crate::version::Seek;
 
-/// Changes of one piece.
-const PIECE_POINTS: usize = 4096;
 /// Leaves of one piece: what they take is at most this part of the cache, or they are so few that letting go would be what
 /// costs.
 const PIECE_SHARE: usize = 16;
 const PIECE_LEAVES_MIN: usize = 64;
 /// A batch is large when its leaves may take more than this part of the cache, which is the room that is made for it.
 const SCATTERED_SHARE: usize = 8;
+/// What leaves were before stays in memory up to this part of the cache.
+const KEPT_SHARE: usize = 8;
 /// Changed leaves stay in memory up to this many eighths of it.
 const DIRTY_EIGHTHS: usize = 7;
 
-/// Bytes that a change takes while it is sorted, beside those of its key and value.
-const SORTED_BYTES: usize = size_of::<Change<'_>>() + 2 * size_of::<Point<'_>>() + 16;
+/// Bytes that a change takes while it is sorted, beside those of its key and value: itself, a head with its number, and its
+/// number twice.
+const SORTED_BYTES: usize = size_of::<Change<'_>>() + size_of::<(u64, u32)>() + 2 * size_of::<u32>();
 
 /// How the pieces are applied.
 #[derive(Clone, Copy)]
@@ -53,33 +63,52 @@ pub(crate) fn is_scattered(shared: &Shared, changes: &[Change<'_>]) -> bool {
     changes.len().saturating_mul(shared.options.leaf_bytes) > shared.options.cache_bytes / SCATTERED_SHARE
 }
 
-/// Finds out whether every page can be read that applying would read, and refuses what that would refuse.
-pub(crate) fn prepare_scattered(shared: &Shared, changes: &[Change<'_>]) -> Result<()> {
-    let trees = look_up(shared, changes)?;
-    if !shared.has_cold() {
-        return Ok(());
+/// The order of the puts and deletes in each part of a batch.
+pub(crate) struct Orders(Vec<Order>);
+
+impl Orders {
+    fn of(changes: &[Change<'_>]) -> Self {
+        Self(parts(changes).map(|part| Order::of(part.points)).collect())
     }
-    for part in parts(changes) {
-        let points = sorted(part.points, &trees)?;
-        let mut rest = &points[..];
-        while let Some(first) = rest.first() {
-            let guard = crossbeam_epoch::pin();
-            let way = first.core.way(shared, Seek::From(first.key), &guard)?;
-            let here = |point: &&Point<'_>| point.core.id == first.core.id && way.reaches(point.key);
-            rest = &rest[1 + rest[1..].iter().take_while(here).count()..];
+}
+
+/// Finds out whether every page can be read that applying would read, and refuses what that would refuse. What is on disk
+/// stays there. Answers the order in which the changes are to be applied.
+pub(crate) fn prepare_scattered(shared: &Shared, changes: &[Change<'_>]) -> Result<Orders> {
+    let trees = look_up(shared, changes)?;
+    let orders = Orders::of(changes);
+    if !shared.has_cold() {
+        return Ok(orders);
+    }
+    for (part, order) in parts(changes).zip(&orders.0) {
+        for points in order.chunks(part.points, &trees) {
+            let points = points?;
+            let mut rest = &points[..];
+            while let Some(first) = rest.first() {
+                let guard = crossbeam_epoch::pin();
+                let (way, _) = shared.look_at_leaf(first.core, first.key, &guard)?;
+                let here = |point: &&Point<'_>| point.core.id == first.core.id && way.reaches(point.key);
+                rest = &rest[1 + rest[1..].iter().take_while(here).count()..];
+            }
         }
         if let Some(range) = part.range {
             preload(shared, super::tree_of(&trees, range.keyspace)?, range, &crossbeam_epoch::pin())?;
         }
     }
-    Ok(())
+    Ok(orders)
 }
 
-/// Applies the changes of a large batch, which [`prepare_scattered`] has looked through. The caller holds no lock, and nobody
-/// else applies meanwhile.
-pub(crate) fn apply_scattered(shared: &Shared, lsn: Lsn, changes: &[Change<'_>]) -> Result<()> {
+/// Applies the changes of a large batch, which [`prepare_scattered`] has looked through and put in order. The caller holds no
+/// lock, and nobody else applies meanwhile.
+pub(crate) fn apply_scattered(
+    shared: &Shared,
+    lsn: Lsn,
+    changes: &[Change<'_>],
+    orders: &Orders,
+) -> Result<()> {
     check_order(&shared.writer.lock(), lsn)?;
-    apply_pieces(shared, changes, Pieces { lsn, keeps_past: true, bound: shared.options.cache_bytes })
+    let how = Pieces { lsn, keeps_past: true, bound: shared.options.cache_bytes };
+    apply_pieces(shared, changes, orders, how)
 }
 
 /// Applies the changes of several entries as if they were one at `lsn`, the last one's, which is visible from the
@@ -91,7 +120,8 @@ pub(crate) fn replay(shared: &Shared, lsn: Lsn, changes: &[Change<'_>], beside: 
     shared.registry.publish(lsn);
     let taken = beside + changes.iter().map(|change| bytes_of(change) + SORTED_BYTES).sum::<usize>();
     let cache = shared.options.cache_bytes;
-    apply_pieces(shared, changes, Pieces { lsn, keeps_past: false, bound: cache - taken.min(cache / 2) })
+    let how = Pieces { lsn, keeps_past: false, bound: cache - taken.min(cache / 2) };
+    apply_pieces(shared, changes, &Orders::of(changes), how)
 }
 
 fn bytes_of(change: &Change<'_>) -> usize {
@@ -102,16 +132,15 @@ fn bytes_of(change: &Change<'_>) -> usize {
     }
 }
 
-fn apply_pieces(shared: &Shared, changes: &[Change<'_>], how: Pieces) -> Result<()> {
+fn apply_pieces(shared: &Shared, changes: &[Change<'_>], orders: &Orders, how: Pieces) -> Result<()> {
     let trees = look_up(shared, changes)?;
     let mut pass = Pass::new(shared, how.bound / 8 * DIRTY_EIGHTHS, usize::MAX);
-    for part in parts(changes) {
-        let points = sorted(part.points, &trees)?;
+    for (part, order) in parts(changes).zip(&orders.0) {
         let leaves_max = piece_leaves(shared);
-        let mut chunks = points.chunks(PIECE_POINTS).peekable();
-        while let Some(chunk) = chunks.next() {
-            pass.more = chunks.peek().is_some();
-            apply_runs(shared, how, chunk, |applier, run| {
+        let mut chunks = order.chunks(part.points, &trees);
+        while let Some(points) = chunks.next() {
+            pass.more = chunks.len() > 0;
+            apply_runs(shared, how, &points?, |applier, run| {
                 let more = run.len().min(leaves_max) * shared.options.leaf_bytes;
                 let changed = shared.account.bytes(Class::Dirty) + pass.kept(shared);
                 if changed + more <= pass.dirty_max {
@@ -158,7 +187,8 @@ fn apply_piece<T>(
     let mut writer = shared.writer.lock();
     let guard = crossbeam_epoch::pin();
     let Pieces { lsn, keeps_past, bound } = how;
-    let done = work(&mut Applier { shared, writer: &mut writer, guard: &guard, lsn, keeps_past })?;
+    let kept_max = shared.options.cache_bytes / KEPT_SHARE;
+    let done = work(&mut Applier { shared, writer: &mut writer, guard: &guard, lsn, keeps_past, kept_max })?;
     writer.tidy(&shared.registry, &guard);
     shared.evict(&mut writer, bound, &guard);
     drop((writer, writing_ahead, guard));

@@ -28,11 +28,9 @@ use logwood_base::{Error, KeyspaceId, Lsn, Result};
 use super::pieces::{Pieces, apply_runs, piece_leaves};
 use super::{Applier, Change, ChangeKind, Point, check_order, tree_of};
 use crate::account::Class;
-use crate::cursor::KeyRange;
-use crate::descent::{TreeCore, Way};
-use crate::node::leaf::Leaf;
+use crate::descent::TreeCore;
 use crate::shared::{Place, Shared};
-use crate::version::{Older, Seek};
+use crate::version::Seek;
 
 /// Bytes of changes that are taken up at a time, or one change that is larger.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -96,8 +94,6 @@ impl Chunk {
 
 /// What is known while the changes pass by.
 pub(super) struct Pass {
-    /// Nobody reads below it.
-    oldest: Lsn,
     /// Leaves of one piece.
     leaves_max: usize,
     /// Whether others follow behind those at hand.
@@ -117,7 +113,6 @@ pub(super) struct Pass {
 impl Pass {
     pub(super) fn new(shared: &Shared, dirty_max: usize, dirty_max_without_room: usize) -> Self {
         Self {
-            oldest: Lsn::ZERO,
             leaves_max: piece_leaves(shared),
             more: true,
             has_room: true,
@@ -194,9 +189,8 @@ pub(crate) fn prepare_sorted(shared: &Shared, changes: &mut dyn SortedChanges) -
             let core = shared.tree(change.keyspace);
             let core = core.ok_or_else(|| Error::NotFound { what: "keyspace", name: name() })?;
             let guard = crossbeam_epoch::pin();
-            let way = core.way(shared, Seek::From(key), &guard)?;
             // Long values count whole in what a leaf costs, and stay where they are.
-            let whole = way.node.leaf().map_or(0, |leaf| leaf.cost(0, leaf.len()));
+            let (way, whole) = shared.look_at_leaf(&core, key, &guard)?;
             bytes += whole.min(2 * shared.options.leaf_bytes) as u64;
             seen = Some((core.id, way.high()));
         }
@@ -214,7 +208,6 @@ impl Applier<'_> {
         pass: &mut Pass,
     ) -> Result<usize> {
         let guard = self.guard;
-        pass.oldest = self.shared.registry.needs().oldest();
         let mut rest = points;
         for _ in 0..pass.leaves_max {
             let Some(first) = rest.first() else { break };
@@ -228,41 +221,32 @@ impl Applier<'_> {
             let kept = pass.kept(self.shared);
             let may_wait = dirty <= pass.dirty_max_without_room;
             let to_disk = if pass.has_room { dirty + kept > pass.dirty_max } else { !may_wait };
-            let older = (to_disk && self.keeps_past).then(|| self.older_of(core, &way, leaf, pass.oldest));
+            let fits = !to_disk && self.fits(leaf, here);
+            let older = match fits {
+                true => None,
+                false if to_disk && self.keeps_past => Some(self.older_of(core, &way, leaf)),
+                false => self.older_on_disk(core, &way, leaf),
+            };
             self.make_dirty(&way, leaf, Place { keyspace: core.id, key: first.key });
             if to_disk {
                 pass.open.take_if(|(keyspace, low)| *keyspace == core.id && way.covers(low));
                 let open = pass.more && behind.is_empty();
-                match self.rebuild_on_disk(core, &way, leaf, older, here, open) {
+                match self.rebuild_on_disk(core, &way, leaf, older.as_ref(), here, open) {
                     Ok(None) => {}
                     Ok(Some(low)) => self.open(pass, (core.id, low), may_wait)?,
                     Err(Error::DiskFull { .. }) if may_wait => {
                         pass.has_room = false;
-                        self.rebuild(core, &way, leaf, here);
+                        self.rebuild(core, &way, leaf, older.as_ref(), here);
                     }
                     Err(error) => return Err(error),
                 }
-            } else if self.fits(leaf, here) {
+            } else if fits {
                 here.iter().for_each(|point| leaf.push(self.lsn, point.key, point.value));
             } else {
-                self.rebuild(core, &way, leaf, here);
+                self.rebuild(core, &way, leaf, older.as_ref(), here);
             }
             rest = behind;
         }
         Ok(points.len() - rest.len())
-    }
-
-    /// What serves readers of before, when another leaf takes the place of `leaf`: its page, if that says it all to everybody
-    /// who may read below.
-    fn older_of(&self, core: &TreeCore, way: &Way<'_>, leaf: &Leaf, oldest: Lsn) -> Older {
-        let says_all =
-            leaf.is_clean() && leaf.newest_lsn() <= oldest && leaf.header().prev.load(self.guard).is_none();
-        // A page whose segment is still being written may have to be written again: then nothing leads to it from here.
-        let image = leaf.image().filter(|image| {
-            says_all && image.pages().all(|page| !self.shared.store.is_open(page.addr.segment))
-        });
-        let Some(image) = image else { return Older::Leaf(leaf.clone()) };
-        let range = KeyRange { low: way.low().unwrap_or_default(), high: way.high() };
-        Older::Tree(TreeCore::old_page(core.id, image, range, self.lsn, self.shared.store.pin()))
     }
 }

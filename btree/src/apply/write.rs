@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use super::split::Waiting;
 use super::{Applier, Point};
 use crate::account::Class;
+use crate::cursor::KeyRange;
 use crate::descent::{TreeCore, Way};
 use crate::node::content::{Content, Edit};
 use crate::node::delta::{DELTA_SLOTS, DeltaArea};
@@ -51,7 +52,7 @@ impl<'s> Applier<'s> {
         {
             // Points that lie thinly: each waits for memory of its own.
             if warm <= written && rest.len() > 1 && written < leaves * 4 {
-                self.warm(core, &rest[..rest.len().min(WARM_POINTS)])?;
+                self.warm(core, &rest[..rest.len().min(WARM_POINTS)]);
                 warm = written + WARM_POINTS;
             }
             if !waiting.is_below_parent(first.key) {
@@ -63,10 +64,12 @@ impl<'s> Applier<'s> {
             };
             let count = 1 + rest[1..].iter().take_while(|point| way.reaches(point.key)).count();
             let (here, behind) = rest.split_at(count);
+            let fits = self.fits(leaf, here);
+            let older = if fits { None } else { self.older_on_disk(core, &way, leaf) };
             self.make_dirty(&way, leaf, Place { keyspace: core.id, key: first.key });
-            if self.fits(leaf, here) {
+            if fits {
                 here.iter().for_each(|point| leaf.push(self.lsn, point.key, point.value));
-            } else if !self.rebuild_later(core, &way, leaf, here, waiting) {
+            } else if !self.rebuild_later(core, &way, leaf, older.as_ref(), here, waiting) {
                 // The neighbours that it might join are not the ones that the tree has yet.
                 self.replace_waiting(core, waiting);
                 continue;
@@ -79,16 +82,13 @@ impl<'s> Applier<'s> {
     }
 
     /// Looks at what the writing of each point will look at first: one round per step that a look takes, so that the
-    /// memory of all leaves is waited for at once.
-    fn warm(&self, core: &TreeCore, points: &[Point<'_>]) -> Result<()> {
+    /// memory of all leaves is waited for at once. What is on disk is left there.
+    fn warm(&self, core: &TreeCore, points: &[Point<'_>]) {
         let mut ends: SmallVec<[Seen<'_>; WARM_POINTS]> = SmallVec::new();
-        for point in points {
-            ends.push(core.leaf_of(self.shared, point.key, self.guard)?);
-        }
+        ends.extend(points.iter().filter_map(|point| core.leaf_in_memory(point.key, self.guard)));
         let leaves = || ends.iter().filter_map(Seen::leaf);
         let areas: SmallVec<[&DeltaArea; WARM_POINTS]> = leaves().filter_map(Leaf::delta).collect();
         areas.iter().for_each(|area| area.warm());
-        Ok(())
     }
 
     /// Notes a change in a leaf and in the nodes above it.
@@ -129,10 +129,18 @@ impl<'s> Applier<'s> {
         bytes + more <= budget / 2 && (leaf.len() < 2 || whole <= budget + budget / 2)
     }
 
-    /// Puts new leaves in the place of one, its changes and `points` folded in.
-    pub(super) fn rebuild(&mut self, core: &TreeCore, way: &Way<'s>, leaf: &Leaf, points: &[Point<'_>]) {
+    /// Puts new leaves in the place of one, its changes and `points` folded in. `older` serves readers of before, if that is not
+    /// the leaf itself.
+    pub(super) fn rebuild(
+        &mut self,
+        core: &TreeCore,
+        way: &Way<'s>,
+        leaf: &Leaf,
+        older: Option<&Older>,
+        points: &[Point<'_>],
+    ) {
         let mut waiting = Waiting::default();
-        self.rebuild_later(core, way, leaf, points, &mut waiting);
+        self.rebuild_later(core, way, leaf, older, points, &mut waiting);
         self.replace_waiting(core, &mut waiting);
     }
 
@@ -143,6 +151,7 @@ impl<'s> Applier<'s> {
         core: &TreeCore,
         way: &Way<'s>,
         leaf: &Leaf,
+        older: Option<&Older>,
         points: &[Point<'_>],
         waiting: &mut Waiting<'s>,
     ) -> bool {
@@ -156,7 +165,7 @@ impl<'s> Applier<'s> {
             if !waiting.is_empty() {
                 return false;
             }
-            match self.join_neighbour(core, way, leaf, &low, content) {
+            match self.join_neighbour(core, way, leaf, older, content) {
                 None => return true,
                 Some(alone) => content = alone,
             }
@@ -171,7 +180,7 @@ impl<'s> Applier<'s> {
             let border = contents.get(at + 1).and_then(|next| Some((content.last()?, next.first()?)));
             let next_low = border.map(|(left, right)| search::separator(&left.key(), &right.key()));
             let end = next_low.as_deref().or(high.as_deref());
-            let past = self.past_of(leaf, &low, end);
+            let past = self.past_on_disk(leaf, older, &low, end);
             let new = self.new_leaf(content, past);
             carried.append(&mut new.pages());
             nodes.push(Node::Leaf(new));
@@ -181,9 +190,51 @@ impl<'s> Applier<'s> {
             }
         }
         let place = Place { keyspace: core.id, key: points.first().map_or(&[], |point| point.key) };
-        self.supersede(leaf, &carried, place);
+        self.supersede_on_disk(leaf, older, &carried, place);
         self.replace_later(core, &way.steps, nodes, separators, waiting);
         true
+    }
+
+    /// [`Applier::older_of`] a leaf that is rebuilt in memory, if it is not itself kept for readers of before: when it was on disk
+    /// until now, so that nobody misses it in memory, and when enough is kept already.
+    pub(super) fn older_on_disk(&self, core: &TreeCore, way: &Way<'_>, leaf: &Leaf) -> Option<Older> {
+        let enough = || self.shared.account.bytes(Class::Kept) >= self.kept_max;
+        (self.keeps_past && (way.loaded || enough())).then(|| self.older_of(core, way, leaf))
+    }
+
+    /// What serves readers of before, when another leaf takes the place of `leaf`: its page, if that says it all to everybody
+    /// who may read below.
+    pub(super) fn older_of(&self, core: &TreeCore, way: &Way<'_>, leaf: &Leaf) -> Older {
+        let says_all = leaf.is_clean()
+            && leaf.newest_lsn() <= self.shared.registry.oldest()
+            && leaf.header().prev.load(self.guard).is_none();
+        // A page whose segment is still being written may have to be written again: then nothing leads to it from here.
+        let image = leaf.image().filter(|image| {
+            says_all && image.pages().all(|page| !self.shared.store.is_open(page.addr.segment))
+        });
+        let Some(image) = image else { return Older::Leaf(leaf.clone()) };
+        let range = KeyRange { low: way.low().unwrap_or_default(), high: way.high() };
+        Older::Tree(TreeCore::old_page(core.id, image, range, self.lsn, self.shared.store.pin()))
+    }
+
+    /// What a part of what `leaf` becomes names as its past.
+    pub(super) fn past_on_disk(
+        &self,
+        leaf: &Leaf,
+        older: Option<&Older>,
+        low: &[u8],
+        high: Option<&[u8]>,
+    ) -> Vec<Part> {
+        #[cfg(test)]
+        if planted(Bug::LeafOnDiskForgetsThePast) && older.is_some() {
+            return Vec::new();
+        }
+        match older {
+            Some(older) if leaf.base_lsn() < self.lsn => {
+                vec![Part { low: low.into(), older: older.clone(), valid_below: self.lsn }]
+            }
+            _ => self.past_of(leaf, low, high),
+        }
     }
 
     /// What a new leaf over `low..high` names as its past, when `leaf` held that range before.
@@ -237,5 +288,19 @@ impl<'s> Applier<'s> {
         let is_past = self.keeps_past && leaf.base_lsn() < self.lsn;
         let class = if is_past { Class::Kept } else { Class::Retired };
         leaf.header().share.move_to(class);
+    }
+
+    /// As [`Applier::supersede`], of a leaf whose page stands for it if that is what is `older`.
+    pub(super) fn supersede_on_disk(
+        &mut self,
+        leaf: &Leaf,
+        older: Option<&Older>,
+        carried: &[PageRef],
+        place: Place<'_>,
+    ) {
+        self.supersede(leaf, carried, place);
+        if matches!(older, Some(Older::Tree(_))) {
+            leaf.header().share.move_to(Class::Retired);
+        }
     }
 }

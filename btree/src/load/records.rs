@@ -13,6 +13,7 @@ use super::{contradiction, undecodable};
 use crate::format::child::ChildEntry;
 use crate::format::delta::DeltaReader;
 use crate::format::leaf::{LeafReader, LeafValue};
+use crate::node::content::record_cost;
 use crate::store::{Page, PageKind, PageRef, Store};
 
 /// A leaf holds one record that is as large as records may be, or some that are not.
@@ -101,6 +102,11 @@ impl<'p> LeafRecords<'p> {
         let from = self.keys.len();
         self.keys.extend_from_slice(key);
         self.records.push((from..self.keys.len(), value));
+    }
+
+    /// What the records take in memory, about, long values whole.
+    pub(crate) fn cost(&self) -> usize {
+        self.records.iter().map(|(key, value)| record_cost(key.len(), value.bytes())).sum()
     }
 
     /// Every key and value.

@@ -121,8 +121,10 @@ impl<'v> Content<'v> {
 
     /// Records that are given one by one, sorted by key.
     pub(crate) fn of_records(records: impl IntoIterator<Item = ViewRecord<'v>>) -> Self {
-        let mut content = Self::default();
-        records.into_iter().for_each(|record| content.push(Piece::Record(record)));
+        let records = records.into_iter();
+        let mut content =
+            Self { pieces: Vec::with_capacity(records.size_hint().1.unwrap_or_default()), ..Self::default() };
+        records.for_each(|record| content.push(Piece::Record(record)));
         content
     }
 

@@ -132,10 +132,8 @@ fn a_few_keys_of_each_leaf_are_changed_some_leaves_at_a_time() {
         forest.shared.evict_everything();
     };
     deletes(&forest, 1, &|forest, changes| {
-        forest.prepare(changes).map(drop).unwrap();
-        require_small_pieces(forest, || {
-            super::super::apply::apply_scattered(&forest.shared, Lsn(3), changes).unwrap()
-        });
+        let prepared = forest.prepare(changes).unwrap();
+        require_small_pieces(forest, || prepared.apply(Lsn(3)).unwrap());
     });
     deletes(&forest, 7, &|forest, changes| {
         require_small_pieces(forest, || forest.replay(Lsn(4), changes).unwrap())

@@ -6,7 +6,6 @@ use logwood_base::{Error, KeyspaceId, Lsn, Result};
 
 use super::super::{Applier, Point};
 use super::Pass;
-use crate::account::Class;
 use crate::checkpoint::LeafBody;
 use crate::descent::{TreeCore, Way};
 use crate::format::overflow::{OverflowRef, pieces};
@@ -21,7 +20,7 @@ use crate::node::{Cold, Image};
 use crate::planted::{Bug, planted};
 use crate::shared::{Ahead, Place};
 use crate::store::{Label, PageKind, PageRef, Stream};
-use crate::version::{Older, Part, Seek};
+use crate::version::{Older, Seek};
 
 impl Applier<'_> {
     /// Notes which leaf is open now, and writes the page of the one that was. `may_wait`: on a full disk it stays in memory.
@@ -67,7 +66,7 @@ impl Applier<'_> {
         core: &TreeCore,
         way: &Way<'_>,
         leaf: &Leaf,
-        older: Option<Older>,
+        older: Option<&Older>,
         points: &[Point<'_>],
         open: bool,
     ) -> Result<Option<Vec<u8>>> {
@@ -75,7 +74,6 @@ impl Applier<'_> {
             points.iter().map(|point| Edit { key: point.key, value: point.value }).collect();
         let content = Content::of(leaf, &edits);
         let is_small = content.cost < self.shared.options.leaf_bytes / 4;
-        let older = older.as_ref();
         if is_small && let Some(low) = self.join_before(core, way, leaf, older, &content) {
             return Ok(Some(low));
         }
@@ -121,30 +119,6 @@ impl Applier<'_> {
         }
         self.replace_child(core, &steps, 2, vec![Node::Leaf(joined)], &Keys::default());
         Some(low)
-    }
-
-    /// What a part of what `leaf` becomes names as its past.
-    fn past_on_disk(&self, leaf: &Leaf, older: Option<&Older>, low: &[u8], high: Option<&[u8]>) -> Vec<Part> {
-        match older {
-            Some(older) if leaf.base_lsn() < self.lsn => {
-                vec![Part { low: low.into(), older: older.clone(), valid_below: self.lsn }]
-            }
-            _ => self.past_of(leaf, low, high),
-        }
-    }
-
-    /// As [`Applier::supersede`], of a leaf whose page stands for it if that is what is `older`.
-    fn supersede_on_disk(
-        &mut self,
-        leaf: &Leaf,
-        older: Option<&Older>,
-        carried: &[PageRef],
-        place: Place<'_>,
-    ) {
-        self.supersede(leaf, carried, place);
-        if matches!(older, Some(Older::Tree(_))) {
-            leaf.header().share.move_to(Class::Retired);
-        }
     }
 
     /// Puts pages in the place of a leaf. `open`: the last one stays in memory. Answers where that begins.
