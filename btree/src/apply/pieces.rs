@@ -8,8 +8,8 @@
 //! does not get to its page stays in memory.
 //!
 //! A batch is looked through before it is written to the log, so that a page that cannot be read is the answer to it
-//! alone. The pages do not come into memory for it: one that can be read then, and no more when the batch is applied, stops
-//! the caller. The order that it was looked through in is kept until it is applied.
+//! alone. Leaves that will be rebuilt do not come into memory for it: a page that can be read then, and no more when the batch is
+//! applied, stops the caller. The order that it was looked through in is kept until it is applied.
 //!
 //! # What is kept of before
 //! 1. Whoever reads below the LSN finds what he would have found, whatever was in memory: in the leaf itself, or in its page.
@@ -26,6 +26,7 @@ use super::order::Order;
 use super::sorted::Pass;
 use super::{Applier, Change, ChangeKind, Point, check_order, look_up, parts, preload};
 use crate::account::Class;
+use crate::node::delta::DELTA_SLOTS;
 use crate::shared::Shared;
 
 /// Leaves of one piece: what they take is at most this part of the cache, or they are so few that letting go would be what
@@ -72,8 +73,8 @@ impl Orders {
     }
 }
 
-/// Finds out whether every page can be read that applying would read, and refuses what that would refuse. What is on disk
-/// stays there. Answers the order in which the changes are to be applied.
+/// Finds out whether every page can be read that applying would read, and refuses what that would refuse. What is on disk and
+/// will be rebuilt stays there. Answers the order in which the changes are to be applied.
 pub(crate) fn prepare_scattered(shared: &Shared, changes: &[Change<'_>]) -> Result<Orders> {
     let trees = look_up(shared, changes)?;
     let orders = Orders::of(changes);
@@ -86,9 +87,16 @@ pub(crate) fn prepare_scattered(shared: &Shared, changes: &[Change<'_>]) -> Resu
             let mut rest = &points[..];
             while let Some(first) = rest.first() {
                 let guard = crossbeam_epoch::pin();
-                let (way, _) = shared.look_at_leaf(first.core, first.key, &guard)?;
+                let way = first.core.way_to_level(shared, first.key, 0, &guard)?;
                 let here = |point: &&Point<'_>| point.core.id == first.core.id && way.reaches(point.key);
-                rest = &rest[1 + rest[1..].iter().take_while(here).count()..];
+                let count = 1 + rest[1..].iter().take_while(here).count();
+                if count <= DELTA_SLOTS {
+                    // It will take them in and stay in memory, so it need not be read twice.
+                    first.core.leaf_of(shared, first.key, &guard)?;
+                } else {
+                    shared.look_at_leaf(first.core, first.key, &guard)?;
+                }
+                rest = &rest[count..];
             }
         }
         if let Some(range) = part.range {

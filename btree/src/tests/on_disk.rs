@@ -64,7 +64,7 @@ fn note(model: &mut Model, drawn: &[(Vec<u8>, Option<Vec<u8>>)]) {
 }
 
 #[test]
-fn of_leaves_on_disk_nothing_is_kept_in_memory_and_of_others_an_eighth_of_the_cache() {
+fn of_leaves_on_disk_little_is_kept_in_memory_and_of_others_an_eighth_of_the_cache() {
     for in_memory in [false, true] {
         let disk = SimulatedDisk::new(1);
         let (forest, tree, before) = begun(&disk, 30_000);
@@ -78,13 +78,15 @@ fn of_leaves_on_disk_nothing_is_kept_in_memory_and_of_others_an_eighth_of_the_ca
         let changes = changes(&drawn);
         let clean = forest.statistics().clean_bytes;
         let prepared = forest.prepare(&changes).unwrap();
-        assert_eq!(forest.statistics().clean_bytes, clean, "what is looked through stays where it is");
+        // But for a few with few changes.
+        let loaded = forest.statistics().clean_bytes - clean;
+        assert!(loaded < kept_max / 4, "{loaded} bytes of what is looked through came into memory");
         assert_eq!(in_memory, clean > 2 * kept_max);
         prepared.apply(Lsn(3)).unwrap();
         let kept = forest.version_bytes();
         match in_memory {
-            // A few of one record took the change in, and were joined by small neighbours then.
-            false => assert!(kept < kept_max / 16, "{kept} bytes are kept"),
+            // A few with few changes came into memory, and were rebuilt all the same: long values, small neighbours.
+            false => assert!(kept < kept_max / 4, "{kept} bytes are kept"),
             true => assert!((kept_max..kept_max + (16 << 10)).contains(&kept), "{kept} bytes are kept"),
         }
         assert!(forest.dirty_bytes() > 0, "what is new stays in memory");
