@@ -35,8 +35,11 @@ impl<T: Send + Sync + 'static> EpochCell<T> {
         let old = self.0.swap(boxed(value), Ordering::AcqRel);
         if !old.is_null() {
             // SAFETY: the pointer came from `boxed`. The swap took the only one from which new readers could find the
-            // value, and took it once; dropping it on another thread is sound, for it is `Send`.
-            unsafe { guard.defer_unchecked(move || drop(Box::from_raw(old))) };
+            // value, and took it once.
+            let drop_old = move || drop(unsafe { Box::from_raw(old) });
+            // SAFETY: a thread that is pinned now may follow the old pointer until it unpins, and the call waits for that;
+            // to be dropped on another thread is sound, for the value is `Send`.
+            unsafe { guard.defer_unchecked(drop_old) };
         }
     }
 }
