@@ -39,6 +39,8 @@ const PAUSE: u32 = 64;
 /// nodes are. Beyond it it is asked to go on, so often: it takes some nodes each time, and needs three for those of now.
 const RETIRED_BYTES: usize = 1 << 20;
 const COLLECTIONS: usize = 16;
+/// While no leaf may go, inner nodes without leaves are looked for once all of them take more than this part of the cache.
+const INNER_SHARE: usize = 8;
 /// Room that is made ahead of one entry is not more than this part of the cache.
 const ROOM_SHARE: usize = 8;
 
@@ -77,7 +79,9 @@ impl Shared {
         if writer.prepared {
             return;
         }
-        if self.cached_bytes() <= bound || self.account.bytes(Class::Clean) == 0 {
+        let nothing_goes =
+            self.account.bytes(Class::Clean) == 0 && self.account.inner_bytes() <= bound / INNER_SHARE;
+        if self.cached_bytes() <= bound || nothing_goes {
             return;
         }
         if writer.eviction_pause > 0 {

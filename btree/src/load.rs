@@ -91,6 +91,8 @@ impl Shared {
             }
             Node::Inner(_) => 0,
         };
+        // Of all that is looked through, the nodes above would stay.
+        self.evict_if_idle(guard);
         Ok((way, bytes))
     }
 

@@ -151,7 +151,7 @@ pub fn archive(arguments: &arguments::Archive, output: &mut Output) -> Result<()
 pub fn tell_gap(status: &ArchiveStatus) {
     if let Some((first, last)) = status.lost {
         crate::exit::complain(&format!(
-            "the archive has lost what it had from lsn {first} on, and the log had let go of it: lsn {first} to {last} cannot be restored"
+            "the archive has lost what it had from lsn {first} on, or is another one, and the log had let go of it: lsn {first} to {last} cannot be restored from it"
         ));
     }
     if let Some((first, last)) = status.newest_gap.filter(|gap| Some(*gap) != status.lost) {
@@ -374,7 +374,10 @@ impl Source {
     /// [`Failure::NotFound`] when there is none; what the engine answers.
     pub fn of(arguments: &arguments::Source) -> Result<Self, Failure> {
         match (&arguments.archived.archive, &arguments.directory) {
-            (Some(url), _) => Self::of_archive(url, &arguments.archived),
+            (Some(url), _) => {
+                arguments.followers.refuse_beside_archive()?;
+                Self::of_archive(url, &arguments.archived)
+            }
             (None, Some(directory)) => {
                 Self::of_directory(directory, &arguments.followers, &arguments.archived)
             }

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use logwood_base::limits::KEYSPACE_NAME_BYTES_MAX;
 
 use crate::escape;
+use crate::exit::Failure;
 
 mod archives;
 mod records;
@@ -203,6 +204,21 @@ pub struct Followers {
     /// each of them.
     #[arg(long = "follower", value_name = "NAME")]
     pub names: Vec<String>,
+}
+
+impl Followers {
+    /// Nobody follows an archive.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] where one is named.
+    pub fn refuse_beside_archive(&self) -> Result<(), Failure> {
+        if self.names.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Usage(
+            "--follower is about a database: name its DIR in the place of --archive".to_owned(),
+        ))
+    }
 }
 
 /// A database alone.

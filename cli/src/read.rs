@@ -24,7 +24,10 @@ use crate::progress::Progress;
 pub fn get(arguments: &Get, output: &mut Output) -> Result<(), Failure> {
     let name = &arguments.keyspace;
     let (source, key) = match (&arguments.archived.archive, &arguments.words[..]) {
-        (Some(url), [key]) => (Source::of_archive(url, &arguments.archived)?, key),
+        (Some(url), [key]) => {
+            arguments.followers.refuse_beside_archive()?;
+            (Source::of_archive(url, &arguments.archived)?, key)
+        }
         (None, [directory, key]) => {
             (Source::of_directory(directory.as_ref(), &arguments.followers, &arguments.archived)?, key)
         }

@@ -42,6 +42,7 @@ use crate::directory::{Kind, Layout};
 use crate::entry::{DecodeError, Entry};
 use crate::options::Options;
 use crate::recovery::{check_reach, foreign_log, is_unfinished, missed_log, newest_manifest};
+use crate::seed::settle::origin_path;
 use crate::seed::{self, Origin};
 use crate::state::EngineState;
 
@@ -215,11 +216,11 @@ pub fn verify_in(
     on_damage: &mut dyn FnMut(Damage),
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport> {
-    let (layout, kind) = look(environment, path)?;
     let mut before = Vec::new();
     let mut looks = 0;
     loop {
         looks += 1;
+        let (layout, kind) = look(environment, path)?;
         let mut found = Vec::new();
         let outcome = verify_once(environment, &layout, kind, &mut |damage| found.push(damage), progress);
         // A live database replaces manifests and lets files go. What is really missing is missing twice.
@@ -504,7 +505,8 @@ fn is_of_the_moment(environment: &Environment, layout: &Layout, corruption: &Cor
         let opened = environment.disk.open(&corruption.path, logwood_base::Access::Read);
         matches!(opened, Err(Error::NotFound { .. }))
     };
-    corruption.path == layout.log() || is_gone()
+    // A backup that is brought up to date meanwhile has another log and another origin.
+    corruption.path == layout.log() || corruption.path == origin_path(layout) || is_gone()
 }
 
 fn look(environment: &Environment, path: &Path) -> Result<(Layout, Kind)> {

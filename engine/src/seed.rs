@@ -83,12 +83,7 @@ impl Seed {
         // Once more, now that nobody else fills it.
         refuse_links(disk, &target)?;
         settle::finish(disk, &target)?;
-        let replaced = replaced(environment, &target, kind, database)?;
-        let standing = if replaced.is_some() { standing(environment, &target)? } else { None };
-        if let (Some(origin), Some(manifest)) = (&replaced, &standing) {
-            // What decides whether a later state may take its place must be its own.
-            origin.check_own(&target, (manifest.database, manifest.log))?;
-        }
+        let (replaced, standing) = replaceable(environment, &target, kind, database)?;
         check_names(disk, &target)?;
         let work = Layout::new(&target.seed());
         Ok(Self { environment: environment.clone(), target, work, replaced, standing, _lock: lock })
@@ -253,6 +248,22 @@ fn replaced(
     }
 }
 
+/// The earlier backup that may be brought up to date, with its manifest where that can be used.
+fn replaceable(
+    environment: &Environment,
+    target: &Layout,
+    kind: OriginKind,
+    database: DatabaseId,
+) -> Result<(Option<Origin>, Option<Manifest>)> {
+    let replaced = replaced(environment, target, kind, database)?;
+    let standing = if replaced.is_some() { standing(environment, target)? } else { None };
+    if let (Some(origin), Some(manifest)) = (&replaced, &standing) {
+        // What decides whether a later state may take its place must be its own.
+        origin.check_own(target, (manifest.database, manifest.log))?;
+    }
+    Ok((replaced, standing))
+}
+
 /// The manifest of an earlier backup.
 fn standing(environment: &Environment, target: &Layout) -> Result<Option<Manifest>> {
     let disk = std::sync::Arc::clone(&environment.disk);
@@ -313,7 +324,7 @@ fn refuse_untouched(
     refuse_links(disk, target)?;
     // Where a copy waits to be moved into its place, what stands there is not the whole of it.
     if !has(settle::SEED_NAME) {
-        replaced(environment, target, kind, database)?;
+        replaceable(environment, target, kind, database)?;
     }
     check_names(disk, target)
 }

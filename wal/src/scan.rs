@@ -284,7 +284,6 @@ impl Scanner<'_, '_> {
         for (id, vote) in votes {
             if let Some(replay) = self.groups.get_mut(&id) {
                 replay.adopt_vote(vote);
-                self.unvouched.remove(&id);
             }
         }
         Ok(())

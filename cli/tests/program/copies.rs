@@ -168,6 +168,7 @@ fn what_a_follower_needs_is_kept_by_every_command_that_is_told_of_it() {
     let gone = follow(place.db.as_ref()).unwrap_err();
     assert!(matches!(gone, Error::TooOld { what: "change", .. }), "{gone}");
     run(["stat", &named, "--follower", "index"]).fails(64, "--follower");
+    run(["count", "--archive", "file:///nowhere", "--follower", "index"]).fails(64, "--follower");
 }
 
 #[test]

@@ -171,6 +171,10 @@ fn settle(
                 && client.is_gone(&start_key(lineage))?
                 && (local.confirmed.is_some() || is_lineage_condemned(client, lineage)?) =>
         {
+            if let Some((confirmed, _)) = noted {
+                // Before the note of it goes: should attaching end early, this was the only word.
+                tracing::warn!(%lineage, %confirmed, "the archive has lost the lineage that was confirmed, or is another one");
+            }
             local.confirmed = None;
             LineageId::random(&*source.environment.random)
         }

@@ -25,7 +25,7 @@ pub(super) fn commit_path(work: &Layout) -> PathBuf {
     work.root.join(COMMIT_NAME)
 }
 
-pub(super) fn origin_path(layout: &Layout) -> PathBuf {
+pub(crate) fn origin_path(layout: &Layout) -> PathBuf {
     layout.root.join(ORIGIN_NAME)
 }
 

@@ -201,6 +201,33 @@ fn a_vote_of_which_both_copies_rotted_is_in_doubt_whatever_stands_behind() {
 }
 
 #[test]
+fn an_older_vote_between_two_holes_is_no_word_about_the_one_that_the_second_took() {
+    let world = World::new(1);
+    let (log, group) = world.create(small()).unwrap();
+    commit(&group, 5, 300).unwrap();
+    let rotten = u64::from(log.shared.state.lock().tail);
+    commit(&group, 5, 300).unwrap();
+    vote(&log, Term(5), NodeId(2));
+    let lost = vote(&log, Term(6), NodeId(3));
+    older_entry(&group);
+    drop((log, group));
+    world.spawner.kill_all();
+    world.disk.kill_process();
+    let path = &log_files(&world)[0];
+    for at in lost.iter().map(|place| u64::from(place.offset)).chain([rotten]) {
+        world.disk.flip_bit(path, at + 80, 1);
+    }
+    let mut doubts = Vec::new();
+    let fetch = &mut |hole: &Hole| {
+        doubts.push(hole.votes_doubtful);
+        Ok(give(hole, &[(Lsn(1), Term(5)), (Lsn(2), Term(5)), (Lsn(3), Term(5))]))
+    };
+    let (log, _) = Log::heal(&world.env, &world.dir, Expect::default(), small(), &mut |_| {}, fetch).unwrap();
+    assert_eq!(log.group(GROUP).unwrap().vote(), (Term(5), NodeId(2)));
+    assert_eq!(doubts, [true]);
+}
+
+#[test]
 fn a_later_state_of_the_group_tells_its_vote_and_leaves_the_others_in_doubt() {
     let holes = holes_behind_a_lost_vote(&[0, 1], |_, group| {
         group.set_membership(Lsn(0), b"members").unwrap();

@@ -22,6 +22,8 @@ pub struct Directory {
     disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
     root: PathBuf,
+    /// Whether `incoming/` was there when it was opened: where that is gone, the store is, and not an object of it.
+    was_made: bool,
 }
 
 impl Directory {
@@ -34,6 +36,7 @@ impl Directory {
             disk: Arc::clone(&environment.disk),
             random: Arc::clone(&environment.random),
             root: root.to_owned(),
+            was_made: true,
         };
         let incoming = store.incoming();
         create_dir_all(&*store.disk, &incoming)?;
@@ -57,7 +60,7 @@ impl Directory {
             other => other,
         })?;
         let (disk, random) = (Arc::clone(&environment.disk), Arc::clone(&environment.random));
-        Ok(Self { disk, random, root: root.to_owned() })
+        Ok(Self { disk, random, root: root.to_owned(), was_made: false })
     }
 
     fn incoming(&self) -> PathBuf {
@@ -87,7 +90,7 @@ impl Directory {
     fn put(&self, key: &str, bytes: &[u8]) -> Result<Put> {
         let path = self.path(key)?;
         let folder = path.parent().unwrap_or(&self.root);
-        if absent(self.open_object(key, &path))?.is_some() {
+        if self.absent("put", key, self.open_object(key, &path))?.is_some() {
             // It may have been linked by a process that died before it synced the name.
             self.disk.sync_dir(folder)?;
             return Ok(Put::Exists);
@@ -112,6 +115,22 @@ impl Directory {
         Ok(put)
     }
 
+    /// What is not there is no failure here; that the store itself is gone, such as a directory that is not mounted any more,
+    /// is one, and says nothing of its objects.
+    fn absent<T>(&self, operation: &'static str, key: &str, found: Result<T>) -> Result<Option<T>> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(Error::NotFound { .. }) => match self.disk.list(&self.incoming()) {
+                Err(error @ Error::NotFound { .. }) if self.was_made => {
+                    let cause = error.to_string();
+                    Err(Error::ArchiveUnavailable { operation, key: key.to_owned(), cause })
+                }
+                _ => Ok(None),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
     fn open_object(&self, key: &str, path: &Path) -> Result<Arc<dyn File>> {
         self.disk.open(path, Access::Read).map_err(|error| no_object(key, &error).unwrap_or(error))
     }
@@ -125,7 +144,7 @@ impl Directory {
         each: &mut dyn FnMut(Listed) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
         // By key, in which a slash follows the name of a folder.
-        let entries = absent(self.disk.list(folder))?.unwrap_or_default().into_iter();
+        let entries = self.absent("list", key, self.disk.list(folder))?.unwrap_or_default().into_iter();
         // What an editor, a file manager or the server of a mounted directory leaves has a name that no object has.
         let mut entries: Vec<(String, DirEntry)> = entries
             .filter(|entry| is_key(&entry.name))
@@ -145,15 +164,6 @@ impl Directory {
             }
         }
         Ok(ControlFlow::Continue(()))
-    }
-}
-
-/// What is not there is no failure here.
-fn absent<T>(found: Result<T>) -> Result<Option<T>> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
@@ -181,17 +191,17 @@ impl Store for Directory {
     }
 
     fn get(&self, key: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
-        absent(self.read(key, &self.path(key)?, None, bytes_max))
+        self.absent("get", key, self.read(key, &self.path(key)?, None, bytes_max))
     }
 
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>> {
-        absent(self.read(key, &self.path(key)?, Some(range), u64::MAX))
+        self.absent("get", key, self.read(key, &self.path(key)?, Some(range), u64::MAX))
     }
 
     fn head(&self, key: &str) -> Result<Option<Head>> {
         let path = self.path(key)?;
-        let Some(file) = absent(self.open_object(key, &path))? else { return Ok(None) };
-        let Some(put_ms) = absent(self.disk.modified_ms(&path))? else { return Ok(None) };
+        let Some(file) = self.absent("head", key, self.open_object(key, &path))? else { return Ok(None) };
+        let Some(put_ms) = self.absent("head", key, self.disk.modified_ms(&path))? else { return Ok(None) };
         Ok(Some(Head { bytes: file.size()?, put_ms }))
     }
 
@@ -210,7 +220,7 @@ impl Store for Directory {
 
     fn delete(&self, key: &str) -> Result<()> {
         let path = self.path(key)?;
-        if absent(self.disk.remove(&path))?.is_some() {
+        if self.absent("delete", key, self.disk.remove(&path))?.is_some() {
             self.disk.sync_dir(path.parent().unwrap_or(&self.root))?;
         }
         Ok(())

@@ -41,6 +41,31 @@ fn a_real_directory_conforms() {
 }
 
 #[test]
+fn a_directory_that_went_as_a_whole_says_nothing_of_its_objects() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, elsewhere) = (folder.path().join("archive"), folder.path().join("unmounted"));
+    let environment = Environment::system().unwrap();
+    let store = Directory::open(&environment, &root).unwrap();
+    assert_eq!(store.put_new("a/one", b"1").unwrap(), Put::Created);
+    assert!(store.head("a/two").unwrap().is_none());
+    environment.disk.rename(&root, &elsewhere).unwrap();
+    let mut each = |_: Listed| ControlFlow::Continue(());
+    let answers = [
+        store.head("a/one").map(drop),
+        store.get("a/one", 10).map(drop),
+        store.get_range("a/one", 0..1).map(drop),
+        store.list_behind("a/", "", &mut each),
+        store.delete("a/one"),
+        store.put_new("a/two", b"2").map(drop),
+    ];
+    for answer in answers {
+        assert!(matches!(answer, Err(Error::ArchiveUnavailable { .. })), "{answer:?}");
+    }
+    environment.disk.rename(&elsewhere, &root).unwrap();
+    assert_eq!(store.get("a/one", 10).unwrap().unwrap(), b"1");
+}
+
+#[test]
 fn a_simulated_directory_conforms() {
     let (environment, ..) = simulated();
     let store = Directory::open(&environment, Path::new("archive")).unwrap();
