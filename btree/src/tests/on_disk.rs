@@ -25,11 +25,7 @@ fn key(n: u32) -> Vec<u8> {
 
 /// Records on disk only: of one value in a hundred, so long that it has pages of its own.
 fn begun(disk: &SimulatedDisk, records: u32) -> (Forest, Tree, Model) {
-    begun_with(disk, options(), records)
-}
-
-fn begun_with(disk: &SimulatedDisk, options: ForestOptions, records: u32) -> (Forest, Tree, Model) {
-    let forest = create(disk, options);
+    let forest = create(disk, options());
     let tree = forest.create_tree(Lsn(1), KEYSPACE).unwrap();
     let value = |n: u32| n.to_be_bytes().repeat(if n % 100 == 7 { 1300 } else { 15 });
     let model: Model = (0..records).map(|n| (key(n), value(n))).collect();
@@ -65,23 +61,6 @@ fn note(model: &mut Model, drawn: &[(Vec<u8>, Option<Vec<u8>>)]) {
             None => drop(model.remove(key)),
         }
     }
-}
-
-#[test]
-fn the_nodes_above_what_is_looked_through_do_not_all_stay_in_memory() {
-    let disk = SimulatedDisk::new(2);
-    let options = ForestOptions { cache_bytes: 128 << 10, leaf_bytes: 1 << 10, ..options() };
-    let (forest, tree, mut model) = begun_with(&disk, options.clone(), 30_000);
-    let drawn = draw(&mut fastrand::Rng::with_seed(2), 30_000);
-    let changes = changes(&drawn);
-    let prepared = forest.prepare(&changes).unwrap();
-    let found = forest.statistics();
-    let held = found.clean_bytes + found.inner_bytes;
-    assert!(held < options.cache_bytes + (64 << 10), "{held} bytes after looking");
-    prepared.apply(Lsn(3)).unwrap();
-    forest.publish(Lsn(3));
-    note(&mut model, &drawn);
-    require(&tree, &forest.snapshot(), &model);
 }
 
 #[test]
