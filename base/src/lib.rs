@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`numbering`] | one type per numbering: LSN, term, segment, keyspace, … |
 //! | [`error`] | errors by what the reader must do; damage with its evidence |
+//! | [`escaped`] | bytes as text, wherever a key is shown |
 //! | [`limits`] | every limit of the formats |
 //! | [`codec`], [`checksum`], [`digest`] | bytes in and out, and what proves them |
 //! | [`disk`] | the [`Disk`] and [`File`] traits, the real disk, the simulated disk |
@@ -20,6 +21,7 @@ pub mod digest;
 pub mod disk;
 pub mod environment;
 pub mod error;
+pub mod escaped;
 pub mod limits;
 pub mod memory;
 pub mod numbering;
@@ -29,6 +31,7 @@ pub use buffer::AlignedBuffer;
 pub use disk::{Access, Disk, File};
 pub use environment::{Clock, Environment, Random, Spawner, Step, Task, TaskHandle};
 pub use error::{ArchiveDamage, Changed, Conflict, Corruption, Error, Result};
+pub use escaped::Escaped;
 pub use numbering::{
     DatabaseId, FormatVersion, Generation, GroupId, KeyspaceId, LineageId, LogId, LogPosition, Lsn, NodeId,
     PageAddr, SegmentNo, Term,

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use logwood_base::codec::CodecError;
 use logwood_base::digest::Digest;
-use logwood_base::{Disk, Error, KeyspaceId, Result, SegmentNo};
+use logwood_base::{Disk, Error, Escaped, KeyspaceId, Result, SegmentNo};
 
 use crate::forest::Forest;
 use crate::format::child::ChildEntry;
@@ -394,7 +394,7 @@ impl Walk<'_> {
         for (key, value) in records.iter() {
             let inside = *key >= range.low[..] && range.high.as_ref().is_none_or(|high| *key < high[..]);
             if !inside || last.is_some_and(|last| last >= key) {
-                let (expected, found) = ("keys inside the fences", key.escape_ascii());
+                let (expected, found) = ("keys inside the fences", Escaped(key));
                 return Err(contradiction(self.store, &entry.page, "key order", expected, found));
             }
             match value {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 use logwood_base::codec::CodecError;
 use logwood_base::sync::atomic::Ordering;
-use logwood_base::{Corruption, Error, KeyspaceId, Lsn, Result};
+use logwood_base::{Corruption, Error, Escaped, KeyspaceId, Lsn, Result};
 
 use crate::descent::{TreeCore, Way};
 use crate::format::child::ChildEntry;
@@ -199,21 +199,9 @@ pub(crate) fn affecting(error: Error, range: impl FnOnce() -> String) -> Error {
 /// A key range in words.
 pub(crate) fn describe(keyspace: KeyspaceId, low: Option<&[u8]>, high: Option<&[u8]>) -> String {
     let bound = |key: Option<&[u8]>, none: &str| {
-        key.map_or_else(|| none.to_owned(), |key| format!("'{}'", escape(key)))
+        key.map_or_else(|| none.to_owned(), |key| format!("'{}'", Escaped(key)))
     };
     format!("keyspace {keyspace}, keys from {} to {}", bound(low, "the start"), bound(high, "the end"))
-}
-
-/// Bytes as text: those outside printable ASCII, and the backslash, as `\xNN`.
-fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b' '..=b'~' if *byte != b'\\' => text.push(char::from(*byte)),
-            _ => text.push_str(&format!("\\x{byte:02x}")),
-        }
-    }
-    text
 }
 
 impl TreeCore {

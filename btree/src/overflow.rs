@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use logwood_base::digest::RecordHasher;
-use logwood_base::{Error, KeyspaceId, Result};
+use logwood_base::{Error, Escaped, KeyspaceId, Result};
 
 use crate::format::overflow::{OverflowRef, PIECE_BYTES};
 use crate::load::{affecting, contradiction};
@@ -99,5 +99,5 @@ fn judge(store: &Store, extents: &[PageRef], bytes: usize, number: usize, page: 
 
 /// Adds to damage of a long value whose it is.
 pub(crate) fn of_value(error: Error, keyspace: KeyspaceId, key: &[u8]) -> Error {
-    affecting(error, || format!("keyspace {keyspace}, the value of \"{}\"", key.escape_ascii()))
+    affecting(error, || format!("keyspace {keyspace}, the value of \"{}\"", Escaped(key)))
 }

@@ -10,28 +10,19 @@
 //! 2. `escape` never prints a TAB or a line end, so one record is always one line of two columns.
 
 use std::borrow::Cow;
+use std::fmt::Write;
+
+use logwood_base::Escaped;
 
 /// Adds `bytes` to `text` as they are printed.
 pub fn escape_into(text: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    text.reserve(bytes.len());
-    for &byte in bytes {
-        if is_plain(byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str("\\x");
-            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            text.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
-    }
+    write!(text, "{}", Escaped(bytes)).expect("a string takes everything");
 }
 
 /// `bytes` as they are printed.
 #[must_use]
 pub fn escape(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    escape_into(&mut text, bytes);
-    text
+    Escaped(bytes).to_string()
 }
 
 /// The bytes that `text` stands for. Borrows when nothing was escaped, which is the usual case.
@@ -61,11 +52,6 @@ fn escaped(text: &[u8]) -> Option<u8> {
     let [b'\\', b'x', high, low, ..] = text else { return None };
     let digit = |byte: u8| char::from(byte).to_digit(16);
     u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()
-}
-
-/// Whether a byte is printed as itself.
-fn is_plain(byte: u8) -> bool {
-    matches!(byte, 0x20..=0x7e) && byte != b'\\'
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::escaped::Escaped;
 use crate::numbering::Lsn;
 
 /// What a transaction read, and a commit that it did not see has changed.
@@ -39,11 +40,11 @@ impl fmt::Display for Conflict {
 impl fmt::Display for Changed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key(key) => write!(f, "key \"{}\"", key.escape_ascii()),
+            Self::Key(key) => write!(f, "key \"{}\"", Escaped(key)),
             Self::Range { from, to: Some(to) } => {
-                write!(f, "keys \"{}\" to \"{}\"", from.escape_ascii(), to.escape_ascii())
+                write!(f, "keys \"{}\" to \"{}\"", Escaped(from), Escaped(to))
             }
-            Self::Range { from, to: None } => write!(f, "keys from \"{}\" on", from.escape_ascii()),
+            Self::Range { from, to: None } => write!(f, "keys from \"{}\" on", Escaped(from)),
         }
     }
 }
@@ -55,10 +56,10 @@ mod tests {
 
     #[test]
     fn a_conflict_names_keyspace_key_and_commit() {
-        let changed = Changed::Key(b"a\x00".to_vec());
+        let changed = Changed::Key(b"a\x00\n\\".to_vec());
         let conflict = Conflict { keyspace: "users".to_owned(), changed, lsn: Lsn(7) };
         let line = Error::from(conflict.clone()).to_string();
-        assert_eq!(line, "conflict: key \"a\\x00\" of keyspace users changed at lsn 7");
+        assert_eq!(line, "conflict: key \"a\\x00\\x0a\\x5c\" of keyspace users changed at lsn 7");
         let changed = Changed::Range { from: b"a".to_vec(), to: Some(b"c".to_vec()) };
         let line = Conflict { changed, ..conflict }.to_string();
         assert_eq!(line, "conflict: keys \"a\" to \"c\" of keyspace users changed at lsn 7");

@@ -3,7 +3,7 @@
 use std::io::{BufRead, Read, Seek, SeekFrom};
 
 use logwood_base::disk::simulated::SimulatedDisk;
-use logwood_base::{Error, Lsn};
+use logwood_base::{Error, Escaped, Lsn};
 
 use super::world::{
     KEYSPACE, Model, at, change, checkpoint, commit, create, digest_of, everything, open, require, small,
@@ -315,7 +315,7 @@ fn a_damaged_piece_takes_one_value_away_and_stops_neither_writers_nor_checkpoint
             }
             let [(key, error)] = &lost[..] else { continue };
             damaged_values += 1;
-            let name = format!("the value of \"{}\"", key.escape_ascii());
+            let name = format!("the value of \"{}\"", Escaped(key));
             assert!(error.contains(&name) && error.contains(path.to_str().unwrap()), "{error}");
             let mut reader = tree.value_reader(key, At::Latest).unwrap().unwrap();
             let mut whole = Vec::new();
