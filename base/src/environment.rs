@@ -99,7 +99,7 @@ pub trait TaskControl: Send + Sync {
     fn wake(&self);
 
     /// Returns when the task is not being stepped and never will be again; the task has been dropped. Called at most
-    /// once, never from within the task.
+    /// once. From within a step of the task it returns at once: that step is the last one.
     fn stop(&mut self);
 }
 

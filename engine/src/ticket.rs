@@ -13,8 +13,9 @@ use crate::publish::PendingWrite;
 /// A commit that has its place in the log. It is answered when it has reached the durability that was asked for and
 /// is visible, together with everything before it.
 ///
-/// Wait for it, or `.await` it in any executor: no runtime of a certain kind is needed. A ticket that is dropped does
-/// not take the commit back.
+/// Wait for it, or `.await` it in any executor: no runtime of a certain kind is needed. Its waker is called by background
+/// work, or by who closes the database, with no lock held: it may run the future at once, call the database, and drop or
+/// close it. A ticket that is dropped does not take the commit back.
 ///
 /// ```
 /// # use logwood::{Database, Durability, Options};

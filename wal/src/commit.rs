@@ -23,7 +23,8 @@
 //!    will release in its turn.
 //! 4. Who cannot go on, because the disk is full, wakes the next one, who then is told the same. A log that stops wakes all.
 //! 5. Between looking and sleeping nothing is missed: [`logwood_base::sync::Signal`]. An acknowledgement wakes all threads
-//!    of an image at once, without the lock, and they go without taking it.
+//!    of an image at once, without the lock, and they go without taking it. Futures are woken by the writer task:
+//!    [`crate::calls`].
 //!
 //! # Rules held here
 //! 1. At most `batches_in_flight_max` batches are submitted and not acknowledged.
@@ -319,7 +320,7 @@ impl Shared {
                 }
             }
             self.acknowledged.store(flight.sequence, Ordering::Release);
-            calls.everybody(&flight.round);
+            calls.everybody(&flight.round, &mut state.futures);
             state.unproven = !flight.proves;
         }
         if state.is_home() && (state.exclusive || state.poison.is_some()) {

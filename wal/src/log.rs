@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::task::Waker;
 
 use logwood_base::limits::{self, BLOCK_BYTES, GROUPS_MAX, MEMBERSHIP_BYTES_MAX};
 use logwood_base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -11,6 +12,7 @@ use logwood_base::{
     Term,
 };
 
+use crate::calls::Futures;
 use crate::crowd::Crowd;
 use crate::format::batch::LSN_MAX;
 use crate::format::header::{HEADER_BYTES_MAX, HeaderRead, SegmentHeader};
@@ -114,6 +116,7 @@ impl Log {
             exclusive: false,
             ending: false,
             queue: VecDeque::new(),
+            futures: Futures::default(),
             in_flight: VecDeque::new(),
             batches_in_flight: 0,
             crowd: Crowd::default(),
@@ -389,11 +392,13 @@ impl Log {
         state.closed = true;
         state.poison.get_or_insert(Error::Closed);
         let calls = self.shared.stop(&mut state, &Error::Closed);
+        let futures = state.futures.take();
         drop(state);
         calls.make(&self.shared);
         // Who prepares a segment comes to its end as well; the next one finds the log closed.
-        let _prepared = self.shared.preparing.lock();
+        drop(self.shared.preparing.lock());
         drop(self.shared.lock.lock().take());
+        futures.into_iter().for_each(Waker::wake);
         finished
     }
 }

@@ -23,7 +23,7 @@ use logwood_base::{
     TaskHandle,
 };
 
-use crate::calls::Calls;
+use crate::calls::{Calls, Futures};
 use crate::crowd::Crowd;
 use crate::format::{BLOCK, block_up};
 use crate::group_state::GroupState;
@@ -100,6 +100,7 @@ pub(crate) struct State {
     /// A smaller segment is about to follow the current one, which promises no room any more.
     pub(crate) ending: bool,
     pub(crate) queue: VecDeque<Image>,
+    pub(crate) futures: Futures,
     pub(crate) in_flight: VecDeque<InFlight>,
     pub(crate) batches_in_flight: usize,
     pub(crate) crowd: Crowd,
@@ -185,9 +186,10 @@ impl Shared {
         self.drained.notify_all();
         self.news.notify_all();
         let mut calls = Calls::default();
-        let rounds = state.in_flight.iter().map(|flight| &flight.round);
-        for round in rounds.chain(state.queue.iter().map(|image| &image.round)) {
-            calls.everybody(round);
+        let State { in_flight, queue, futures, .. } = state;
+        let rounds = in_flight.iter().map(|flight| &flight.round);
+        for round in rounds.chain(queue.iter().map(|image| &image.round)) {
+            calls.everybody(round, futures);
         }
         calls
     }

@@ -1,10 +1,11 @@
-//! Background work: the writer, who seals quiet moments and writes for those who only poll, and the keeper, who
-//! prepares segments ahead and lets old ones go.
+//! Background work: the writer, who seals quiet moments, writes for those who only poll and wakes them, and the keeper,
+//! who prepares segments ahead and lets old ones go.
 //!
 //! Both are helpers only. A thread that waits does what it waits for by itself, so that nothing stands still when no
 //! task is ever stepped.
 
 use std::sync::Weak;
+use std::task::Waker;
 
 use logwood_base::sync::Arc;
 use logwood_base::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use logwood_base::{Result, Step, Task};
 
 use crate::shared::Shared;
 
-/// Writes for those who only poll, and seals when it has been quiet for a while.
+/// Writes for those who only poll, wakes them, and seals when it has been quiet for a while.
 pub(crate) struct Writer {
     shared: Weak<Shared>,
     /// The last image that was acknowledged at the step before.
@@ -38,19 +39,26 @@ impl Shared {
     }
 
     /// Has the writer task look soon even if it only waits for its time.
-    pub(crate) fn wake_writer_for_poll(&self) {
+    pub(crate) fn wake_writer_at_once(&self) {
         if let Some(writer) = &self.tasks.lock().writer {
             writer.wake();
         }
     }
 
-    /// Writes everything that is queued. Others may do the same at the same time.
-    pub(crate) fn drain_queue(&self) -> Result<()> {
+    /// Writes everything that is queued, and wakes the futures that wait for it, image by image. Others may write at the
+    /// same time. Only for the writer task, which holds nothing.
+    fn drain_queue(&self) -> Result<()> {
         let mut state = self.lock()?;
-        while let Some(sequence) = state.queue.back().map(|image| image.sequence) {
+        while let Some(sequence) = state.queue.front().map(|image| image.sequence) {
             drop(state);
             self.wait(sequence)?;
             state = self.lock()?;
+            let woken = state.futures.take();
+            if !woken.is_empty() {
+                drop(state);
+                woken.into_iter().for_each(Waker::wake);
+                state = self.lock()?;
+            }
         }
         Ok(())
     }
@@ -80,12 +88,20 @@ impl Shared {
 impl Task for Writer {
     fn step(&mut self) -> Step {
         let Some(shared) = self.shared.upgrade() else { return Step::Done };
-        let polled = match shared.lock() {
-            Ok(state) => state.queue.iter().any(|image| image.polled),
-            Err(_) => return Step::Done,
-        };
+        let mut state = shared.state.lock();
+        state.futures.writer_looks = true;
+        let woken = state.futures.take();
+        let goes_on = state.check().is_ok();
+        let polled = state.queue.iter().any(|image| image.polled);
+        drop(state);
+        // Who was woken for them alone has not seen a quiet moment.
+        let told = !woken.is_empty();
+        woken.into_iter().for_each(Waker::wake);
+        if !goes_on {
+            return Step::Done;
+        }
         let acknowledged = shared.acknowledged.load(Ordering::Acquire);
-        let quiet = acknowledged == self.seen;
+        let quiet = acknowledged == self.seen && !told;
         self.seen = acknowledged;
         // A failure stops the log by itself, or is a full disk, which the next caller hears of.
         let result = match (polled, quiet) {
@@ -93,7 +109,14 @@ impl Task for Writer {
             (false, true) => shared.drain_queue().and_then(|()| shared.seal()),
             (false, false) => Ok(()),
         };
-        let Ok(state) = shared.lock() else { return Step::Done };
+        let mut state = shared.state.lock();
+        if !state.futures.is_empty() {
+            return Step::Again;
+        }
+        state.futures.writer_looks = false;
+        if state.check().is_err() {
+            return Step::Done;
+        }
         let at_rest = !state.unproven && state.queue.is_empty();
         if (quiet && at_rest) || result.is_err() {
             shared.writer_asleep.store(true, Ordering::Release);

@@ -12,7 +12,8 @@ use crate::shared::Open;
 
 /// The promise of an append. Dropping it neither cancels the entries nor waits for them.
 ///
-/// As a future it asks the log's writer task to write, so that no thread needs to block.
+/// As a future it asks the log's writer task to write, so that no thread needs to block. Its waker is called by that task,
+/// or by who closes the log, with no lock held: it may run the future at once, call the log, and drop or close it.
 ///
 /// Appends that do not wait for each other:
 ///
@@ -105,7 +106,7 @@ impl Future for Ticket {
             image.polled = true;
         }
         drop(state);
-        self.shared.wake_writer_for_poll();
+        self.shared.wake_writer_at_once();
         Poll::Pending
     }
 }

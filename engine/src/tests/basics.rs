@@ -74,6 +74,36 @@ pub(super) fn a_polled_ticket_is_answered_by_background_work_alone() {
     assert!(matches!(ticket.as_mut().poll(&mut context), Poll::Ready(Ok(_))));
 }
 
+/// Closes its database as soon as it is woken, on the thread that woke it.
+struct Closes(crate::Database, std::sync::mpsc::Sender<Result<(), Error>>);
+
+impl std::task::Wake for Closes {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.1.send(self.0.close()).unwrap();
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a thread that may never end must not be joined")]
+fn who_is_woken_by_a_ticket_may_close_the_database_at_once() {
+    let (told, outcome) = std::sync::mpsc::channel();
+    // On a thread of its own, so that a deadlock fails the test and does not stop it.
+    std::thread::spawn(move || {
+        let mut world = World::new(1);
+        world.open(0).unwrap();
+        let ks = world.db().create_keyspace("k").unwrap();
+        let mut batch = world.db().batch();
+        batch.put(&ks, b"a", b"b").unwrap();
+        let mut ticket = std::pin::pin!(world.db().commit_async(batch, Durability::Durable).unwrap());
+        let waker = Waker::from(std::sync::Arc::new(Closes(world.db().clone(), told)));
+        assert!(ticket.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        // It writes the commit, while it keeps other checkpoints away; closing wants to end it.
+        world.db().checkpoint().unwrap();
+        world.spawner.run_until_idle(std::time::Duration::ZERO, 100);
+    });
+    outcome.recv_timeout(std::time::Duration::from_secs(60)).expect("no deadlock").unwrap();
+}
+
 #[test]
 pub(super) fn limits_are_checked_before_anything_is_written() {
     let mut world = World::new(1);

@@ -18,4 +18,5 @@ mod mutants;
 mod records;
 mod upkeep;
 mod waiting;
+mod wakers;
 mod world;
