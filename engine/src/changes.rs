@@ -124,7 +124,8 @@ impl ChangesOptions {
         self
     }
 
-    /// Most bytes of log, counted in whole segments, that are kept for the reader. Beyond, it loses its hold. 0 is no
+    /// Most bytes of log, counted in whole segments, that are kept for the reader. Beyond, it loses its hold, unless somebody
+    /// else keeps the same commits or earlier ones, without a bound or within one: then when that one goes on. 0 is no
     /// bound but [`Options::log_bytes_max`](crate::Options::log_bytes_max). Default: 32 GiB, twice what a bulk write out of
     /// order takes at most by default: all of it is kept for the reader until it ends.
     #[must_use]

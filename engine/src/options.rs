@@ -231,9 +231,10 @@ impl Options {
     /// begins. Until then he is named in [`Statistics::log`](crate::Statistics::log) when he keeps most.
     ///
     /// `log_bytes_max` bounds what is kept while no reader of that name is there, in whole segments: until one has begun, and
-    /// told where he is, all of the log is counted. 0 is no bound but
-    /// [`Options::log_bytes_max`]. May be called for several names; for a name once more, it replaces the bound. Default:
-    /// nobody.
+    /// told where he is, all of the log is counted. Beyond, he keeps what somebody else keeps as well, without a bound or
+    /// within one: the same commits or earlier ones. Nothing would be freed without him; he loses it when that one goes on.
+    /// 0 is no bound but [`Options::log_bytes_max`]. May be called for several names; for a name once more, it replaces the
+    /// bound. Default: nobody.
     ///
     /// ```
     /// use logwood::{ChangesOptions, Database, Lsn, Options};

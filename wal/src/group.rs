@@ -388,7 +388,8 @@ impl Group {
     }
 
     /// As [`Group::hold`], with a bound of its own: the hold is lost when the segments from `from` on take more than
-    /// `bytes_max` bytes, counted in whole segments. 0: no bound but [`LogOptions::log_bytes_max`].
+    /// `bytes_max` bytes, counted in whole segments, unless somebody else holds the same entries or earlier ones without a
+    /// bound, or within one: it goes when that one has moved on. 0: no bound but [`LogOptions::log_bytes_max`].
     ///
     /// ```
     /// # use logwood_base::{DatabaseId, Environment, GroupId, Lsn, Term};

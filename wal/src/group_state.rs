@@ -158,7 +158,8 @@ pub(crate) struct Holder {
     pub(crate) name: String,
     /// The first entry that is still needed.
     pub(crate) from: Lsn,
-    /// Bytes of segments, from that entry's on, beyond which the hold is lost; 0: no bound of its own.
+    /// Bytes of segments, from that entry's on, beyond which the hold is lost, unless others keep the same; 0: no bound of its
+    /// own.
     pub(crate) bytes_max: u64,
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Mutant {
     NoDurableEnd,
     /// A segment goes before what made its entries unneeded is durable.
     RemoveBeforeDurable,
+    /// A holder beyond its own bound goes although another one keeps the same entries.
+    RevokeForNothing,
 }
 
 #[cfg(test)]

@@ -12,6 +12,16 @@
 //! or removed → the directory is synced. A crash before the last step leaves a segment that recovery reads, finds
 //! superseded, and lets go again.
 //!
+//! # Who loses a hold
+//! A holder with a bound of its own goes only where that helps:
+//! 1. It keeps more bytes than its bound, and
+//! 2. no holder of its group that *stays* keeps the same entries or earlier ones. Who stays has no bound, or is within its
+//!    own: with such a one beside it, nothing would be freed, and the hold would be lost for what another keeps.
+//!
+//! Who stays is looked at anew with every step of upkeep, and each hold that moves or ends calls for one: when the last one
+//! that kept the same has moved on or has gone, the bounded one goes. Two beyond their bounds do not save each other.
+//! The bound of the log itself takes whoever is furthest behind, whatever its own bound.
+//!
 //! # A hold that comes in between
 //! What the oldest segment needs is decided under the lock, and the lock is given up before a base is written: room for
 //! it may have to be made. In between a holder may ask for entries below the base that was decided. They are still
@@ -26,7 +36,7 @@ use crate::append::{Mover, new_image};
 use crate::format::batch::{BatchFields, ENTRY_FIXED_BYTES, FIXED_BYTES, Kind, RawEntry};
 use crate::group_state::{GroupState, Holder};
 use crate::mutants::planted;
-use crate::options::Entry;
+use crate::options::{Entry, LogOptions};
 use crate::reader::{RunWalker, Stored, read_run, stored_at};
 use crate::shared::{Open, Shared, State};
 
@@ -120,7 +130,7 @@ enum Oldest {
     Goes(Vec<(GroupId, Lsn)>, Mover),
     /// It would go if these groups' live entries stood elsewhere.
     Copy(Vec<(GroupId, Lsn)>, Vec<GroupId>),
-    /// This holder of this group keeps more than its bound, or the log's.
+    /// This holder of this group keeps more than its bound, and nobody else keeps that; or more than the log's.
     Revoke(GroupId, u64),
 }
 
@@ -186,7 +196,7 @@ impl Shared {
         if let Some((group, holder)) = furthest_behind(state).filter(|_| bound > 0 && total > bound) {
             return Oldest::Revoke(group, holder);
         }
-        if let Some((group, holder)) = beyond_own_bound(state) {
+        if let Some((group, holder)) = beyond_own_bound(&self.options, state) {
             return Oldest::Revoke(group, holder);
         }
         let live: u64 = state.groups.values().map(live_bytes).sum();
@@ -366,19 +376,30 @@ fn furthest_behind(state: &State) -> Option<(GroupId, u64)> {
         .map(|(id, holder, _, _)| (id, holder))
 }
 
-/// A holder that keeps more bytes than it may.
-fn beyond_own_bound(state: &State) -> Option<(GroupId, u64)> {
+/// A holder that keeps more bytes than it may, and entries that nobody else keeps who stays.
+fn beyond_own_bound(options: &LogOptions, state: &State) -> Option<(GroupId, u64)> {
     state.groups.iter().find_map(|(id, group)| {
-        let keeps = |holder: &Holder| {
-            let first = group.log.index.find(holder.from).map(|run| run.start.segment);
-            let segments = state.segments.iter().filter(|segment| Some(segment.number) >= first);
-            segments.map(|segment| u64::from(segment.bytes)).sum::<u64>()
+        let (beyond, stay): (Vec<_>, Vec<_>) =
+            group.holders.iter().partition(|(_, holder)| is_beyond_own_bound(state, group, holder));
+        let kept_by_others = match planted!(options, RevokeForNothing) {
+            true => None,
+            false => stay.iter().map(|(_, holder)| holder.from).min(),
         };
-        let mut bounded = group.holders.iter().filter(|(_, holder)| holder.bytes_max > 0);
-        bounded
-            .find(|(_, holder)| holder.from <= group.released && keeps(holder) > holder.bytes_max)
-            .map(|(holder, _)| (*id, *holder))
+        let mut alone =
+            beyond.iter().filter(|(_, holder)| kept_by_others.is_none_or(|kept| holder.from < kept));
+        alone.next().map(|(holder, _)| (*id, **holder))
     })
+}
+
+/// Whether the entries that a holder needs, and the group released, take more bytes than it may keep.
+fn is_beyond_own_bound(state: &State, group: &GroupState, holder: &Holder) -> bool {
+    if holder.bytes_max == 0 || holder.from > group.released {
+        return false;
+    }
+    // What has no place yet takes no segment.
+    let Some(first) = group.log.index.find(holder.from).map(|run| run.start.segment) else { return false };
+    let kept = state.segments.iter().filter(|segment| segment.number >= first);
+    kept.map(|segment| u64::from(segment.bytes)).sum::<u64>() > holder.bytes_max
 }
 
 fn revoke(state: &mut State, id: GroupId, holder: u64) {

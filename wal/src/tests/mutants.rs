@@ -188,6 +188,26 @@ fn trusting_the_cache_after_a_failed_sync_is_found() {
 }
 
 #[test]
+fn taking_a_hold_where_nothing_is_freed_by_it_is_found() {
+    kills(Mutant::RevokeForNothing, |options| {
+        let world = World::new(1);
+        let (_log, group) = world.create(options.clone()).unwrap();
+        commit(&group, 1, 3_000).unwrap();
+        let unbounded = group.hold("replica", Lsn(1)).unwrap();
+        let bounded = group.hold_bounded("view", Lsn(1), 2 * (64 << 10)).unwrap();
+        for n in 2..=100u64 {
+            commit(&group, 1, 3_000).unwrap();
+            group.release(Lsn(n - 1));
+            world.rest();
+        }
+        assert!(!bounded.is_lost(), "the other one keeps the same");
+        drop(unbounded);
+        world.rest();
+        assert!(bounded.is_lost() && group.first_lsn() > Lsn(50));
+    });
+}
+
+#[test]
 fn removing_a_segment_before_what_replaces_it_is_durable_is_found() {
     kills(Mutant::RemoveBeforeDurable, |options| {
         // A buffered override makes whole segments unneeded; the power cut takes the override, and nothing of them.

@@ -272,6 +272,46 @@ fn a_holder_with_a_bound_of_its_own_loses_its_hold_and_the_others_keep_theirs() 
 }
 
 #[test]
+fn a_holder_beyond_its_bound_stays_while_one_that_stays_keeps_the_same_or_earlier_entries() {
+    const SEGMENT: u64 = 64 << 10;
+    let world = World::new(1);
+    let (log, group) = world.create(small()).unwrap();
+    for _ in 0..10 {
+        commit(&group, 1, 3_000).unwrap();
+    }
+    let grow = |to: u64| {
+        for n in group.last().0.0..to {
+            commit(&group, 1, 3_000).unwrap();
+            group.release(Lsn(n));
+            world.rest();
+        }
+    };
+    let unbounded = group.hold("replica", Lsn(5)).unwrap();
+    let wide = group.hold_bounded("wide", Lsn(4), 24 * SEGMENT).unwrap();
+    let [first, same, later] =
+        [1, 5, 8].map(|from| group.hold_bounded("narrow", Lsn(from), 3 * SEGMENT).unwrap());
+    grow(100);
+    assert!(first.is_lost(), "nobody else keeps the first entry");
+    assert!([&wide, &same, &later].iter().all(|hold| !hold.is_lost()));
+    assert_eq!(group.first_lsn(), Lsn(4));
+    // The wide one keeps what is kept when the unbounded one moves on, until it is beyond its own bound.
+    unbounded.advance(Lsn(100));
+    world.rest();
+    assert!([&wide, &same, &later].iter().all(|hold| !hold.is_lost()));
+    assert!(log.statistics().log_bytes > 3 * SEGMENT);
+    grow(320);
+    assert!([&wide, &same, &later].iter().all(|hold| hold.is_lost()), "they do not save each other");
+    assert!(!unbounded.is_lost() && group.first_lsn() <= Lsn(100) && group.first_lsn() > Lsn(8));
+    // One that is beyond its bound, and alone once the other one is gone.
+    let last = group.hold_bounded("narrow", Lsn(150), 3 * SEGMENT).unwrap();
+    world.rest();
+    assert!(!last.is_lost());
+    drop(unbounded);
+    world.rest();
+    assert!(last.is_lost() && group.first_lsn() > Lsn(200));
+}
+
+#[test]
 fn an_override_replaces_what_was_there_and_a_gap_or_a_committed_entry_is_refused() {
     let world = World::new(1);
     let (log, group) = world.create(small()).unwrap();

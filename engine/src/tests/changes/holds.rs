@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::world::{DIR, World};
 use super::{let_go, opened, put, wide};
-use crate::{Change, Changes, ChangesOptions, Database, Durability, Lsn};
+use crate::{Change, Changes, ChangesOptions, Database, Durability, Error, Lsn};
 
 /// Reads all there is. Answers how many commits, and how many records they put.
 fn read(changes: &mut Changes) -> (u64, u64) {
@@ -33,10 +33,36 @@ pub(in crate::tests) fn what_others_keep_is_not_counted_against_a_follower_that_
     assert!(world.db().statistics().log.log_bytes > 2 * bound);
     let options = ChangesOptions::new().name("view").log_bytes_max(bound);
     let mut changes = world.db().changes_with(read_to.next(), &options).unwrap();
-    // Here the log looks at who keeps how much, before anything was read.
+    // Here the log looks at who keeps how much, before anything was read: beside the other one, and once it has gone on.
+    world.db().core().log.maintain().unwrap();
+    assert!(!other.is_lost());
+    other.advance(world.db().visible_lsn().next());
     world.db().core().log.maintain().unwrap();
     assert_eq!(read(&mut changes), (40, 40));
-    assert!(!other.is_lost());
+}
+
+#[test]
+fn a_follower_beyond_its_bound_reads_on_while_another_one_keeps_the_same() {
+    let mut world = opened(15);
+    let other = world.db().core().group.hold("another one", Lsn::FIRST).unwrap();
+    let bound = 16 * (64 << 10);
+    let options = ChangesOptions::new().name("view").log_bytes_max(bound);
+    let mut changes = world.db().changes_with(Lsn(1), &options).unwrap();
+    let fall_behind = |world: &mut World| {
+        for _ in 0..12 {
+            let_go(world);
+        }
+        assert!(world.db().statistics().log.log_bytes > 2 * bound);
+    };
+    fall_behind(&mut world);
+    // A hold that is lost is an error, be the log there or not.
+    assert!(read(&mut changes).0 > 12 * 180);
+    // Once the other one has gone on, nobody keeps for the follower what is beyond its bound.
+    fall_behind(&mut world);
+    other.advance(world.db().visible_lsn().next());
+    world.db().core().log.maintain().unwrap();
+    assert!(world.db().statistics().log.log_bytes < bound);
+    assert!(matches!(changes.next(Duration::ZERO), Err(Error::TooOld { .. })));
 }
 
 /// A log that somebody keeps from before a large transaction on, which ended many checkpoints ago; and the LSNs of that.
