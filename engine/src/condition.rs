@@ -10,7 +10,11 @@
 //! has changed the key in between to a long value of the same length, it is read once more, under the lock.
 
 use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use logwood_base::sync::Arc;
 use logwood_base::{Changed, Conflict, Result};
 use logwood_base::{Lsn, limits};
 use logwood_btree::{At, Value, ValueReader};
@@ -21,6 +25,7 @@ use crate::entry::{self, Operation};
 use crate::keyspace::Keyspace;
 use crate::planted::{Bug, planted};
 use crate::snapshot::Snapshot;
+use crate::ticket::{LogWrite, Ticket};
 
 /// What must be true of a key for [`Keyspace::put_if`] and [`Keyspace::delete_if`] to change it.
 ///
@@ -116,7 +121,42 @@ impl Keyspace {
         durability: Durability,
     ) -> Result<Conditional> {
         limits::check("value bytes", value.len(), self.core().options.value_bytes_max)?;
-        self.commit_if(key, &Operation::Put { keyspace: self.id(), key, value }, condition, durability)
+        let begun =
+            self.begin_if(key, &Operation::Put { keyspace: self.id(), key, value }, condition, durability)?;
+        self.finish_if(begun)
+    }
+
+    /// As [`Keyspace::put_if_with`], but for the wait: answers a ticket to wait for, or to `.await`. Whether the condition holds
+    /// is decided when this returns; the answer comes when what it tells of is visible. What is there instead is read before
+    /// this returns.
+    ///
+    /// ```
+    /// # use logwood::{Condition, Conditional, Database, Durability, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// let names = db.ensure_keyspace("names")?;
+    /// let ada = names.put_if_async(b"ada", b"1", Condition::Absent, Durability::Durable)?;
+    /// let alan = names.put_if_async(b"alan", b"2", Condition::Absent, Durability::Durable)?;
+    /// let again = names.put_if_async(b"ada", b"3", Condition::Absent, Durability::Durable)?;
+    /// // One write of the log may be enough for all of them.
+    /// assert!(ada.wait()?.is_done() && alan.wait()?.is_done());
+    /// assert_eq!(again.wait()?, Conditional::Refused(Some(b"1"[..].into())));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Keyspace::put_if`], for what is known before the write.
+    pub fn put_if_async(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        condition: Condition<'_>,
+        durability: Durability,
+    ) -> Result<ConditionalTicket> {
+        limits::check("value bytes", value.len(), self.core().options.value_bytes_max)?;
+        let begun =
+            self.begin_if(key, &Operation::Put { keyspace: self.id(), key, value }, condition, durability)?;
+        Ok(ConditionalTicket::new(self, begun))
     }
 
     /// Takes the value of a key away if a condition holds, as durably as
@@ -165,16 +205,49 @@ impl Keyspace {
         condition: Condition<'_>,
         durability: Durability,
     ) -> Result<Conditional> {
-        self.commit_if(key, &Operation::Delete { keyspace: self.id(), key }, condition, durability)
+        let begun =
+            self.begin_if(key, &Operation::Delete { keyspace: self.id(), key }, condition, durability)?;
+        self.finish_if(begun)
     }
 
-    fn commit_if(
+    /// As [`Keyspace::delete_if_with`], but for the wait: see [`Keyspace::put_if_async`].
+    ///
+    /// ```
+    /// # use logwood::{Condition, Database, Durability, Options, Result};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let locks = db.ensure_keyspace("locks")?;
+    /// async fn unlock(locks: &logwood::Keyspace, job: &[u8], me: &[u8]) -> Result<bool> {
+    ///     let unlocked = locks.delete_if_async(job, Condition::Equals(me), Durability::Durable)?;
+    ///     Ok(unlocked.await?.is_done())
+    /// }
+    /// # locks.put(b"job", b"me")?;
+    /// # let ticket = locks.delete_if_async(b"job", Condition::Equals(b"me"), Durability::Durable)?;
+    /// # assert!(ticket.wait()?.is_done());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Keyspace::put_if_async`].
+    pub fn delete_if_async(
+        &self,
+        key: &[u8],
+        condition: Condition<'_>,
+        durability: Durability,
+    ) -> Result<ConditionalTicket> {
+        let begun =
+            self.begin_if(key, &Operation::Delete { keyspace: self.id(), key }, condition, durability)?;
+        Ok(ConditionalTicket::new(self, begun))
+    }
+
+    /// Decides whether a condition holds, and gives the write its place if it does.
+    fn begin_if(
         &self,
         key: &[u8],
         operation: &Operation<'_>,
         condition: Condition<'_>,
         durability: Durability,
-    ) -> Result<Conditional> {
+    ) -> Result<Begun> {
         limits::check("key bytes", key.len(), self.core().options.key_bytes_max)?;
         let tree = &self.shared().tree;
         let wanted = match condition {
@@ -215,15 +288,100 @@ impl Keyspace {
             },
         );
         match (begun, refused) {
-            (Ok((lsn, write)), _) => core.finish_commit(lsn, &write).map(Conditional::Done),
+            (Ok((lsn, write)), _) => Ok(Begun::Written(lsn, write)),
             (Err(refusal), Some(found)) => {
-                if !planted(Bug::AnswerBeforeVisible) {
-                    core.wait_visible(refusal.at)?;
-                }
-                Ok(Conditional::Refused(found.map(ValueReader::into_value).transpose()?))
+                let at = if planted(Bug::AnswerBeforeVisible) { Lsn::ZERO } else { refusal.at };
+                Ok(Begun::Refused(at, found.map(ValueReader::into_value).transpose()?))
             }
             (Err(refusal), None) => Err(refusal.error),
         }
+    }
+
+    fn finish_if(&self, begun: Begun) -> Result<Conditional> {
+        match begun {
+            Begun::Written(lsn, write) => self.core().finish_commit(lsn, &write).map(Conditional::Done),
+            Begun::Refused(at, found) => {
+                self.core().wait_visible(at)?;
+                Ok(Conditional::Refused(found))
+            }
+        }
+    }
+}
+
+/// A conditional write that is decided.
+enum Begun {
+    /// It has its place in the log.
+    Written(Lsn, LogWrite),
+    /// This is there instead, since a commit that must be visible before anybody is told.
+    Refused(Lsn, Option<Value>),
+}
+
+/// The promise of an answer to a conditional write; see [`Ticket`] for how it is waited for, or `.await`ed. Made by
+/// [`Keyspace::put_if_async`] and [`Keyspace::delete_if_async`]. A ticket that is dropped does not take the write back.
+///
+/// ```
+/// # use logwood::{Condition, Conditional, Database, Durability, Options};
+/// # let directory = tempfile::tempdir()?;
+/// # let db = Database::open(directory.path(), Options::new())?;
+/// # let seats = db.ensure_keyspace("seats")?;
+/// let ticket = seats.put_if_async(b"12A", b"ada", Condition::Absent, Durability::Durable)?;
+/// if !ticket.is_done() {
+///     println!("something else in the meantime");
+/// }
+/// let Conditional::Done(lsn) = ticket.wait()? else { panic!("it was free") };
+/// assert_eq!(lsn, ticket.lsn());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a write is promised only when its ticket says so"]
+#[derive(Debug)]
+pub struct ConditionalTicket {
+    ticket: Ticket,
+    /// What is there instead, when the condition did not hold.
+    refused: Option<Option<Value>>,
+}
+
+impl ConditionalTicket {
+    fn new(keyspace: &Keyspace, begun: Begun) -> Self {
+        let core = Arc::clone(keyspace.core());
+        match begun {
+            Begun::Written(lsn, write) => Self { ticket: Ticket::new(core, lsn, write), refused: None },
+            Begun::Refused(at, found) => Self { ticket: Ticket::visible(core, at), refused: Some(found) },
+        }
+    }
+
+    /// The write's place in the log. Of one that is refused, a commit that is there to be seen when the answer comes: the
+    /// newest one that changed the key, or a later one.
+    #[must_use]
+    pub const fn lsn(&self) -> Lsn {
+        self.ticket.lsn()
+    }
+
+    /// Whether waiting would return at once.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.ticket.is_done()
+    }
+
+    /// Waits until the write is as durable as was asked for, and visible; of one that is refused, until what the answer tells of
+    /// is visible. Waiting again is allowed.
+    ///
+    /// # Errors
+    /// As [`Ticket::wait`].
+    pub fn wait(&self) -> Result<Conditional> {
+        self.ticket.wait().map(|lsn| self.answer(lsn))
+    }
+
+    fn answer(&self, lsn: Lsn) -> Conditional {
+        self.refused.clone().map_or(Conditional::Done(lsn), Conditional::Refused)
+    }
+}
+
+impl Future for ConditionalTicket {
+    type Output = Result<Conditional>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Conditional>> {
+        let polled = Pin::new(&mut self.ticket).poll(context);
+        polled.map(|told| told.map(|lsn| self.answer(lsn)))
     }
 }
 

@@ -91,7 +91,7 @@ pub use backup::{BackupOptions, BackupProgress, BackupReport};
 pub use batch::Batch;
 pub use bulk::{BulkOptions, BulkWrite};
 pub use changes::{Change, ChangeSet, Changes, ChangesOptions, Ready};
-pub use condition::{Condition, Conditional};
+pub use condition::{Condition, Conditional, ConditionalTicket};
 pub use database::Database;
 pub use keyspace::Keyspace;
 pub use log_only::{LogOnly, LogOnlyStatistics};

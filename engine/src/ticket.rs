@@ -50,6 +50,8 @@ enum Awaited {
     Write(LogWrite),
     /// That the commit is visible because of which its own was refused.
     Conflict(Conflict),
+    /// That somebody else's commit is visible.
+    Visible,
     /// Nothing: nothing was written.
     Nothing,
 }
@@ -67,6 +69,11 @@ impl Ticket {
     /// Of a transaction that is refused.
     pub(crate) const fn refused(core: Arc<Handle>, conflict: Conflict) -> Self {
         Self { core, lsn: conflict.lsn, awaited: Awaited::Conflict(conflict) }
+    }
+
+    /// Of somebody else's commit.
+    pub(crate) const fn visible(core: Arc<Handle>, lsn: Lsn) -> Self {
+        Self { core, lsn, awaited: Awaited::Visible }
     }
 
     /// The commit's place in the log. Nothing is promised about it yet. Of a transaction that wrote nothing, where it
@@ -133,7 +140,7 @@ impl Ticket {
     pub fn wait(&self) -> Result<Lsn> {
         let visible = match &self.awaited {
             Awaited::Write(write) => self.core.publisher.wait(self.lsn, write),
-            Awaited::Conflict(_) => self.core.publisher.wait_visible(self.lsn),
+            Awaited::Conflict(_) | Awaited::Visible => self.core.publisher.wait_visible(self.lsn),
             Awaited::Nothing => Ok(()),
         };
         self.answer(visible)
@@ -143,7 +150,7 @@ impl Ticket {
         visible.map_err(|error| self.core.write_failed(error))?;
         match &self.awaited {
             Awaited::Conflict(conflict) => Err(conflict.clone().into()),
-            Awaited::Write(_) | Awaited::Nothing => Ok(self.lsn),
+            Awaited::Write(_) | Awaited::Visible | Awaited::Nothing => Ok(self.lsn),
         }
     }
 }
@@ -154,7 +161,7 @@ impl Future for Ticket {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Lsn>> {
         let visible = match &self.awaited {
             Awaited::Write(write) => self.core.publisher.poll(self.lsn, write, context),
-            Awaited::Conflict(_) => self.core.publisher.poll_visible(self.lsn, context),
+            Awaited::Conflict(_) | Awaited::Visible => self.core.publisher.poll_visible(self.lsn, context),
             Awaited::Nothing => Poll::Ready(Ok(())),
         };
         visible.map(|visible| self.answer(visible))

@@ -1,5 +1,7 @@
 //! Conditional writes.
 
+use std::future::Future;
+use std::task::Poll;
 use std::time::Duration;
 
 use logwood_base::Clock;
@@ -8,7 +10,7 @@ use logwood_base::environment::SystemClock;
 
 use super::super::world::{DIR, World};
 use super::{one, put_in_flight};
-use crate::{Condition, Conditional, Error};
+use crate::{Condition, Conditional, Durability, Error};
 
 #[test]
 fn a_write_is_done_if_its_condition_holds_and_else_tells_what_is_there() {
@@ -45,6 +47,45 @@ pub(crate) fn a_condition_that_does_not_hold_is_answered_when_what_it_read_is_vi
     assert!(!ks.put_if(b"a", b"mine", Condition::Absent).unwrap().is_done());
     assert!(world.db().visible_lsn() < ticket.lsn());
     ticket.wait().unwrap();
+}
+
+#[test]
+fn the_ticket_of_a_conditional_write_is_answered_when_what_it_tells_of_is_visible() {
+    let (world, ks) = one();
+    let put = |key: &[u8], condition| ks.put_if_async(key, b"mine", condition, Durability::Durable).unwrap();
+    let done = put(b"a", Condition::Absent);
+    let refused = put(b"a", Condition::Absent);
+    let deleted = ks.delete_if_async(b"a", Condition::Equals(b"mine"), Durability::Durable).unwrap();
+    let gone = put(b"a", Condition::Present);
+    // Each saw what was decided before it; nothing of it is durable, and nothing is told.
+    assert!(!done.is_done() && !refused.is_done() && !deleted.is_done() && !gone.is_done());
+    assert_eq!((refused.lsn(), gone.lsn()), (done.lsn(), deleted.lsn()));
+    assert!(!ks.contains(b"a").unwrap() && world.db().visible_lsn() < done.lsn());
+    // In any order, and more than once. What a refusal waits for, it writes when nobody else does.
+    assert_eq!(refused.wait().unwrap(), Conditional::Refused(Some(b"mine"[..].into())));
+    assert!(done.is_done() && world.db().durable_lsn() >= done.lsn());
+    assert_eq!(done.wait().unwrap(), Conditional::Done(done.lsn()));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut polled = std::pin::pin!(gone);
+    let mut poll = || polled.as_mut().poll(&mut context);
+    if poll().is_pending() {
+        world.spawner.run_until_idle(Duration::ZERO, 100);
+    }
+    assert!(matches!(poll(), Poll::Ready(Ok(Conditional::Refused(None)))));
+    assert_eq!(deleted.wait().unwrap(), Conditional::Done(deleted.lsn()));
+    assert!(!ks.contains(b"a").unwrap());
+    assert_eq!(deleted.wait().unwrap(), Conditional::Done(deleted.lsn()));
+    // Dropped, it is written all the same.
+    drop(put(b"b", Condition::Absent));
+    assert!(!put(b"b", Condition::Absent).wait().unwrap().is_done());
+    let too_long = ks.put_if_async(&[0; 70_000], b"", Condition::Absent, Durability::Durable);
+    assert!(matches!(too_long, Err(Error::LimitExceeded { .. })));
+    // Both outcomes of one write that fails are unknown.
+    let written = put(b"c", Condition::Absent);
+    let refused = put(b"c", Condition::Absent);
+    world.disk.set_fault(Fault::new(&[Operation::WriteDurable, Operation::Sync], Outcome::Io));
+    assert!(matches!(refused.wait(), Err(Error::Poisoned { .. })));
+    assert!(matches!(written.wait(), Err(Error::Poisoned { .. })));
 }
 
 #[test]
