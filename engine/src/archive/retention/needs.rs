@@ -5,7 +5,7 @@
 //! `docs/format/archive.md`, "Retention"): holds first, because a hold is taken back only after its snapshot, or its start,
 //! stands; snapshots last, those that were spared too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use logwood_base::{ArchiveDamage, LineageId, Lsn, Result};
@@ -66,6 +66,7 @@ pub(super) fn needed(
     }
     by_holds(client, look, plan, &mut needed)?;
     by_lineages(client, look, plan, &mut needed, damage)?;
+    by_what_precedes(plan, facts, &mut needed);
     by_snapshots(client, plan, &mut needed, facts, damage)?;
     Ok(needed)
 }
@@ -141,6 +142,33 @@ fn by_lineages(
         }
     }
     Ok(())
+}
+
+/// Of each log only the beginning goes: what stands behind a snapshot that is spared, or behind log that is, stays as well. A hole
+/// between the two and what is kept anyway would look as if something was lost.
+fn by_what_precedes(plan: &Plan, facts: &Facts, needed: &mut BTreeSet<Object>) {
+    let objects = || plan.deletions.iter().chain(&plan.held).map(|(object, _)| *object);
+    let mut log: BTreeMap<LineageId, BTreeSet<Lsn>> = BTreeMap::new();
+    for object in objects() {
+        if let Object::Log(lineage, first) = object {
+            log.entry(lineage).or_default().insert(first);
+        }
+    }
+    let spared: Vec<Object> = objects().filter(|object| needed.contains(object)).collect();
+    for object in spared {
+        let (lineage, from) = match object {
+            Object::Log(lineage, first) => (lineage, first),
+            Object::Snapshot(lineage, lsn) => {
+                let read = facts.snapshot(lineage, lsn);
+                (lineage, read.map_or(lsn, |read| read.replay_from))
+            }
+            Object::Start(_) | Object::Page(_) => continue,
+        };
+        let Some(log) = log.get_mut(&lineage) else { continue };
+        // The object that holds the first entry begins at it or before it. What was spared once is not looked at again.
+        let from = log.range(..=from).next_back().copied().unwrap_or(from);
+        needed.extend(log.split_off(&from).into_iter().map(|first| Object::Log(lineage, first)));
+    }
 }
 
 fn by_snapshots(

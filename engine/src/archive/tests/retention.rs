@@ -151,6 +151,47 @@ fn a_hold_spares_what_it_names_until_it_is_a_week_old() {
 }
 
 #[test]
+fn behind_what_a_hold_spares_the_log_stays_and_the_archive_is_whole() {
+    // As an upload holds its snapshot, and as a restore up to a fork holds log.
+    for holds_snapshot in [true, false] {
+        let rig = Rig::new(8);
+        let (db, archiver) = hours(&rig, 8);
+        let all = snapshots(&rig, archiver.lineage());
+        let held = all.values().nth(1).unwrap();
+        let first = held.trees.replay_from;
+        let (lsn, log) = if holds_snapshot { (Some(held.lsn()), None) } else { (None, Some((first, first))) };
+        let hold = Hold { lineage: archiver.lineage(), placed_ms: 0, log, snapshot: lsn, pages: Vec::new() };
+        let placed = PlacedHold::place(&rig.client(), &rig.environment, hold).unwrap();
+        let report = retention(&rig.client(), &rig.environment, &keep(HOUR)).unwrap();
+        assert!(!report.spared.is_empty() && !report.condemned.is_empty(), "{report:?}");
+        let archive = Archive::with_client(rig.client(), &rig.environment);
+        let listing = archive.list().unwrap();
+        assert!(listing.is_sound(), "{listing:?}");
+        let intervals = &listing.lineages[0].intervals;
+        let kept = snapshots(&rig, archiver.lineage());
+        let oldest = *kept.keys().next().unwrap();
+        assert_eq!(kept.contains_key(&held.lsn()), holds_snapshot);
+        assert_eq!(intervals.len(), 1, "{listing:?}");
+        assert_eq!((intervals[0].first, intervals[0].last), (oldest, db.durable_lsn()));
+        check_whole(&rig, &archiver, db.durable_lsn());
+        // What lies before it is answered as where nothing is held.
+        let restored = |lsn: Lsn| {
+            let options = RestoreOptions::new().point(Point::Lsn(lsn)).database(rig.options());
+            archive.restore(format!("at {lsn}"), &options).map(|report| report.lsn)
+        };
+        let before = restored(oldest.previous()).unwrap_err();
+        assert!(before.to_string().contains("are not kept"), "{before}");
+        assert_eq!(restored(oldest.next()).unwrap(), oldest.next());
+        // When the hold has gone, all of that goes.
+        placed.remove(&rig.client()).unwrap();
+        retention(&rig.client(), &rig.environment, &keep(HOUR)).unwrap();
+        assert!(archive.list().unwrap().is_sound());
+        let (first, _) = chain::listed(&rig.client(), archiver.lineage()).unwrap().pop_first().unwrap();
+        assert!(first > held.lsn(), "{first}");
+    }
+}
+
+#[test]
 fn a_hold_on_what_a_run_condemns_is_withdrawn() {
     let rig = Rig::new(5);
     let (_db, archiver) = hours(&rig, 3);
