@@ -128,7 +128,10 @@ impl Lsn {
     /// On [`Lsn::MAX`], which is never the number of an entry.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        match self.checked_add(1) {
+            Some(next) => next,
+            None => panic!("nothing follows the greatest LSN"),
+        }
     }
 
     /// The preceding LSN; [`Lsn::ZERO`] stays where it is.

@@ -32,15 +32,17 @@ use crate::store::{Detached, Manifest, Page, PageKind, PageRef, Store, StoreOpti
 use crate::verify::{Damage, Derived, FilesProgress, FilesReport, KeyRange, verify_and_derive};
 
 mod ahead;
+mod once;
 
 use ahead::ReadAhead;
+use once::Waiting;
 
 /// What a verification read and found.
 #[derive(Clone, Debug, Default)]
 pub struct VerifyReport {
     /// The files' part.
     pub files: FilesReport,
-    /// Damages named by both parts. One damaged page is found by each.
+    /// Damages named by both parts. A damaged page that each finds counts once, but for some of more than a thousand.
     pub damages: u64,
     /// Pages that the trees reach.
     pub pages: u64,
@@ -82,13 +84,16 @@ impl Forest {
         on_damage: &mut dyn FnMut(Damage),
         progress: &mut dyn FnMut(FilesProgress),
     ) -> Result<VerifyReport> {
-        let mut last = FilesProgress::default();
         let store = &self.shared.store;
-        let (files, derived) = store.verify_and_derive(Some(Derived::default()), on_damage, &mut |now| {
-            last = now;
-            progress(now);
-        })?;
-        walk(store, files, derived.unwrap_or_default(), last, on_damage, progress)
+        audit(on_damage, |waiting, on_damage| {
+            let mut last = FilesProgress::default();
+            let found = &mut |damage| waiting.take(damage).into_iter().for_each(&mut *on_damage);
+            let (files, derived) = store.verify_and_derive(Some(Derived::default()), found, &mut |now| {
+                last = now;
+                progress(now);
+            })?;
+            walk(store, (files, derived.unwrap_or_default(), last), waiting, on_damage, progress)
+        })
     }
 }
 
@@ -177,27 +182,42 @@ pub fn verify_directory_with(
     on_damage: &mut dyn FnMut(Damage),
     progress: &mut dyn FnMut(FilesProgress),
 ) -> Result<VerifyReport> {
-    let mut last = FilesProgress::default();
-    let (files, derived) = verify_and_derive(&**disk, dir, Some(derived), on_damage, &mut |now| {
-        last = now;
-        progress(now);
-    })?;
-    match Store::open_read_only(Arc::clone(disk), dir, StoreOptions::default(), &|_| Ok(())) {
-        Ok((store, _)) => walk(&store, files, derived.unwrap_or_default(), last, on_damage, progress),
-        Err(Error::Corruption(corruption)) => {
-            // The files' part has most likely named it already; better twice than never.
-            on_damage(Damage::at(*corruption));
-            Ok(VerifyReport { damages: files.damages + 1, files, ..VerifyReport::default() })
+    audit(on_damage, |waiting, on_damage| {
+        let mut last = FilesProgress::default();
+        let found = &mut |damage| waiting.take(damage).into_iter().for_each(&mut *on_damage);
+        let (files, derived) = verify_and_derive(&**disk, dir, Some(derived), found, &mut |now| {
+            last = now;
+            progress(now);
+        })?;
+        match Store::open_read_only(Arc::clone(disk), dir, StoreOptions::default(), &|_| Ok(())) {
+            Ok((store, _)) => {
+                walk(&store, (files, derived.unwrap_or_default(), last), waiting, on_damage, progress)
+            }
+            Err(Error::Corruption(corruption)) => {
+                // The files' part has most likely named it already; better twice than never.
+                on_damage(Damage::at(*corruption));
+                Ok(VerifyReport { damages: files.damages + 1, files, ..VerifyReport::default() })
+            }
+            Err(other) => Err(other),
         }
-        Err(other) => Err(other),
-    }
+    })
+}
+
+/// Runs both parts. However they end, what was found is told.
+fn audit(
+    on_damage: &mut dyn FnMut(Damage),
+    parts: impl FnOnce(&mut Waiting, &mut dyn FnMut(Damage)) -> Result<VerifyReport>,
+) -> Result<VerifyReport> {
+    let mut waiting = Waiting::default();
+    let report = parts(&mut waiting, on_damage);
+    waiting.tell(on_damage);
+    report
 }
 
 fn walk(
     store: &Store,
-    files: FilesReport,
-    derived: Derived,
-    begun: FilesProgress,
+    (files, derived, begun): (FilesReport, Derived, FilesProgress),
+    waiting: &mut Waiting,
     on_damage: &mut dyn FnMut(Damage),
     progress: &mut dyn FnMut(FilesProgress),
 ) -> Result<VerifyReport> {
@@ -212,6 +232,7 @@ fn walk(
         store,
         derived,
         ahead: ReadAhead::new(store),
+        waiting,
         on_damage,
         on_progress: progress,
         progress: begun,
@@ -241,6 +262,8 @@ struct Walk<'a> {
     derived: Derived,
     /// What was read and not yet looked at.
     ahead: ReadAhead<'a>,
+    /// What the files' part has found, and is told by the walk if it comes there.
+    waiting: &'a mut Waiting,
     on_damage: &'a mut dyn FnMut(Damage),
     on_progress: &'a mut dyn FnMut(FilesProgress),
     progress: FilesProgress,
@@ -299,8 +322,7 @@ impl Walk<'_> {
         match found {
             Ok(found) => Ok(found),
             Err(Error::Corruption(corruption)) => {
-                self.report.damages += 1;
-                (self.on_damage)(Damage::of_page(*corruption, keyspace, range.clone()));
+                self.tell(Damage::of_page(*corruption, keyspace, range.clone()));
                 Ok(None)
             }
             Err(other) => Err(other),
@@ -346,9 +368,8 @@ impl Walk<'_> {
         match self.detached_children(entry) {
             Ok(children) => self.detached(keyspace, &children),
             Err(Error::Corruption(corruption)) => {
-                self.report.damages += 1;
                 let affects = format!("keyspace {keyspace}, records that were deleted");
-                (self.on_damage)(Damage::at(corruption.affecting(affects)));
+                self.tell(Damage::at(corruption.affecting(affects)));
                 Ok(())
             }
             Err(other) => Err(other),
@@ -371,6 +392,11 @@ impl Walk<'_> {
             children.push(child);
         }
         Ok(children)
+    }
+
+    fn tell(&mut self, damage: Damage) {
+        self.report.damages += u64::from(!self.waiting.settle(&damage.corruption));
+        (self.on_damage)(damage);
     }
 
     fn reached(&mut self, page: &PageRef) {

@@ -408,14 +408,6 @@ impl Source {
     /// As [`Source::of`].
     pub fn of_archive(url: &str, archived: &Archived) -> Result<Self, Failure> {
         let (point, lineage) = point(&archived.at)?;
-        if let Some(cache) = &archived.cache
-            && open::is_database_or_archive(cache)?
-        {
-            let cache = cache.display();
-            return Err(Failure::Usage(format!(
-                "--cache {cache} is a database or an archive; name a directory that holds nothing else"
-            )));
-        }
         let fetched = archived.cache.is_none().then(Fetched::new);
         let directory = archived.cache.as_ref().or(fetched.as_ref().map(|fetched| &fetched.0));
         let directory = directory.cloned().unwrap_or_default();

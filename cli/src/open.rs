@@ -71,19 +71,6 @@ fn holds_other_things(directory: &Path) -> Result<bool, Failure> {
     Ok(names.iter().any(|entry| entry.name != "LOCK"))
 }
 
-/// Whether a directory holds what only a database has, or an archive.
-///
-/// # Errors
-/// What the file system answers.
-pub fn is_database_or_archive(directory: &Path) -> Result<bool, Failure> {
-    match Environment::system()?.disk.list(directory) {
-        Err(Error::NotFound { .. }) => Ok(false),
-        listed => Ok(listed?.iter().any(|entry| {
-            ["manifest", "LINEAGE", "ORIGIN", "REPLICA", "seed", "lineage"].contains(&entry.name.as_str())
-        })),
-    }
-}
-
 /// A keyspace that exists.
 ///
 /// # Errors

@@ -219,17 +219,34 @@ impl Batch {
         let shared = keyspace.shared();
         shared.check_exists()?;
         let before = self.payload.len();
-        encode(&mut self.payload, shared.id)?;
-        let length = self.payload.len() - HEADER_BYTES;
-        if let Err(error) = limits::check("batch bytes", length, self.batch_bytes_max) {
-            self.payload.truncate(before);
-            return Err(error);
-        }
+        let appending = Appending { payload: &mut self.payload, taken_back_to: before };
+        encode(appending.payload, shared.id)?;
+        let length = appending.payload.len() - HEADER_BYTES;
+        limits::check("batch bytes", length, self.batch_bytes_max)?;
+        appending.keep();
         // The one named last is looked at first: most batches name few keyspaces, many times each.
         if !self.keyspaces.iter().rev().any(|named| Arc::ptr_eq(named, shared)) {
             self.keyspaces.push(Arc::clone(shared));
         }
         self.operations += usize::from(length > before - HEADER_BYTES);
         Ok(())
+    }
+}
+
+/// An operation on its way into a batch: taken back when dropped, also by a panic in somebody's source of a value.
+struct Appending<'a> {
+    payload: &'a mut Vec<u8>,
+    taken_back_to: usize,
+}
+
+impl Appending<'_> {
+    fn keep(mut self) {
+        self.taken_back_to = self.payload.len();
+    }
+}
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        self.payload.truncate(self.taken_back_to);
     }
 }

@@ -75,8 +75,8 @@ impl Default for BulkOptions {
 /// filled by input out of order, a few times the longest value, and a quarter of the cache. Input in the order of its keys is neither sorted nor merged.
 ///
 /// Other commits go on beside it, but wait while it takes effect. Where one has changed the same key meanwhile, the one that
-/// commits later wins. It counts as a change of every key of the keyspaces that it names: a transaction that was begun before it
-/// takes effect, has read there, and commits later meets a `Conflict`.
+/// commits later wins. One that is too large for a single entry of the log counts as a change of every key of the keyspaces that it
+/// names: a transaction that was begun before it takes effect, has read there, and commits later meets a `Conflict`.
 ///
 /// ```
 /// use logwood::{BulkOptions, Database, Durability, Options};
@@ -142,6 +142,7 @@ struct Gathered {
 impl BulkWrite {
     pub(crate) fn begin(core: &Arc<Handle>, options: BulkOptions) -> Result<Self> {
         core.check_writable()?;
+        core.sequencer.lock().check_open()?;
         let allowed = 64 << 10..=1 << 30;
         if !allowed.contains(&options.memory_bytes) {
             let found = options.memory_bytes;
@@ -184,6 +185,7 @@ impl BulkWrite {
     /// log has grown beyond [`Options::log_bytes_max`](crate::Options::log_bytes_max) and this is the oldest bulk write;
     /// `InvalidArgument` for a keyspace of another database, or after it was committed; `DiskFull`, `Io`, `Poisoned`, `Closed`
     /// from the log. The operation was not taken then, and those before it were: after `DiskFull` it can be tried again.
+    /// After `LimitExceeded` for too much input, or too much log, nothing more is taken, nor committed: drop it.
     pub fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
         limits::check("key bytes", key.len(), self.core.options.key_bytes_max)?;
         limits::check("value bytes", value.len(), self.core.options.value_bytes_max)?;

@@ -281,7 +281,7 @@ impl Changes {
         Self { feed, reader, waiter, durable_only: options.durable_only, place: None }
     }
 
-    /// The next commit that changed something; `None` when there is none within `timeout`. With a timeout of zero it
+    /// The next commit; `None` when there is none within `timeout`. One of an empty batch has no changes. With a timeout of zero it
     /// never waits, but for the disk: when it reads entries that are not in memory any more, and with
     /// [`ChangesOptions::durable_only`] when it syncs what was committed as buffered. What was not read of the commit
     /// before is passed over.
@@ -382,8 +382,8 @@ impl Changes {
         self.reader.position()
     }
 
-    /// Commits up to `lsn` are not needed any more, not even after a crash. Only with
-    /// [`ChangesOptions::hold_until_released`].
+    /// Commits up to `lsn` are not needed any more, not even after a crash. What was not handed out yet stays, however great
+    /// `lsn` is. Only with [`ChangesOptions::hold_until_released`].
     ///
     /// ```
     /// # use std::time::Duration;

@@ -241,7 +241,7 @@ impl Core {
         let before = self.checkpointer.kept_before.load(Ordering::Relaxed);
         let kept = (self.forest.version_bytes() as u64).saturating_sub(before);
         let changed = self.forest.dirty_bytes() as u64 + kept;
-        log.max(share(changed, 2 * self.options.dirty_bytes_bound()))
+        log.max(share(changed, self.options.dirty_bytes_bound().saturating_mul(2)))
     }
 
     /// Steps to the end of the checkpoint that runs, or of a new one. Gives way to commits while there is time: a caller

@@ -166,8 +166,8 @@ impl Database {
         }
     }
 
-    /// Drops a keyspace with all it holds, in snapshots too. Its handles answer `NotFound` from here on; its name can
-    /// be used again. Costs one durable write, which commits wait for, however much it holds; the space is given back in the
+    /// Drops a keyspace with all it holds, in snapshots too. Its handles answer `NotFound` from here on; iterators and value
+    /// readers that were made before read on to their end. Its name can be used again. Costs one durable write, which commits wait for, however much it holds; the space is given back in the
     /// background.
     ///
     /// ```
@@ -290,7 +290,7 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` for options out of bounds; `Poisoned`.
+    /// `InvalidArgument` for options out of bounds; `Poisoned`, `Closed`.
     pub fn bulk_write(&self, options: BulkOptions) -> Result<BulkWrite> {
         BulkWrite::begin(&self.core, options)
     }

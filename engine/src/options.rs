@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use logwood_base::limits::{
     ENTRY_PAYLOAD_BYTES_MAX, KEY_BYTES_MAX, KEYSPACES_MAX, LOG_SEGMENT_BYTES_DEFAULT, LOG_SEGMENT_BYTES_MAX,
-    LOG_SEGMENT_BYTES_MIN, VALUE_BYTES_MAX,
+    LOG_SEGMENT_BYTES_MIN, PAGE_SEGMENT_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use logwood_base::{DatabaseId, Environment, Error, Lsn, Result};
 
@@ -99,15 +99,15 @@ options! {
     create: bool = true;
     /// What [`Keyspace::put`](crate::Keyspace::put) and its siblings promise. Default: [`Durability::Durable`].
     durability: Durability = Durability::Durable;
-    /// Memory for pages. Default: 256 MiB. What live snapshots hold back comes on top.
+    /// Memory for pages. Default: 256 MiB; at least 64 KiB. What live snapshots hold back comes on top.
     cache_bytes: usize = 256 << 20;
     /// A checkpoint begins when this many bytes of pages have changed since the last one; at twice as many, writers wait
     /// for it. Default: 0, which means 7/16 of `cache_bytes`: the rest is for what a commit brings in.
     dirty_bytes_max: usize = 0;
     /// Most bytes of log that opening replays; checkpoints are paced by it and writers slowed when it nears.
-    /// Default: 256 MiB.
+    /// Default: 256 MiB; at least 64 KiB.
     recovery_log_bytes_max: u64 = 256 << 20;
-    /// Size of a log segment's file. Default: 16 MiB; from 64 KiB to 1 GiB. An entry takes at most a quarter.
+    /// Size of a log segment's file, a multiple of 4 KiB. Default: 16 MiB; from 64 KiB to 1 GiB. An entry takes at most a quarter.
     log_segment_bytes: u32 = LOG_SEGMENT_BYTES_DEFAULT;
     /// Most log batches written beyond the oldest one that the disk has not acknowledged. It also bounds what rot of
     /// the very last batches can hide until the idle seal. Default: 8.
@@ -130,9 +130,9 @@ options! {
     /// Quiet time after which the log's end is sealed: from then on rot of the last batches cannot pass for a tear.
     /// Default: 5 ms.
     log_seal_delay: Duration = Duration::from_millis(5);
-    /// Size of a page segment's file. Default: 16 MiB.
+    /// Size of a page segment's file. Default: 16 MiB; from 4 KiB to 1 GiB. It ends behind the page that passes it.
     page_segment_bytes: u32 = 16 << 20;
-    /// Bytes of a leaf in memory. Default: 8 KiB.
+    /// Bytes of a leaf in memory. Default: 8 KiB; from 256 bytes to 64 KiB.
     leaf_bytes: usize = 8 << 10;
     /// Whether pages are compressed where a sample says that it pays. Default: true.
     compression: bool = true;
@@ -140,7 +140,8 @@ options! {
     key_bytes_max: usize = KEY_BYTES_MAX;
     /// Longest value. Default, and most: 64 MiB.
     value_bytes_max: usize = VALUE_BYTES_MAX;
-    /// Most bytes of one batch, keys and values and a few bytes per operation. Default: 80 MiB. Opening needs as
+    /// Most bytes of one batch, keys and values and a few bytes per operation; [`Batch::bytes`](crate::Batch::bytes) counts
+    /// about ten more, which every batch has. Default: 80 MiB; from 1 KiB to 1 GiB. Opening needs as
     /// much memory as the largest batch that was being written when the process ended. Applying one takes about 70 bytes for
     /// each operation to sort them, which of the shortest ones is three times their own length.
     batch_bytes_max: usize = 80 << 20;
@@ -148,7 +149,8 @@ options! {
     /// takes no more than two keys, however long it is.
     transaction_reads_bytes_max: usize = 64 << 20;
     /// Memory for the keys of commits behind the oldest live transaction. A transaction that runs while more is
-    /// committed cannot be validated any more, and is refused as `TooOld`. Default: 16 MiB.
+    /// committed cannot be validated any more, and is refused as `TooOld`. It goes in pieces of 32 KiB, and may be passed
+    /// by one of them. Default: 16 MiB.
     transaction_history_bytes_max: usize = 16 << 20;
     /// Most keyspaces. Default, and most: 4096.
     keyspaces_max: usize = KEYSPACES_MAX;
@@ -257,7 +259,7 @@ impl Options {
 
     /// Refuses what the formats cannot hold.
     pub(crate) fn check(&self) -> Result<()> {
-        let ranges: [(&str, u64, u64, u64); 8] = [
+        let ranges: [(&str, u64, u64, u64); 10] = [
             (
                 "log_segment_bytes",
                 u64::from(self.log_segment_bytes),
@@ -271,6 +273,13 @@ impl Options {
             ("batch_bytes_max", self.batch_bytes_max as u64, 1 << 10, 1 << 30),
             ("recovery_log_bytes_max", self.recovery_log_bytes_max, 64 << 10, u64::MAX),
             ("cache_bytes", self.cache_bytes as u64, 64 << 10, u64::MAX),
+            ("leaf_bytes", self.leaf_bytes as u64, 256, 64 << 10),
+            (
+                "page_segment_bytes",
+                u64::from(self.page_segment_bytes),
+                4 << 10,
+                PAGE_SEGMENT_BYTES_MAX.into(),
+            ),
         ];
         for (name, found, least, most) in ranges {
             if !(least..=most).contains(&found) {

@@ -284,8 +284,8 @@ fn standing(environment: &Environment, target: &Layout) -> Result<Option<Manifes
     }
 }
 
-/// Refuses a directory inside of a database's or a log's: its next opening would take what is there for its own. For those
-/// whom others tell where to write; restoring in part reads a view that it keeps inside of its own `seed/`.
+/// Refuses a directory inside of a database's, a log's or an archive's: its next opening would take what is there for its own,
+/// and it would be lost together with it. For those whom others tell where to write; restoring in part reads a view that it keeps inside of its own `seed/`.
 ///
 /// # Errors
 /// `InvalidArgument`.
@@ -293,15 +293,21 @@ pub(crate) fn refuse_inside(disk: &dyn Disk, root: &Path) -> Result<()> {
     for outer in root.ancestors().skip(1) {
         // The working directory has no name in a relative path.
         let outer = if outer.as_os_str().is_empty() { Path::new(".") } else { outer };
-        // What cannot be looked into is none of ours.
-        let Ok(names) = disk.list(outer) else { continue };
-        let has = |name: &str, is_dir| names.iter().any(|entry| entry.name == name && entry.is_dir == is_dir);
-        if has(LOCK_NAME, false) && (has("log", true) || has(settle::SEED_NAME, true)) {
-            let why = format!("{} lies inside of the database in {}", root.display(), outer.display());
+        if let Some(what) = what_stands_in(disk, outer) {
+            let why = format!("{} lies inside of the {what} in {}", root.display(), outer.display());
             return Err(Error::InvalidArgument(why));
         }
     }
     Ok(())
+}
+
+/// Whether a directory is a database's, a log's or an archive's, in a word. What cannot be looked into is none of ours.
+pub(crate) fn what_stands_in(disk: &dyn Disk, directory: &Path) -> Option<&'static str> {
+    let names = disk.list(directory).ok()?;
+    let has = |name: &str, is_dir| names.iter().any(|entry| entry.name == name && entry.is_dir == is_dir);
+    let is_database = has(LOCK_NAME, false) && (has("log", true) || has(settle::SEED_NAME, true));
+    let is_archive = has("incoming", true) && has("lineage", true);
+    if is_database { Some("database") } else { is_archive.then_some("archive") }
 }
 
 /// Refuses what must not be overwritten before anything is made there. A directory with a lock in it is refused under that.

@@ -18,7 +18,7 @@ use crate::transaction::Transaction;
 /// How much is asked of a source at once.
 const READ_BYTES: usize = 256 << 10;
 
-/// Appends a put whose value is the next `bytes` bytes of `source`. When that fails, nothing was appended.
+/// Appends a put whose value is the next `bytes` bytes of `source`. When that fails, a part of it stands behind what was there.
 ///
 /// # Errors
 /// `Source`.
@@ -29,16 +29,11 @@ fn put_from(
     bytes: usize,
     source: &mut dyn Read,
 ) -> Result<()> {
-    let before = payload.len();
     // No more than is needed: a value of 64 MiB is not to cost 128.
     payload.reserve_exact(put_bytes(keyspace, key.len(), bytes));
     begin_put(payload, keyspace, key, bytes);
     let value = payload.len();
-    fill(payload, value + bytes, source).map_err(|error| {
-        let read = payload.len() - value;
-        payload.truncate(before);
-        failed(error, read, bytes)
-    })
+    fill(payload, value + bytes, source).map_err(|error| failed(error, payload.len() - value, bytes))
 }
 
 /// What is answered for a source that failed, or ended, behind `read` bytes.
@@ -52,9 +47,11 @@ fn fill(payload: &mut Vec<u8>, end: usize, source: &mut dyn Read) -> std::io::Re
         let at = payload.len();
         payload.resize(end.min(at + READ_BYTES), 0);
         let read = source.read(&mut payload[at..]);
-        // What a source claims to have read beyond what it was given room for does not exist.
+        let room = payload.len() - at;
         payload.truncate(at + read.as_ref().map_or(0, |read| *read));
         match read {
+            // What it claims to have read beyond what it was given room for does not exist, and who knows what the rest is.
+            Ok(claimed) if claimed > room => return Err(ErrorKind::InvalidData.into()),
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -86,7 +83,8 @@ impl Batch {
     /// ```
     ///
     /// # Errors
-    /// As [`Batch::put`], before anything is read; `Source` when `source` fails, or ends before. The batch is as before then.
+    /// As [`Batch::put`], before anything is read; `Source` when `source` fails, or ends before. The batch is as before then, also
+    /// when `source` panics.
     pub fn put_stream(
         &mut self,
         keyspace: &Keyspace,

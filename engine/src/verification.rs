@@ -53,6 +53,25 @@ impl Core {
         on_damage: &mut dyn FnMut(Damage),
         progress: &mut dyn FnMut(VerifyProgress),
     ) -> Result<VerifyReport> {
+        // Who has closed has given the directory away, and what others do there is no damage.
+        let is_closed = || self.sequencer.lock().closed;
+        if is_closed() {
+            return Err(Error::Closed);
+        }
+        let on_damage = &mut |damage: Damage| {
+            if !is_closed() {
+                on_damage(damage);
+            }
+        };
+        let found = self.verify_files(on_damage, progress);
+        if is_closed() { Err(Error::Closed) } else { found }
+    }
+
+    fn verify_files(
+        &self,
+        on_damage: &mut dyn FnMut(Damage),
+        progress: &mut dyn FnMut(VerifyProgress),
+    ) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         let layout = Layout::new(&self.path);
         // Held, so that no segment goes while it is read; files prepared ahead may still come and go. A log that has stopped

@@ -72,19 +72,17 @@ fn damage_to_an_image_or_a_block_is_named_with_the_keys_of_the_leaf_and_spares_t
             damaged.flip_bit(&path, u64::from(page.addr.offset + page.bytes - 1), 64);
             for memory in [0, 1 << 20] {
                 let (report, damages) = verify(&damaged, Derived::new(memory));
-                // Found by the pass over the files, and by the walk.
-                let [_, damage] = &damages[..] else { panic!("{damages:?}") };
-                for found in &damages {
-                    assert_eq!(found.corruption.check, "page checksum");
-                    assert_eq!(
-                        (&found.corruption.path, found.corruption.offset),
-                        (&path, u64::from(page.addr.offset))
-                    );
-                }
+                // Found by the pass over the files, and by the walk, who knows where the keys end.
+                let [damage] = &damages[..] else { panic!("{damages:?}") };
+                assert_eq!(damage.corruption.check, "page checksum");
+                assert_eq!(
+                    (&damage.corruption.path, damage.corruption.offset),
+                    (&path, u64::from(page.addr.offset))
+                );
                 let range = damage.range.as_ref().unwrap();
                 assert_eq!((damage.keyspace, &range.low), (Some(KEYSPACE), low));
                 assert_eq!(range.high.as_ref(), leaves.get(n + 1).map(|(next, _)| next));
-                assert_eq!((report.damages, report.trees.len()), (2, 0));
+                assert_eq!((report.damages, report.trees.len()), (1, 0));
             }
         }
     }

@@ -713,9 +713,24 @@ fn an_archive_within_its_database_and_a_cache_that_holds_other_things_are_refuse
     }
     let archive = place.path("archive").display().to_string();
     for cache in [&place.db, &archive] {
-        run(["count", "--archive", &url, "--cache", cache]).fails(64, "is a database or an archive");
+        run(["count", "--archive", &url, "--cache", cache])
+            .fails(64, "name a directory that holds nothing else");
+        let within = format!("{cache}/new");
+        run(["count", "--archive", &url, "--cache", &within]).fails(64, "lies inside of the ");
+        run(["restore", "--from", &url, &within]).fails(64, "lies inside of the ");
     }
     assert_eq!(walk(std::path::Path::new(&place.db)), before);
+    // What stands where a view would have its own is somebody's.
+    let home = place.path("home");
+    let (at, file) = (home.join("at").display().to_string(), home.join("cache").join("mine"));
+    run(["put", &at, "mine", "precious"]).done();
+    std::fs::create_dir(home.join("cache")).unwrap();
+    std::fs::write(&file, "mine").unwrap();
+    let before = walk(&home);
+    run(["count", "--archive", &url, "--cache", &home.display().to_string()])
+        .fails(64, "holds at, and no view");
+    assert_eq!(walk(&home), before);
+    assert_eq!(run(["get", &at, "mine"]).done(), "precious\n");
     let cache = place.path("cache").display().to_string();
     for _ in 0..2 {
         assert_eq!(run(["count", "--archive", &url, "--cache", &cache]).done(), "300\n");

@@ -41,7 +41,7 @@ use super::store::Client;
 use crate::ahead::Ahead;
 use crate::planted::{Bug, planted};
 use crate::seed::log::SeededLog;
-use crate::seed::{Origin, OriginKind, Seed};
+use crate::seed::{Origin, OriginKind, Seed, refuse_inside};
 use crate::state::EngineState;
 
 mod hold;
@@ -79,10 +79,13 @@ impl Archive {
     /// - `ArchiveCorrupt`: an object that is needed is damaged or missing; it names the key and the entries.
     /// - `NotFound`: the archive does not hold the point, the lineage or the keyspace.
     /// - `ArchiveUnavailable`, `DiskFull`, `Io`: the same call goes on where this one stopped.
-    /// - `AlreadyExists`, `AlreadyOpen`, `InvalidArgument`: for the directory. Nothing was changed.
+    /// - `AlreadyExists`, `AlreadyOpen`, `InvalidArgument`: for the directory, which must not lie inside of a database or an
+    ///   archive either; `InvalidArgument` also for options, or where the archive is one of several databases and no lineage is
+    ///   named. Nothing was changed.
     /// - `UnsupportedFormat`: archived by a newer version.
     pub fn restore(&self, to: impl AsRef<Path>, options: &RestoreOptions) -> Result<RestoreReport> {
         options.check_database()?;
+        refuse_inside(&*self.environment.disk, to.as_ref())?;
         match &options.keyspace {
             Some(keyspace) => partial::restore(self, to.as_ref(), keyspace, options),
             None if options.from.is_some() || options.to.is_some() => {

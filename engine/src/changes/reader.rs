@@ -133,10 +133,11 @@ impl Reader {
         self.hold.as_ref().is_some_and(Hold::is_lost)
     }
 
-    /// Entries up to `lsn` are not needed any more.
+    /// Entries up to `lsn` are not needed any more, but for those that were not handed out.
     pub(crate) fn release(&mut self, lsn: Lsn) {
+        let handed_out = self.position().previous();
         if let Some(needed) = &mut self.needed {
-            *needed = (*needed).max(lsn.next());
+            *needed = (*needed).max(lsn.min(handed_out).next());
             self.move_hold();
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use logwood_base::environment::TaskControl;
 use logwood_base::{Environment, Spawner, Task, TaskHandle};
 
-use crate::{Database, Error, LogOnly, Options};
+use crate::{Database, Durability, Error, LogOnly, Options};
 
 fn is_already_open(result: Result<Database, Error>) -> bool {
     matches!(result, Err(Error::AlreadyOpen { .. }))
@@ -53,7 +53,50 @@ fn a_closed_database_refuses_writes_and_goes_on_reading() {
     assert!(matches!(ks.put(b"a", b"2"), Err(Error::Closed)));
     assert!(matches!(db.create_keyspace("x"), Err(Error::Closed)));
     assert!(matches!(db.checkpoint(), Err(Error::Closed)));
+    assert!(matches!(db.bulk_write(crate::BulkOptions::new()), Err(Error::Closed)));
     assert_eq!(ks.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
+}
+
+#[test]
+fn verifying_a_database_that_was_closed_does_not_take_what_others_do_there_for_damage() {
+    let home = tempfile::tempdir().unwrap();
+    let db = Database::open(home.path(), Options::new()).unwrap();
+    let fill = |db: &Database, value: &[u8]| {
+        let ks = db.ensure_keyspace("k").unwrap();
+        let mut batch = db.batch();
+        (0..5_000u32).for_each(|n| batch.put(&ks, &n.to_be_bytes(), value).unwrap());
+        db.commit(batch, Durability::Durable).unwrap();
+    };
+    fill(&db, &[1; 100]);
+    db.checkpoint().unwrap();
+    assert_eq!(db.verify(&mut |damage| panic!("{damage:?}"), &mut |_| {}).unwrap().records, 5_000);
+    // Closed in the midst of it, and taken over.
+    let mut next = None;
+    let verified = db.verify(&mut |damage| panic!("{damage:?}"), &mut |_| {
+        if next.is_none() {
+            db.close().unwrap();
+            let other = Database::open(home.path(), Options::new()).unwrap();
+            fill(&other, &[2; 100]);
+            other.compact().unwrap();
+            next = Some(other);
+        }
+    });
+    assert!(matches!(verified, Err(Error::Closed)), "{verified:?}");
+    let verified = db.verify(&mut |damage| panic!("{damage:?}"), &mut |_| {});
+    assert!(matches!(verified, Err(Error::Closed)), "{verified:?}");
+    next.unwrap().verify(&mut |damage| panic!("{damage:?}"), &mut |_| {}).unwrap();
+}
+
+#[test]
+fn options_at_their_extremes_stop_nobody() {
+    for bytes in [usize::MAX, usize::MAX / 2 + 1, 1] {
+        let home = tempfile::tempdir().unwrap();
+        let db = Database::open(home.path(), Options::new().dirty_bytes_max(bytes)).unwrap();
+        let ks = db.ensure_keyspace("k").unwrap();
+        ks.put(b"a", b"1").unwrap();
+        db.checkpoint().unwrap();
+        db.close().unwrap();
+    }
 }
 
 #[test]

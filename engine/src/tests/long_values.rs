@@ -238,6 +238,49 @@ fn a_value_is_taken_from_a_source_and_of_a_source_that_fails_nothing_is_written(
     assert_eq!(ks.get(b"empty").unwrap().as_deref(), Some(&b""[..]));
 }
 
+/// Reads some bytes, and then panics, or claims more than it had room for.
+struct Bad {
+    left: usize,
+    panics: bool,
+}
+
+impl Read for Bad {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.left > 0 {
+            let count = buffer.len().min(self.left);
+            self.left -= count;
+            return Ok(count);
+        }
+        assert!(!self.panics, "a source that panics");
+        Ok(buffer.len() + 1)
+    }
+}
+
+#[test]
+fn of_a_source_that_panics_or_claims_too_much_nothing_is_written() {
+    let mut world = world();
+    let ks = keyspace(&world);
+    let mut batch = world.db().batch();
+    batch.put(&ks, b"before", b"1").unwrap();
+    let bytes = batch.bytes();
+    for (length, left) in [(5, 3), (5, 0), (3_000_000, 1_000_000)] {
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            batch.put_stream(&ks, b"never", length, Bad { left, panics: true })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!((batch.bytes(), batch.len()), (bytes, 1));
+        match batch.put_stream(&ks, b"never", length, Bad { left, panics: false }) {
+            Err(Error::Source { source, .. }) => assert_eq!(source.kind(), ErrorKind::InvalidData),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!((batch.bytes(), batch.len()), (bytes, 1));
+    }
+    world.db().commit(batch, crate::Durability::Durable).unwrap();
+    drop(ks);
+    reopen(&mut world);
+    assert_eq!(keyspace(&world).count_all().unwrap(), 1);
+}
+
 fn rest_of_source(source: &mut Source) -> Vec<u8> {
     let mut rest = Vec::new();
     source.read_to_end(&mut rest).unwrap();

@@ -1,8 +1,10 @@
 //! A database as of one point, read from its archive without restoring it whole.
 //!
-//! The directory that the caller gives holds two things:
+//! The directory that the caller gives is taken when it is empty, or was marked as one of views before: for what is in it is
+//! thrown away.
 //!
 //! ```text
+//! DIR/VIEW               empty; the mark, durable before anything else is made here
 //! DIR/cache/{sha256}     page segments that were read; they stay, within a bound, and serve every later view
 //! DIR/at/                a database directory made anew by every opening: manifest and log, and no page segments
 //! ```
@@ -13,19 +15,20 @@
 
 use std::path::Path;
 
-use logwood_base::disk::{DirLock, create_dir_all};
+use logwood_base::disk::{DirEntry, DirLock, create_dir_all};
 use logwood_base::sync::Arc;
-use logwood_base::{Environment, Error, LineageId, Lsn, Result};
+use logwood_base::{Disk, Environment, Error, LineageId, Lsn, Result};
 
 use super::lazy_disk::LazyDisk;
 use super::{Archive, Point};
 use crate::archive::layout::PAGES_PREFIX;
 use crate::archive::restore::{Holds, Restore, RestoreOptions, RestoreReport};
-use crate::directory::Layout;
+use crate::directory::{LOCK_NAME, Layout};
 use crate::seed::settle::remove_tree;
-use crate::seed::{self, OriginKind, Seed};
+use crate::seed::{self, OriginKind, Seed, refuse_inside};
 use crate::{Database, Keyspace, Options, Snapshot};
 
+const MARK_NAME: &str = "VIEW";
 const CACHE_NAME: &str = "cache";
 const AT_NAME: &str = "at";
 
@@ -113,9 +116,9 @@ impl ArchivedDatabase {
 
 impl Archive {
     /// Opens a database as of a point, for reading. What is fetched is kept in `directory`, up to
-    /// [`Archive::cache_bytes_max`]; it is made if it does not
-    /// exist, and is used by one view at a time; nothing in it is needed when the view is gone. `lineage`: `None` for the
-    /// latest. See [`ArchivedDatabase`] for an example.
+    /// [`Archive::cache_bytes_max`]. It does not exist and is made, or is empty, or is that of an earlier view, of this archive or
+    /// another one; it is used by one view at a time, and nothing in it is needed when the view is gone. `lineage`: `None` for
+    /// the latest. See [`ArchivedDatabase`] for an example.
     ///
     /// ```
     /// # use logwood::archive::{Archive, ArchiveOptions, Point, StoreOptions};
@@ -135,7 +138,8 @@ impl Archive {
     /// ```
     ///
     /// # Errors
-    /// As [`Archive::restore`], but for pages, which are missed when they are read: an older snapshot is begun with only where
+    /// `InvalidArgument` for a directory that holds anything else, or lies inside of a database or an archive: nothing was
+    /// changed. Otherwise as [`Archive::restore`], but for pages, which are missed when they are read: an older snapshot is begun with only where
     /// opening reads one that is damaged.
     pub fn open_at(
         &self,
@@ -150,20 +154,20 @@ impl Archive {
             None => options,
         };
         options.check_database()?;
-        self.view(directory.as_ref(), &options, &mut Vec::new())
+        refuse_inside(&*self.environment.disk, directory.as_ref())?;
+        let lock = claim(&*self.environment.disk, directory.as_ref())?;
+        self.view((directory.as_ref(), lock), &options, &mut Vec::new())
     }
 
-    /// Opens a view that begins with none of the snapshots that are passed over, for what was found wrong with them, nor with
-    /// one of which a page turns out to be damaged that opening it reads.
+    /// Opens a view in a directory of which all is its own. It begins with none of the snapshots that are passed over, for what
+    /// was found wrong with them, nor with one of which a page turns out to be damaged that opening it reads.
     pub(crate) fn view(
         &self,
-        directory: &Path,
+        (directory, lock): (&Path, Box<dyn DirLock>),
         options: &RestoreOptions,
         passed_over: &mut Vec<(Lsn, Error)>,
     ) -> Result<ArchivedDatabase> {
         let disk = &self.environment.disk;
-        create_dir_all(&**disk, directory)?;
-        let lock = disk.lock(directory)?;
         let (at, cache) = (directory.join(AT_NAME), directory.join(CACHE_NAME));
         disk.create_dir(&cache)?;
         loop {
@@ -214,6 +218,31 @@ impl Archive {
         let opened = Database::open(at, database.environment(environment).background(false));
         Ok((restore.into_report(), source.holds, opened))
     }
+}
+
+/// Takes a directory for views, and marks it. What is refused is left as it was.
+fn claim(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn DirLock>> {
+    let names = match disk.list(directory) {
+        Err(Error::NotFound { .. }) => Vec::new(),
+        listed => listed?,
+    };
+    let is_marked = names.iter().any(|entry| entry.name == MARK_NAME && !entry.is_dir);
+    let strange = |entry: &&DirEntry| !is_marked && entry.name != LOCK_NAME;
+    if let Some(entry) = names.iter().find(strange) {
+        let (directory, name) = (directory.display(), &entry.name);
+        return Err(Error::InvalidArgument(format!(
+            "{directory} holds {name}, and no view of an archive before: name a directory that holds nothing else"
+        )));
+    }
+    create_dir_all(disk, directory)?;
+    let lock = disk.lock(directory)?;
+    if !is_marked {
+        match disk.create(&directory.join(MARK_NAME)) {
+            Ok(_) | Err(Error::AlreadyExists { .. }) => disk.sync_dir(directory)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(lock)
 }
 
 /// Whether an error is that of a page segment in the archive: another snapshot may do without it.

@@ -13,7 +13,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 use logwood_base::digest::Digest;
-use logwood_base::disk::Disk;
+use logwood_base::disk::{Disk, create_dir_all};
 use logwood_base::{Corruption, DatabaseId, LogId, Result};
 
 use super::{RestoreOptions, RestoreReport, RestoreStep};
@@ -52,7 +52,8 @@ pub(super) fn restore(
     let target = target.environment(environment.clone()).database_id(database).background(true);
     let mut passed_over = Vec::new();
     let (view, log, digest) = loop {
-        let view = archive.view(&place, options, &mut passed_over)?;
+        create_dir_all(disk, &place)?;
+        let view = archive.view((&place, disk.lock(&place)?), options, &mut passed_over)?;
         match (copy(&view, &folder, keyspace, target.clone(), options), view.restored().snapshot) {
             (Ok((log, digest)), _) => break (view, log, digest),
             // An older snapshot, and more log, does as well.

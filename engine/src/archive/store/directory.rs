@@ -13,6 +13,7 @@ use logwood_base::disk::{DirEntry, File, create_dir_all};
 use logwood_base::{Access, ArchiveDamage, Disk, Environment, Error, Random, Result};
 
 use super::{Head, Listed, Put, Store, check_size, is_key};
+use crate::seed::{refuse_inside, what_stands_in};
 
 const INCOMING: &str = "incoming";
 
@@ -27,11 +28,17 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens the store in `root`, which is made if it does not exist. What crashed puts left behind is removed.
+    /// Opens the store in `root`, which is made if it does not exist. What crashed puts left behind is removed, and no file of
+    /// another name.
     ///
     /// # Errors
-    /// `Io`, `DiskFull`.
+    /// `InvalidArgument` for the directory of a database, and for one inside of a database or an archive; `Io`, `DiskFull`.
     pub fn open(environment: &Environment, root: &Path) -> Result<Self> {
+        refuse_inside(&*environment.disk, root)?;
+        if what_stands_in(&*environment.disk, root) == Some("database") {
+            let why = format!("{} is a database, and its archive would be lost with it", root.display());
+            return Err(Error::InvalidArgument(why));
+        }
         let store = Self {
             disk: Arc::clone(&environment.disk),
             random: Arc::clone(&environment.random),
@@ -40,7 +47,11 @@ impl Directory {
         };
         let incoming = store.incoming();
         create_dir_all(&*store.disk, &incoming)?;
+        let is_ours = |name: &str| name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
         for left in store.disk.list(&incoming)? {
+            if left.is_dir || !is_ours(&left.name) {
+                continue;
+            }
             // Of a put that is going on elsewhere: it fails, and is tried again.
             match store.disk.remove(&incoming.join(left.name)) {
                 Ok(()) | Err(Error::NotFound { .. }) => {}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use logwood_base::disk::SimulatedDisk;
+use logwood_base::disk::{SimulatedDisk, create_dir_all};
 use logwood_base::environment::{ManualClock, ManualSpawner, SeededRandom};
 use logwood_base::{Environment, Error, Result};
 
@@ -63,6 +63,35 @@ fn a_directory_that_went_as_a_whole_says_nothing_of_its_objects() {
     }
     environment.disk.rename(&elsewhere, &root).unwrap();
     assert_eq!(store.get("a/one", 10).unwrap().unwrap(), b"1");
+}
+
+#[test]
+fn opening_removes_what_crashed_puts_left_and_nothing_else() {
+    let (environment, ..) = simulated();
+    let incoming = Path::new("archive/incoming");
+    create_dir_all(&*environment.disk, &incoming.join("folder")).unwrap();
+    for name in ["mine", "0123456789abcdef", "0123456789abcdef0123456789abcdef"] {
+        environment.disk.create(&incoming.join(name)).unwrap();
+    }
+    Directory::open(&environment, Path::new("archive")).unwrap();
+    let mut names: Vec<_> =
+        environment.disk.list(incoming).unwrap().into_iter().map(|entry| entry.name).collect();
+    names.sort();
+    assert_eq!(names, ["0123456789abcdef", "folder", "mine"]);
+}
+
+#[test]
+fn a_database_is_no_place_for_an_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Database::open(folder.path().join("db"), Options::new()).unwrap();
+    let disk = Environment::system().unwrap().disk;
+    let before = disk.list(&folder.path().join("db")).unwrap();
+    for inside in ["db", "db/archive", "db/pages/deeper/still"] {
+        let url = format!("file://{}", folder.path().join(inside).display());
+        let refused = db.archive(ArchiveOptions::to(&url)).map(drop);
+        assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{inside}: {refused:?}");
+    }
+    assert_eq!(disk.list(&folder.path().join("db")).unwrap(), before);
 }
 
 #[test]
