@@ -164,7 +164,8 @@ pub fn tell_gap(status: &ArchiveStatus) {
 /// `retention`: deletes what no promised point needs.
 ///
 /// # Errors
-/// Wrong options; [`Failure::Reported`] with 2 when there is damage; [`Failure::Engine`] with 1 when there is no archive; what the
+/// Wrong options; [`Failure::Reported`] with 2 when there is damage, with 1 when the latest lineage has no snapshot yet that it
+/// begins with; [`Failure::Engine`] with 1 when there is no archive; what the
 /// engine answers.
 pub fn retention(arguments: &arguments::Retention, output: &mut Output) -> Result<(), Failure> {
     let keep = time::duration(&arguments.keep).ok_or_else(|| {
@@ -192,7 +193,12 @@ pub fn retention(arguments: &arguments::Retention, output: &mut Output) -> Resul
         crate::exit::complain(&format!("damage: {}", ArchiveDamageLine(damage)));
     }
     print_retention(arguments.dry_run, &report, output)?;
-    if report.damage.is_empty() { Ok(()) } else { Err(Failure::Reported(Exit::Damage)) }
+    match (report.damage.is_empty(), report.is_newest_lost) {
+        (true, false) => Ok(()),
+        // Its first snapshot is to come.
+        (true, true) => Err(Failure::Reported(Exit::NotFound)),
+        (false, _) => Err(Failure::Reported(Exit::Damage)),
+    }
 }
 
 fn print_retention(dry_run: bool, report: &RetentionReport, output: &mut Output) -> Result<(), Failure> {
@@ -207,6 +213,10 @@ fn print_retention(dry_run: bool, report: &RetentionReport, output: &mut Output)
     let objects = counted(report.condemned.len() as u64, "object");
     let bytes = counted(report.bytes, "byte");
     let promise = match report.oldest_ms {
+        _ if report.is_newest_lost && report.damage.is_empty() => {
+            "the newest state cannot be restored yet, for the first snapshot of its lineage is not there"
+                .to_owned()
+        }
         _ if report.is_newest_lost => {
             "the newest state cannot be restored: archive-status tells what can".to_owned()
         }

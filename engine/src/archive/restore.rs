@@ -262,6 +262,11 @@ impl<'a> Restore<'a> {
                 return Err(self.plan.passed_over.remove(0));
             }
         }
+        if let (Err(Error::ArchiveCorrupt(_)), Some(first)) = (&written, entries.first_behind_fork())
+            && let Some(unkept) = self.plan.unkept_behind_fork(&self.archive.client, first)?
+        {
+            return Err(unkept);
+        }
         let log = written?;
         self.report.entries = log.entries;
         Ok((log, entries.reached()))

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use logwood_base::{ArchiveDamage, Environment, LineageId, Result};
 
-use super::layout::log_key;
+use super::layout::{log_key, snapshot_prefix};
 use super::object::RetentionRun;
 use super::object::hold::CONDEMNED_MAX;
 use super::read::base::missing_base;
@@ -84,7 +84,7 @@ pub struct RetentionReport {
     /// When the oldest point of the latest history was committed that can be restored; `None`: nothing can.
     pub oldest_ms: Option<u64>,
     /// The newest state of the latest history has nothing to begin with, as far as a few requests tell: nothing is promised of it.
-    /// `damage` says why.
+    /// `damage` says why; where it is empty, the first snapshot of that history is not there yet.
     pub is_newest_lost: bool,
     /// What was deleted, or would be, in that order.
     pub condemned: Vec<String>,
@@ -148,7 +148,9 @@ fn run(
         && let Some(damage) = missing_base(client, latest)?
     {
         report.is_newest_lost = true;
-        if !report.damage.contains(&damage) {
+        // Of a chain that waits for its first snapshot nothing is missing.
+        let is_to_come = damage.key == snapshot_prefix(latest) && !survey.has_children(latest);
+        if !is_to_come && !report.damage.contains(&damage) {
             report.damage.push(damage);
         }
     }

@@ -220,6 +220,18 @@ impl LogObject {
         Some((term, payload, self.entries.len() - reader.remaining()))
     }
 
+    /// When one of the entries was committed, in milliseconds since 1970.
+    pub(crate) fn time_of(&self, lsn: Lsn) -> Option<u64> {
+        let (mut at, mut next) = (0, self.manifest.first_lsn);
+        while let Some((_, payload, behind)) = self.entry_at(at) {
+            if next == lsn {
+                return Some(crate::entry::time_of(payload));
+            }
+            (at, next) = (behind, next.next());
+        }
+        None
+    }
+
     /// Bytes of the entries, uncompressed.
     #[must_use]
     pub fn entries_bytes(&self) -> usize {

@@ -89,6 +89,12 @@ impl<'a> Entries<'a> {
         (!matches!(self.point, Point::Lsn(lsn) if lsn < gap.snapshot_lsn)).then_some(gap)
     }
 
+    /// The first entry behind a fork, where the reading ended with it.
+    pub(crate) fn first_behind_fork(&self) -> Option<Lsn> {
+        let first = self.stretch().start.first_lsn;
+        (self.at > 0 && self.walk.chain.position().next == first).then_some(first)
+    }
+
     fn stretch(&self) -> &'a Stretch {
         &self.history.stretches[self.at]
     }

@@ -19,7 +19,7 @@ use super::plan::{owned_snapshot, reach_of_wrong, snapshots_of};
 use super::standing::{Standing, standing_at};
 use super::{Archive, FETCHING};
 use crate::ahead::Ahead;
-use crate::archive::chain::{self, Chain, Content, Place};
+use crate::archive::chain::{self, Chain, Content, Item, Place};
 use crate::archive::layout::{PAGES_PREFIX, Sha256, log_key, page_key, snapshot_key};
 use crate::archive::object::{Kind, Link, Owner, SnapshotObject, Start};
 use crate::archive::order::{self, Written};
@@ -216,10 +216,20 @@ fn look(archive: &Archive, reading: Reading) -> Result<(Listing, Vec<Seen>)> {
         seen.push(Seen { runs, bases, first_lsn: start.first_lsn, objects, fork });
         lineages.push(lineage);
     }
-    for at in settle_intervals(&mut lineages, &seen) {
+    let time_of = |lineage, lsn| time_of(&archive.client, lineage, lsn);
+    for at in settle_intervals(&mut lineages, &seen, time_of)? {
         settle_holes(&mut lineages, at, &seen[at], &damage);
     }
     Ok((Listing { lineages, damage }, seen))
+}
+
+/// When an entry was committed, as the object says that holds it; `None` where that cannot be read.
+fn time_of(client: &Client, lineage: LineageId, lsn: Lsn) -> Result<Option<u64>> {
+    let Some((first, _)) = chain::listed_at(client, lineage, lsn)? else { return Ok(None) };
+    match chain::readable(chain::fetch(client, &log_key(lineage, first)), &mut Vec::new())?.flatten() {
+        Some(Item::Log(object)) => Ok(object.time_of(lsn)),
+        _ => Ok(None),
+    }
 }
 
 /// Looks at every object of a chain, of which a child forks behind `fork`. Answers the runs between holes, and where those holes

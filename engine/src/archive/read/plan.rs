@@ -10,7 +10,7 @@ use logwood_base::{
 };
 use logwood_btree::store::Manifest;
 
-use super::history::{History, newest};
+use super::history::{History, newest, starts};
 use super::standing::{Standing, standing};
 use super::{Archive, Point};
 use crate::archive::chain::{self, Chain, Place};
@@ -63,10 +63,9 @@ impl Plan {
         };
         let history = History::of(&archive.client, lineage)?;
         if let Point::Lsn(lsn) = point
-            && let Some((first, last)) = unkept_behind_fork(&archive.client, &history, lsn)?
+            && let Some(unkept) = unkept_behind_fork(&archive.client, &history, (point, lsn))?
         {
-            let name = format!("{point}, for points from lsn {first} to {last} are not kept,");
-            return Err(Error::NotFound { what: "restorable point", name });
+            return Err(unkept);
         }
         let (mut snapshots, mut oldest) = (Vec::new(), None);
         for (at, stretch) in history.stretches.iter().enumerate() {
@@ -180,11 +179,38 @@ impl Plan {
                 let lost = missing_object(&start_key(parent.lineage));
                 return Err(lost.taking(Lsn::FIRST, parent.fork_lsn).into());
             }
-            let name =
-                format!("{}, for no snapshot is old enough and the log does not begin at 1,", self.point);
+            let name = format!(
+                "{} of lineage {}, for no snapshot is old enough and its log does not begin at 1{},",
+                self.point,
+                self.owner().lineage,
+                self.told_others(client)?
+            );
             return Err(Error::NotFound { what: "restorable point", name });
         }
         Err(self.passed_over.remove(0))
+    }
+
+    /// Which other lineages can be asked for: one that has just begun may be the latest, and hold no point yet.
+    fn told_others(&self, client: &Client) -> Result<String> {
+        let own = self.owner().lineage;
+        let all = starts(client)?.found.into_iter().map(|(start, _)| start.owner.lineage);
+        let others: Vec<String> = all.filter(|other| *other != own).map(|other| other.to_string()).collect();
+        Ok(if others.is_empty() {
+            String::new()
+        } else {
+            format!(", while the archive has other lineages: {}", others.join(", "))
+        })
+    }
+
+    /// That the point is not kept, where the log of a lineage is missing from its first entry on, which is `first`: up to the fork
+    /// all entries are at most as late as the point in time, and whether the next ones are went with them. Where anything that is
+    /// there cannot be used, that is in the way.
+    pub(crate) fn unkept_behind_fork(&self, client: &Client, first: Lsn) -> Result<Option<Error>> {
+        let is_in_the_way = !self.passed_over.is_empty() || !self.ahead.is_empty();
+        if is_in_the_way || !matches!(self.point, Point::TimeMs(_)) {
+            return Ok(None);
+        }
+        unkept_behind_fork(client, &self.history, (self.point, first))
     }
 
     /// The first point that is kept, where the one that is asked for lies before it: retention has let go of the first entries,
@@ -201,16 +227,24 @@ impl Plan {
     }
 }
 
-/// The points between a fork and the first snapshot behind it, where the one that is asked for is among them, and retention has
-/// let go of them: no snapshot before the fork leads there then. It is told by the log's beginning, as a listing tells it.
-fn unkept_behind_fork(client: &Client, history: &History, lsn: Lsn) -> Result<Option<(Lsn, Lsn)>> {
+/// That an entry lies between a fork and the first snapshot behind it, where retention has let go of the points there: no snapshot
+/// before the fork leads to them then. It is told by the log's beginning, as a listing tells it.
+fn unkept_behind_fork(
+    client: &Client,
+    history: &History,
+    (point, lsn): (Point, Lsn),
+) -> Result<Option<Error>> {
     let at = history.stretch_of(lsn);
     let (lineage, first) = (history.stretches[at].lineage(), history.stretches[at].start.first_lsn);
     if at == 0 {
         return Ok(None);
     }
     match snapshots_of(client, lineage)?.into_iter().min().filter(|oldest| *oldest > lsn) {
-        Some(oldest) if client.is_gone(&log_key(lineage, first))? => Ok(Some((first, oldest.previous()))),
+        Some(oldest) if client.is_gone(&log_key(lineage, first))? => {
+            let last = oldest.previous();
+            let name = format!("{point}, for points from lsn {first} to {last} are not kept,");
+            Ok(Some(Error::NotFound { what: "restorable point", name }))
+        }
         _ => Ok(None),
     }
 }

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod forks;
 mod histories;
 mod intervals;
 mod listing;

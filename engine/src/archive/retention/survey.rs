@@ -305,6 +305,11 @@ impl Survey {
             && !self.children(id).any(|(child, _)| needs_it(child))
     }
 
+    /// Whether a lineage forks from one.
+    pub(super) fn has_children(&self, id: LineageId) -> bool {
+        self.children(id).next().is_some()
+    }
+
     /// The lineages that fork from one, and where.
     fn children(&self, id: LineageId) -> impl Iterator<Item = (LineageId, Lsn)> {
         self.lineages.iter().filter_map(move |(child, facts)| {

@@ -1,7 +1,7 @@
 //! A store by its URL: `file:///path`, or `s3://bucket/prefix`.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,6 +214,9 @@ fn parse(url: &str) -> Result<Place<'_>> {
         if !path.starts_with('/') {
             return invalid("file:// is followed by an absolute path");
         }
+        if !Path::new(path).components().any(|part| matches!(part, Component::Normal(_))) {
+            return invalid("file:// is followed by a directory other than the root");
+        }
         return Ok(Place::Directory(Path::new(path)));
     }
     let Some(rest) = url.strip_prefix("s3://") else {
@@ -246,8 +249,11 @@ mod tests {
         assert_eq!(parse("s3://bucket").unwrap(), Place::S3 { bucket: "bucket", prefix: "" });
         let found = parse("s3://bucket/a/b/").unwrap();
         assert_eq!(found, Place::S3 { bucket: "bucket", prefix: "a/b" });
+        assert_eq!(parse("file:///a%20b").unwrap(), Place::Directory(Path::new("/a%20b")));
         for wrong in
-            ["", "/a", "file://a", "http://x", "s3://", "s3://Bad", "s3://bucket/a//b", "s3://bucket/../x"]
+            ["", "/a", "file://a", "file:///", "file:////", "file:///..", "http://x", "s3://", "s3://Bad"]
+                .into_iter()
+                .chain(["s3://bucket/a//b", "s3://bucket/../x"])
         {
             assert!(matches!(parse(wrong), Err(Error::InvalidArgument(_))), "{wrong}");
         }

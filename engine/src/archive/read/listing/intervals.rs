@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use logwood_base::{LineageId, Lsn};
+use logwood_base::{LineageId, Lsn, Result};
 
 use super::{Interval, LineageListing};
 
@@ -38,8 +38,13 @@ pub(super) struct Seen {
     pub(super) fork: Option<Lsn>,
 }
 
-/// Works out the intervals: of parents before those of their children. Answers that order.
-pub(super) fn settle_intervals(lineages: &mut [LineageListing], seen: &[Seen]) -> Vec<usize> {
+/// Works out the intervals: of parents before those of their children. Answers that order. `time_of` tells when an entry in the
+/// middle of a run was committed, if that can be read.
+pub(super) fn settle_intervals(
+    lineages: &mut [LineageListing],
+    seen: &[Seen],
+    mut time_of: impl FnMut(LineageId, Lsn) -> Result<Option<u64>>,
+) -> Result<Vec<usize>> {
     let mut settled: BTreeSet<LineageId> = BTreeSet::new();
     let mut order = Vec::new();
     loop {
@@ -52,7 +57,7 @@ pub(super) fn settle_intervals(lineages: &mut [LineageListing], seen: &[Seen]) -
         });
         let Some(at) = due.or_else(|| lineages.iter().position(|other| !settled.contains(&other.lineage)))
         else {
-            return order;
+            return Ok(order);
         };
         let Seen { runs, bases, first_lsn, .. } = &seen[at];
         let mut all = bases.clone();
@@ -63,8 +68,16 @@ pub(super) fn settle_intervals(lineages: &mut [LineageListing], seen: &[Seen]) -
             let of_parent = lineages.iter().find(|other| other.lineage == parent);
             let within = |interval: &&Interval| (interval.first..=interval.last).contains(&fork);
             if let Some(interval) = of_parent.and_then(|parent| parent.intervals.iter().find(within)) {
-                let (time_ms, replay_from) = (interval.last_time_ms, fork.next());
-                all.push(BaseAt { lsn: fork, time_ms, replay_from, is_ahead: false });
+                let time_ms = match fork {
+                    _ if fork == interval.first => interval.first_time_ms,
+                    _ if fork == interval.last => interval.last_time_ms,
+                    // Where it cannot be read it was no later than what follows it here and there.
+                    _ => time_of(parent, fork)?.unwrap_or_else(|| {
+                        let behind = runs.iter().find(|run| run.first == fork.next());
+                        behind.map_or(u64::MAX, |run| run.first_time_ms).min(interval.last_time_ms)
+                    }),
+                };
+                all.push(BaseAt { lsn: fork, time_ms, replay_from: fork.next(), is_ahead: false });
             }
         }
         let reached: Vec<BaseAt> = all.iter().copied().filter(|base| !base.is_ahead).collect();

@@ -3,11 +3,11 @@
 use super::damage::damages;
 use super::world::World;
 use crate::archive::layout::{log_key, parse_lineage, parse_lsn};
-use crate::archive::{LineageListing, Listing, Point};
+use crate::archive::{LineageListing, Listing, Point, RetentionOptions, retention};
 use crate::{LineageId, Lsn};
 
 /// A database that was lost and restored, and whose child has some log.
-fn with_child(seed: u64) -> (World, LineageId, Lsn) {
+pub(super) fn with_child(seed: u64) -> (World, LineageId, Lsn) {
     let mut world = World::filled(seed);
     let parent = world.chain.owner.lineage;
     let fork = world.lose_and_restore(Point::Latest, seed + 100).lsn;
@@ -299,10 +299,21 @@ fn a_chain_whose_first_snapshot_is_not_there_yet_is_no_damage_and_holds_no_point
     let hole = found.holes.last().unwrap();
     assert_eq!((hole.first, hole.last), (first, world.last()), "{found:?}");
     assert!(hole.why.contains("first snapshot is not there yet"), "{}", hole.why);
+    // It is the latest all the same: whoever asks for that is told which others there are, and retention that nothing is lost.
+    let older = listing.lineages.iter().find(|other| other.lineage != lineage).unwrap();
+    let error = world.restore(Point::Latest).unwrap_err();
+    let told = error.to_string();
+    assert!(matches!(error, crate::Error::NotFound { .. }), "{told}");
+    assert!(told.contains(&lineage.to_string()) && told.contains(&older.lineage.to_string()), "{told}");
+    world.forget_restored();
+    let ask = RetentionOptions { keep: std::time::Duration::ZERO, dry_run: true, deletions_max: 10 };
+    let told = retention(&world.client(), &world.environment, &ask).unwrap();
+    assert!(told.is_newest_lost && told.damage.is_empty(), "{told:?}");
     world.snapshot();
     world.commit();
     world.upload();
     let listing = listed(&world);
+    assert!(!retention(&world.client(), &world.environment, &ask).unwrap().is_newest_lost);
     assert!(is_sound(find(&listing, lineage)) && !find(&listing, lineage).intervals.is_empty());
     // What is lost of such a chain is damage also before it has one.
     let key = log_key(lineage, first);
@@ -310,4 +321,6 @@ fn a_chain_whose_first_snapshot_is_not_there_yet_is_no_damage_and_holds_no_point
     world.store.tamper(&crate::archive::layout::snapshot_key(lineage, snapshots), None);
     world.store.tamper(&key, None);
     assert!(!is_sound(find(&listed(&world), lineage)));
+    let told = retention(&world.client(), &world.environment, &ask).unwrap();
+    assert!(told.is_newest_lost && !told.damage.is_empty(), "{told:?}");
 }

@@ -303,3 +303,29 @@ fn a_copy_of_an_archive_that_takes_no_hold_is_restored_all_the_same_and_that_is_
         world.forget_restored();
     }
 }
+
+#[test]
+fn a_restore_that_finds_out_that_it_cannot_hold_leaves_no_hold_behind() {
+    use crate::archive::Archive;
+    use crate::archive::store::{Client, Directory, ManualPause, Retry};
+    let world = World::filled(10);
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("archive");
+    let store = Directory::open(&crate::Environment::system().unwrap(), &root).unwrap();
+    for key in world.store.keys() {
+        let _ = store.put_new(&key, &world.store.peek(&key).unwrap()).unwrap();
+    }
+    // What stands among the runs and cannot be opened may be one that is at work.
+    let runs = root.join("run");
+    logwood_base::disk::create_dir_all(&*crate::Environment::system().unwrap().disk, &runs).unwrap();
+    std::os::unix::fs::symlink("loop", runs.join("loop")).unwrap();
+    let pause = std::sync::Arc::new(ManualPause::new(std::sync::Arc::clone(&world.clock)));
+    let store = std::sync::Arc::new(store);
+    let client =
+        Client::with_pause(std::sync::Arc::clone(&store) as _, &world.environment, Retry::default(), pause);
+    let report =
+        Archive::with_client(client, &world.environment).restore(TO, &world.restore_options()).unwrap();
+    assert_eq!(report.lsn, world.last());
+    assert!(report.notes.iter().any(|note| note.contains("nothing is held")), "{report:?}");
+    assert!(store.list("hold/").unwrap().is_empty());
+}
