@@ -95,6 +95,8 @@ fn the_exit_code_says_what_is_wrong_with_an_archive() {
     let to = place.path("to").display().to_string();
     run(["restore", "--from", &url, &place.db]).fails(64, "exists already");
     run(["restore", "--from", &url, &to, "--lsn", "999999"]).fails(1, "the archive ends at lsn");
+    assert!(!place.path("to").exists());
+    run(["restore", "--from", "file:///", &to]).fails(64, "other than the root");
     run(["restore", "--from", &url, &to, "--time", "yesterday"]).fails(64, "is no time");
     run(["restore", "--from", &url, &to, "--time", "1969-12-31T23:59:59Z"]).fails(64, "from 1970 on");
     run(["restore", "--from", &url, &to, "--time", "1971-01-01T00:00:00Z"])

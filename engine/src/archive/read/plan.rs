@@ -13,7 +13,7 @@ use logwood_btree::store::Manifest;
 use super::history::{History, newest, starts};
 use super::standing::{Standing, standing};
 use super::{Archive, Point};
-use crate::archive::chain::{self, Chain, Place};
+use crate::archive::chain::{self, Chain, Content, Place};
 use crate::archive::layout::{log_key, parse_lsn, snapshot_key, snapshot_prefix, start_key};
 use crate::archive::object::{Gap, Kind, Owner, SnapshotObject};
 use crate::archive::store::{Client, missing_object};
@@ -66,6 +66,9 @@ impl Plan {
             && let Some(unkept) = unkept_behind_fork(&archive.client, &history, (point, lsn))?
         {
             return Err(unkept);
+        }
+        if let Point::Lsn(lsn) = point {
+            refuse_beyond_end(&archive.client, &history, lsn)?;
         }
         let (mut snapshots, mut oldest) = (Vec::new(), None);
         for (at, stretch) in history.stretches.iter().enumerate() {
@@ -225,6 +228,32 @@ impl Plan {
         }
         Ok(self.oldest)
     }
+}
+
+/// Refuses a point beyond the end of the history, where it ends with entries that no snapshot and no other lineage reaches beyond:
+/// before anything is fetched, or made where it is to be restored. Whatever leaves that open is for the reading to find out.
+fn refuse_beyond_end(client: &Client, history: &History, lsn: Lsn) -> Result<()> {
+    let Some(stretch) = history.stretches.last() else { return Ok(()) };
+    let lineage = stretch.lineage();
+    let Some((newest, bytes)) = chain::listed_at(client, lineage, lsn)? else { return Ok(()) };
+    let place = chain::readable(chain::peek(client, &log_key(lineage, newest), bytes), &mut Vec::new())?;
+    let Some(place) = place.flatten() else { return Ok(()) };
+    let end = place.last_lsn;
+    let is_end =
+        matches!(place.content, Content::Entries(..)) && end < lsn && newest >= stretch.start.first_lsn;
+    if !is_end
+        || snapshots_of(client, lineage)?.into_iter().any(|snapshot| snapshot > end)
+        || !chain::listed_from(client, lineage, end.next())?.is_empty()
+        || !client.is_gone(&log_key(lineage, end.next()))?
+    {
+        return Ok(());
+    }
+    let mut parents = starts(client)?.found.into_iter().filter_map(|(start, _)| start.parent);
+    if parents.any(|parent| parent.lineage == lineage && parent.fork_lsn > end) {
+        return Ok(());
+    }
+    let name = format!("lsn {lsn}, for the archive ends at lsn {end},");
+    Err(Error::NotFound { what: "archived entry", name })
 }
 
 /// That an entry lies between a fork and the first snapshot behind it, where retention has let go of the points there: no snapshot

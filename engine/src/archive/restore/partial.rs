@@ -18,6 +18,7 @@ use logwood_base::{Corruption, DatabaseId, LogId, Result};
 
 use super::{RestoreOptions, RestoreReport, RestoreStep};
 use crate::archive::read::Archive;
+use crate::archive::read::plan::Plan;
 use crate::archive::read::view::{ArchivedDatabase, is_damaged_page};
 use crate::seed::settle::remove_tree;
 use crate::seed::{Origin, OriginKind, Seed};
@@ -42,6 +43,8 @@ pub(super) fn restore(
     let disk = &*environment.disk;
     let started = environment.clock.monotonic();
     let database = DatabaseId::random(&*environment.random);
+    // What is not there is refused before anything is made.
+    Plan::new(archive, options.lineage, options.point)?;
     let seed = Seed::begin(environment, to, OriginKind::Restore, database)?;
     seed.prepare()?;
     let folder = seed.folder().to_owned();

@@ -17,7 +17,6 @@ fn a_time_that_may_lie_behind_a_fork_whose_log_was_let_go_of_is_not_kept_and_ear
     let time_of = |lsn: Lsn| world.model.states.range(..=lsn).next_back().unwrap().1.0;
     let (at_fork, of_snapshot) = (time_of(fork), time_of(snapshot));
     assert!(time_of(fork.previous()) < at_fork && at_fork < of_snapshot);
-    world.check_restore(Point::TimeMs(at_fork), fork);
     let key = log_key(child, fork.next());
     let whole = world.store.peek(&key).unwrap();
     world.store.tamper(&key, None);
@@ -35,11 +34,21 @@ fn a_time_that_may_lie_behind_a_fork_whose_log_was_let_go_of_is_not_kept_and_ear
         assert!(matches!(error, Error::NotFound { .. }) && told.contains(&not_kept), "{point}: {told}");
         let _ = crate::seed::settle::remove_tree(&world.disk, TO.as_ref());
     }
-    let before = time_of(fork.previous());
-    let expected = *world.model.states.iter().rfind(|(_, (time_ms, _))| *time_ms <= before).unwrap().0;
-    world.check_restore(Point::TimeMs(before), expected);
-    world.check_restore(Point::TimeMs(at_fork - 1), expected);
-    world.check_restore(Point::TimeMs(of_snapshot), snapshot);
+    for (point, is_before_fork) in [
+        (time_of(fork.previous()), true),
+        (at_fork - 1, true),
+        (of_snapshot, false),
+        (of_snapshot + 1, false),
+    ] {
+        let report = world.restore(Point::TimeMs(point)).unwrap();
+        assert!(
+            if is_before_fork { report.lsn < fork } else { report.snapshot == Some(snapshot) },
+            "{report:?}"
+        );
+        assert!(report.time_ms <= point);
+        world.check_restored(report.lsn);
+        world.forget_restored();
+    }
     // An object that is there and wrong is damage.
     let mut body = whole.to_vec();
     body[80] ^= 1;

@@ -35,8 +35,21 @@ fn what_is_not_there_is_said_to_be_so_and_the_directory_stays_free() {
     for point in [Point::Lsn(beyond), Point::TimeMs(5)] {
         let error = world.restore(point).unwrap_err();
         assert!(matches!(error, Error::NotFound { .. }), "{point}: {error}");
-        let open = Database::open(TO, options(&world.environment)).unwrap_err();
-        assert!(matches!(open, Error::WrongKind { .. }), "{open}");
+        match point {
+            // Of the end a few requests tell, before anything is made.
+            Point::Lsn(_) => {
+                let listed = logwood_base::disk::Disk::list(&world.disk, TO.as_ref());
+                assert!(matches!(listed, Err(Error::NotFound { .. })), "{listed:?}");
+                let part = world.restore_options().point(point).keyspace("a");
+                let error = world.archive().restore(TO, &part).unwrap_err();
+                assert!(error.to_string().contains("the archive ends at"), "{error}");
+                assert!(logwood_base::disk::Disk::list(&world.disk, TO.as_ref()).is_err());
+            }
+            _ => {
+                let open = Database::open(TO, options(&world.environment)).unwrap_err();
+                assert!(matches!(open, Error::WrongKind { .. }), "{open}");
+            }
+        }
     }
     assert!(matches!(world.restore(Point::Lsn(Lsn::ZERO)).unwrap_err(), Error::InvalidArgument(_)));
     // The next call takes over what is there.
