@@ -35,7 +35,7 @@ fn run(setting: &Setting) {
         Database::open(dir.path().join("db"), Options::default().cache_bytes(CACHE_BYTES)).expect("opens");
     let keyspace = db.ensure_keyspace("default").expect("makes a keyspace");
     let records = 4 * CACHE_BYTES as u64 / 174;
-    let (mut most, mut most_known) = (0, 0);
+    let (mut most, mut most_known) = (Most::default(), 0);
     let mut draw = Draw(7);
     let start = Instant::now();
     for (pass, puts) in [("load", records), ("overwrite", records / 4)] {
@@ -47,23 +47,56 @@ fn run(setting: &Setting) {
                 batch.put(&keyspace, &key, &value).expect("fits");
             }
             db.commit(batch, Durability::Buffered).expect("commits");
-            most = most.max(anonymous_bytes());
+            most.see(&db);
             most_known = most_known.max(db.statistics().memory_bytes);
         }
         for _ in 0..200_000 {
             keyspace.get(&key(draw.next() % records)).expect("reads");
         }
-        most = most.max(anonymous_bytes());
+        most.see(&db);
         let (now, seconds) = (anonymous_bytes() >> 20, start.elapsed().as_secs());
         println!("    {pass}: {now} MiB anonymous now, after {seconds} s");
     }
     println!(
         "memory: {} MiB anonymous at most, with a cache of {} MiB (reach <= cache + 64 MiB)",
-        most.saturating_sub(before) >> 20,
+        most.bytes.saturating_sub(before) >> 20,
         CACHE_BYTES >> 20
     );
+    println!("    then: {}", most.parts);
     println!("    {} MiB at most as its statistics count it", most_known >> 20);
     println!("    {:?}", db.statistics());
+}
+
+/// The most anonymous memory that was seen, and what the statistics counted then.
+#[derive(Default)]
+struct Most {
+    bytes: usize,
+    parts: String,
+}
+
+impl Most {
+    fn see(&mut self, db: &Database) {
+        let bytes = anonymous_bytes();
+        if bytes <= self.bytes {
+            return;
+        }
+        self.bytes = bytes;
+        let found = db.statistics();
+        let parts = [
+            ("counted", found.memory_bytes),
+            ("held for leaves", found.trees.held_bytes),
+            ("clean", found.trees.clean_bytes),
+            ("dirty", found.trees.dirty_bytes),
+            ("versions", found.trees.version_bytes),
+            ("retired", found.trees.retired_bytes),
+            ("inner nodes", found.trees.inner_bytes),
+            ("open segments", found.trees.store.open_bytes as usize),
+            ("recent entries", found.log.recent_bytes),
+            ("log buffers", found.log.buffer_bytes),
+        ];
+        let parts = parts.map(|(name, bytes)| format!("{name} {:.1}", bytes as f64 / f64::from(1 << 20)));
+        self.parts = parts.join(", ") + " MiB";
+    }
 }
 
 /// `RssAnon` of this process.

@@ -5,7 +5,8 @@
 //!                                                    └── merged into the trees, run by run (crate::runs)
 //! ```
 //!
-//! 1. Memory is the arena, and for the merge a piece of each run. Nothing is written beside the log.
+//! 1. Memory is the arena, and for the merge a piece of each run. Nothing is written beside the log. What is in order, and goes
+//!    on with the run before, leaves the arena as soon as one entry would not take it.
 //! 2. While it runs, other commits go on, and stand between its fragments. Their order is that of the log: the bulk write
 //!    takes effect where its commit stands. Log that it may need is kept until it ends.
 //! 3. Dropped, or cut off by a crash, it has never been: the next write, or the next opening, aborts what stands in the log.
@@ -53,8 +54,8 @@ impl BulkOptions {
         Self { memory_bytes: 64 << 20 }
     }
 
-    /// Memory for what is gathered and sorted, from 64 KiB to 1 GiB. Default: 64 MiB. Input in order needs no more, however
-    /// much it is; of input in any order, at most 256 times as much fits into one write.
+    /// Memory for what is gathered and sorted, from 64 KiB to 1 GiB. Default: 64 MiB. Input in order needs no more than
+    /// an entry of the log takes, 1 MiB, however much it is; of input in any order, at most 256 times as much fits into one write.
     #[must_use]
     pub const fn memory_bytes(mut self, bytes: usize) -> Self {
         self.memory_bytes = bytes;
@@ -284,7 +285,7 @@ impl BulkWrite {
 
     fn begin_commit(&mut self, durability: Durability) -> Result<(Lsn, LogWrite)> {
         // Nothing has left the arena: not even for a fragment that is not full yet.
-        if self.runs == 0 && self.arena.len() <= self.core.options.payload_bytes_max() - HEADER_BYTES {
+        if self.runs == 0 && self.fits_one_entry() {
             // What fits into one entry is a commit like any other.
             let mut payload = Vec::with_capacity(HEADER_BYTES + self.arena.len());
             entry::begin_commit(&mut payload);
@@ -322,10 +323,14 @@ impl BulkWrite {
         let (Operation::Put { key, .. } | Operation::Delete { key, .. }) = operation else {
             return Err(Error::Internal("a range delete in a bulk write".to_owned()));
         };
-        // Also what a commit has begun to empty, and could not: what is added now would stand behind what was sorted, or
-        // take the place of an operation that is in the log by half.
         let is_full = self.arena.len() + self.gathered.len() * size_of::<Gathered>() >= self.memory_bytes;
-        if is_full || (self.left.is_some() && !planted(Bug::PutBehindWhatLeft)) {
+        let leaves = match self.left {
+            None => self.may_leave_in_order(),
+            // What a commit has begun to empty, and could not: what is added now would stand behind what was sorted, or take the
+            // place of an operation that is in the log by half.
+            Some(_) => !planted(Bug::PutBehindWhatLeft),
+        };
+        if is_full || leaves {
             self.spill()?;
         }
         let start = self.arena.len();
@@ -351,6 +356,23 @@ impl BulkWrite {
             self.keyspaces.push(Arc::clone(shared));
         }
         Ok(())
+    }
+
+    /// Whether what was gathered is more than one entry takes, in order, and behind all that has left: to gather more of it would
+    /// save nothing, and take memory that is new. Input out of order is gathered until memory is full, or its runs would be many.
+    fn may_leave_in_order(&self) -> bool {
+        self.ascends && !self.fits_one_entry() && self.goes_on_with_run()
+    }
+
+    fn fits_one_entry(&self) -> bool {
+        self.arena.len() <= self.core.options.payload_bytes_max() - HEADER_BYTES
+    }
+
+    /// Whether what was gathered, sorted by now, is behind all that has left.
+    fn goes_on_with_run(&self) -> bool {
+        let first = self.gathered.first().map(|first| self.place_of(first));
+        let last = self.last.as_ref().map(|last| (last.0, &last.1[..]));
+        last.is_none_or(|last| first.is_some_and(|first| last < first))
     }
 
     fn place_of(&self, gathered: &Gathered) -> (KeyspaceId, &[u8]) {
@@ -414,8 +436,7 @@ impl BulkWrite {
                 place(a).cmp(&place(b)).then_with(|| a.bytes.start.cmp(&b.bytes.start))
             });
         }
-        let Some(first) = self.gathered.first() else { return Ok(()) };
-        if self.last.as_ref().is_none_or(|last| (last.0, &last.1[..]) >= place(first)) {
+        if !self.gathered.is_empty() && (self.runs == 0 || !self.goes_on_with_run()) {
             limits::check("sorted runs of a bulk write", self.runs + 1, RUNS_MAX)?;
             self.runs += 1;
         }
@@ -433,6 +454,14 @@ impl BulkWrite {
         written.hasher.update(piece);
         self.piece.clear();
         self.core.finish_commit(write.0, &write.1).map(drop)
+    }
+}
+
+#[cfg(test)]
+impl BulkWrite {
+    /// What was gathered and has not left.
+    pub(crate) const fn arena(&self) -> &Vec<u8> {
+        &self.arena
     }
 }
 

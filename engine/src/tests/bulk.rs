@@ -162,6 +162,42 @@ fn input_in_order_is_one_run_however_much_it_is() {
 }
 
 #[test]
+fn input_in_order_leaves_memory_as_soon_as_it_is_more_than_an_entry_and_other_input_does_not() {
+    let world = begun();
+    let a = world.db().keyspace("a").unwrap();
+    let entry_bytes = world.options.payload_bytes_max();
+    let mut bulk = world.db().bulk_write(BulkOptions::new()).unwrap();
+    let mut records = [Records::new(), Records::new()];
+    let mut put = |bulk: &mut BulkWrite, n: u32| {
+        let value = bulk.len().to_be_bytes();
+        bulk.put(&a, &key(n), &value).unwrap();
+        records[0].insert(key(n), value.to_vec());
+    };
+    for n in 0..20_000 {
+        put(&mut bulk, n);
+        assert!(bulk.arena().len() < entry_bytes + 100);
+    }
+    assert!(bulk.arena().capacity() < 4 * entry_bytes, "{}", bulk.arena().capacity());
+    // Ascending too, and still not behind what has left.
+    (5000..8000).for_each(|n| put(&mut bulk, n));
+    let gathered = bulk.arena().len();
+    assert!(gathered > 2 * entry_bytes, "it waits to be sorted");
+    (15_000..16_000).rev().for_each(|n| put(&mut bulk, n));
+    assert!(bulk.arena().len() > gathered);
+    bulk.write_out().unwrap();
+    // Behind all that has left, and once more in order.
+    (30_000..40_000).for_each(|n| put(&mut bulk, n));
+    assert!(bulk.arena().len() < entry_bytes + 100);
+    bulk.write_out().unwrap();
+    let (_, collected) = under_way(world.db().core());
+    let Some(Collected::Sorted { runs, .. }) = collected else { panic!("{collected:?}") };
+    assert_eq!(runs.len(), 2, "what goes on behind the second is part of it");
+    bulk.commit(Durability::Durable).unwrap();
+    require(&world, &records);
+    world.verify_clean();
+}
+
+#[test]
 fn what_is_committed_beside_a_bulk_write_stands_before_it() {
     let world = begun();
     let a = world.db().keyspace("a").unwrap();
