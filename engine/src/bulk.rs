@@ -55,7 +55,7 @@ impl BulkOptions {
     }
 
     /// Memory for what is gathered and sorted, from 64 KiB to 1 GiB. Default: 64 MiB. Input in order needs no more than
-    /// an entry of the log takes, 1 MiB, however much it is; of input in any order, at most 256 times as much fits into one write.
+    /// an entry of the log takes, 1 MiB, however much it is; of input in any order, 255 times as much fits into one write.
     #[must_use]
     pub const fn memory_bytes(mut self, bytes: usize) -> Self {
         self.memory_bytes = bytes;
