@@ -55,7 +55,8 @@ impl BulkOptions {
     }
 
     /// Memory for what is gathered and sorted, from 64 KiB to 1 GiB. Default: 64 MiB. Input in order needs no more than
-    /// an entry of the log takes, 1 MiB, however much it is; of input in any order, 255 times as much fits into one write.
+    /// an entry of the log takes, 1 MiB, or its longest value, however much it is. Of input in any order 255 times as much fits into
+    /// one write, less some 24 bytes for each operation.
     #[must_use]
     pub const fn memory_bytes(mut self, bytes: usize) -> Self {
         self.memory_bytes = bytes;
@@ -186,7 +187,7 @@ impl BulkWrite {
     /// log has grown beyond [`Options::log_bytes_max`](crate::Options::log_bytes_max) and this is the oldest bulk write;
     /// `InvalidArgument` for a keyspace of another database, or after it was committed; `DiskFull`, `Io`, `Poisoned`, `Closed`
     /// from the log. The operation was not taken then, and those before it were: after `DiskFull` it can be tried again.
-    /// After `LimitExceeded` for too much input, or too much log, nothing more is taken, nor committed: drop it.
+    /// After `LimitExceeded` for too much input, or too much log, none of it can be committed any more: drop it.
     pub fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
         limits::check("key bytes", key.len(), self.core.options.key_bytes_max)?;
         limits::check("value bytes", value.len(), self.core.options.value_bytes_max)?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use logwood_base::sync::{Arc, Mutex, Weak};
 use logwood_base::{Error, Result, Step, Task, TaskHandle};
 use logwood_btree::Cleaned;
+use logwood_wal::Woken;
 
 use crate::core::Core;
 use crate::pace::Pace;
@@ -70,22 +71,25 @@ impl Core {
             return outcome.clone();
         }
         self.sequencer.lock().closed = true;
-        let ended = self.end();
+        let (ended, woken) = self.end();
         *outcome = Some(ended.clone());
+        drop(outcome);
+        // Futures may close, and open the directory, inside of their wakers.
+        drop(woken);
         ended
     }
 
-    fn end(&self) -> Result<()> {
+    fn end(&self) -> (Result<()>, Woken) {
         self.checkpointer.stop();
         self.cleaner.stop();
         self.forest.store().close();
         let settled = self.log.sync().and_then(|()| self.publisher.settle());
-        let ended = self.log.close();
+        let (ended, woken) = self.log.close_and_wake();
         self.news.end();
         *self.lock.lock() = None;
-        settled.and(ended).map_err(|error| self.write_failed(error))?;
+        let ended = settled.and(ended).map_err(|error| self.write_failed(error));
         // A failure outside of the log stopped the writes, too, and whoever closes is the last to be told.
-        self.check_writable()
+        (ended.and_then(|()| self.check_writable()), woken)
     }
 }
 

@@ -548,7 +548,8 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// `Io`, behind the damage that was found in what can be read, and others that kept it from looking. Damage is not an
+    /// `Closed`, also when the database is closed meanwhile: what others do in the directory then is no damage. `Io`, behind the
+    /// damage that was found in what can be read, and others that kept it from looking. Damage is not an
     /// error here, nor is a page segment that the device does not give back: that is damage.
     pub fn verify(
         &self,

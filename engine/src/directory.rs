@@ -30,7 +30,7 @@ use crate::seed::settle::{COMMIT_NAME, SEED_NAME};
 pub(crate) const LOCK_NAME: &str = "LOCK";
 
 /// The file that says that a log replica was made here.
-const REPLICA_NAME: &str = "REPLICA";
+pub(crate) const REPLICA_NAME: &str = "REPLICA";
 
 /// The file that says which history the directory writes to its archive.
 pub(crate) const LINEAGE_NAME: &str = "LINEAGE";

@@ -18,7 +18,7 @@
 //!    is synced.
 //! 2. Outside of `seed/` nothing changes before `seed/COMMIT` is durable.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use logwood_base::digest::Digest;
 use logwood_base::disk::{DirLock, Disk, create_dir_all};
@@ -28,7 +28,7 @@ use logwood_btree::store::{Manifest, Store, StoreOptions};
 use logwood_btree::verify::Derived;
 use logwood_btree::verify_directory_with;
 
-use crate::directory::{LINEAGE_NAME, LINEAGE_NEW_NAME, LOCK_NAME, Layout};
+use crate::directory::{LINEAGE_NAME, LINEAGE_NEW_NAME, LOCK_NAME, Layout, REPLICA_NAME};
 use crate::planted::{Bug, planted};
 use crate::verification::VerifyProgress;
 use log::SeededLog;
@@ -290,9 +290,14 @@ fn standing(environment: &Environment, target: &Layout) -> Result<Option<Manifes
 /// # Errors
 /// `InvalidArgument`.
 pub(crate) fn refuse_inside(disk: &dyn Disk, root: &Path) -> Result<()> {
-    for outer in root.ancestors().skip(1) {
-        // The working directory has no name in a relative path.
-        let outer = if outer.as_os_str().is_empty() { Path::new(".") } else { outer };
+    let path = without_detours(root);
+    for outer in path.ancestors().skip(1) {
+        // The working directory has no name in a relative path, and is not above one that leads out of it.
+        let outer = match outer.as_os_str().is_empty() {
+            true if path.starts_with("..") => continue,
+            true => Path::new("."),
+            false => outer,
+        };
         if let Some(what) = what_stands_in(disk, outer) {
             let why = format!("{} lies inside of the {what} in {}", root.display(), outer.display());
             return Err(Error::InvalidArgument(why));
@@ -301,11 +306,30 @@ pub(crate) fn refuse_inside(disk: &dyn Disk, root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A path without `.`, and without what `..` takes back, by its words alone: nobody is asked for symbolic links.
+fn without_detours(path: &Path) -> PathBuf {
+    let mut straight = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir
+                if matches!(straight.components().next_back(), Some(Component::Normal(_))) =>
+            {
+                straight.pop();
+            }
+            Component::ParentDir if straight.has_root() => {}
+            part => straight.push(part),
+        }
+    }
+    straight
+}
+
 /// Whether a directory is a database's, a log's or an archive's, in a word. What cannot be looked into is none of ours.
 pub(crate) fn what_stands_in(disk: &dyn Disk, directory: &Path) -> Option<&'static str> {
     let names = disk.list(directory).ok()?;
     let has = |name: &str, is_dir| names.iter().any(|entry| entry.name == name && entry.is_dir == is_dir);
-    let is_database = has(LOCK_NAME, false) && (has("log", true) || has(settle::SEED_NAME, true));
+    let is_made = has("log", true) && (has("manifest", true) || has(REPLICA_NAME, false));
+    let is_database = has(LOCK_NAME, false) && (is_made || has(settle::SEED_NAME, true));
     let is_archive = has("incoming", true) && has("lineage", true);
     if is_database { Some("database") } else { is_archive.then_some("archive") }
 }

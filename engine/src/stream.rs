@@ -48,7 +48,7 @@ fn fill(payload: &mut Vec<u8>, end: usize, source: &mut dyn Read) -> std::io::Re
         payload.resize(end.min(at + READ_BYTES), 0);
         let read = source.read(&mut payload[at..]);
         let room = payload.len() - at;
-        payload.truncate(at + read.as_ref().map_or(0, |read| *read));
+        payload.truncate(at + read.as_ref().map_or(0, |read| *read.min(&room)));
         match read {
             // What it claims to have read beyond what it was given room for does not exist, and who knows what the rest is.
             Ok(claimed) if claimed > room => return Err(ErrorKind::InvalidData.into()),

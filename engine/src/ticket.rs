@@ -15,7 +15,7 @@ use crate::publish::PendingWrite;
 ///
 /// Wait for it, or `.await` it in any executor: no runtime of a certain kind is needed. Its waker is called by background
 /// work, or by who closes the database, with no lock held: it may run the future at once, call the database, and drop or
-/// close it. A ticket that is dropped does not take the commit back.
+/// close it, but not while another thread closes it: each would wait for the other. A ticket that is dropped does not take the commit back.
 ///
 /// ```
 /// # use logwood::{Database, Durability, Options};

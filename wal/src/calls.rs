@@ -13,6 +13,7 @@
 //! 3. A log that is closed has no writer task any more. Who closes it takes what is left when everything has come home.
 //!    Behind that no future waits: whoever polls is told that it is closed.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 use logwood_base::sync::Arc;
@@ -30,12 +31,32 @@ pub(crate) struct Futures {
 
 impl Futures {
     /// Takes those that were handed over. They are woken without the lock.
-    pub(crate) fn take(&mut self) -> Vec<Waker> {
-        std::mem::take(&mut self.wakers)
+    pub(crate) fn take(&mut self) -> Woken {
+        Woken(std::mem::take(&mut self.wakers))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.wakers.is_empty()
+    }
+}
+
+/// Futures that are woken when this is dropped, where nothing is held. A waker that panics keeps no other one asleep, and ends
+/// nobody's work: its panic is told by the panic hook, and goes no further.
+#[derive(Debug)]
+#[must_use = "futures are woken where it is dropped"]
+pub struct Woken(Vec<Waker>);
+
+impl Woken {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Drop for Woken {
+    fn drop(&mut self) {
+        for waker in self.0.drain(..) {
+            let _panicked = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
     }
 }
 

@@ -104,6 +104,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use calls::Woken;
 pub use group::Group;
 pub use inspect::{GroupReport, Inspection, SegmentReport};
 pub use log::Log;

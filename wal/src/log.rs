@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::task::Waker;
 
 use logwood_base::limits::{self, BLOCK_BYTES, GROUPS_MAX, MEMBERSHIP_BYTES_MAX};
 use logwood_base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -12,7 +11,7 @@ use logwood_base::{
     Term,
 };
 
-use crate::calls::Futures;
+use crate::calls::{Futures, Woken};
 use crate::crowd::Crowd;
 use crate::format::batch::LSN_MAX;
 use crate::format::header::{HEADER_BYTES_MAX, HeaderRead, SegmentHeader};
@@ -384,6 +383,27 @@ impl Log {
     /// # Errors
     /// `Poisoned` when a write failed before or fails now. The log is closed all the same.
     pub fn close(&self) -> Result<()> {
+        self.close_and_wake().0
+    }
+
+    /// As [`Log::close`]. Futures that still wait are woken when what is answered is dropped: for whoever holds locks while the log
+    /// is closed, which a future may want that goes on inside of its waker.
+    ///
+    /// ```
+    /// # use logwood_base::{DatabaseId, Environment};
+    /// # use logwood_wal::{Log, LogOptions};
+    /// # let (env, directory) = (Environment::system()?, tempfile::tempdir()?);
+    /// # let log = Log::create(&env, directory.path(), DatabaseId(1), LogOptions::default())?;
+    /// let lock = std::sync::Mutex::new(());
+    /// let (closed, woken) = {
+    ///     let _held = lock.lock();
+    ///     log.close_and_wake()
+    /// };
+    /// drop(woken);
+    /// closed?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close_and_wake(&self) -> (Result<()>, Woken) {
         let finished = self.sync().and_then(|()| self.shared.seal());
         let tasks = std::mem::take(&mut *self.shared.tasks.lock());
         drop(tasks);
@@ -398,8 +418,7 @@ impl Log {
         // Who prepares a segment comes to its end as well; the next one finds the log closed.
         drop(self.shared.preparing.lock());
         drop(self.shared.lock.lock().take());
-        futures.into_iter().for_each(Waker::wake);
-        finished
+        (finished, futures)
     }
 }
 

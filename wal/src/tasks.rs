@@ -5,7 +5,6 @@
 //! task is ever stepped.
 
 use std::sync::Weak;
-use std::task::Waker;
 
 use logwood_base::sync::Arc;
 use logwood_base::sync::atomic::Ordering;
@@ -56,7 +55,7 @@ impl Shared {
             let woken = state.futures.take();
             if !woken.is_empty() {
                 drop(state);
-                woken.into_iter().for_each(Waker::wake);
+                drop(woken);
                 state = self.lock()?;
             }
         }
@@ -96,7 +95,7 @@ impl Task for Writer {
         drop(state);
         // Who was woken for them alone has not seen a quiet moment.
         let told = !woken.is_empty();
-        woken.into_iter().for_each(Waker::wake);
+        drop(woken);
         if !goes_on {
             return Step::Done;
         }

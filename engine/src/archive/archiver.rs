@@ -71,7 +71,7 @@ impl Database {
     /// # use logwood::archive::ArchiveOptions;
     /// # use logwood::{Database, Options};
     /// # let directory = tempfile::tempdir()?;
-    /// # let db = Database::open(directory.path(), Options::new())?;
+    /// # let db = Database::open(directory.path().join("db"), Options::new())?;
     /// let url = format!("file://{}", directory.path().join("archive").display()); // or s3://bucket/prefix
     /// let archiver = db.archive(ArchiveOptions::to(&url))?;
     /// db.ensure_keyspace("default")?.put(b"key", b"value")?; // soon it is in the archive, too
@@ -81,7 +81,7 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// - `InvalidArgument`: the URL, the options, or a store that does not honour create-only puts.
+    /// - `InvalidArgument`: the URL, also of a directory inside of a database or an archive, the options, or a store that does not honour create-only puts.
     /// - `AlreadyExists`: an archiver is attached already.
     /// - `Fenced`: the chain holds other entries than this database; see [`Error`].
     /// - `Corruption`: the archive holds entries that this log has lost. Restore from the archive.

@@ -26,7 +26,7 @@ use logwood_base::checksum::{Seed, checksum};
 use logwood_base::codec::{CodecError, Reader, Writer};
 use logwood_base::{Access, DatabaseId, Disk, Error, FormatVersion, LineageId, LogId, Lsn, Result};
 
-use super::object::{Link, Parent};
+use super::object::{LSN_MAX, Link, Parent};
 use crate::directory::{LINEAGE_MAGIC, LINEAGE_NAME, LINEAGE_NEW_NAME};
 
 const BYTES: usize = 128;
@@ -143,6 +143,9 @@ impl LocalLineage {
         let first = Lsn(reader.u64("confirmed")?);
         let link = Link(reader.array("link")?);
         let confirmed = (first > Lsn::ZERO).then_some((first, link));
+        if fork_lsn.max(first) > LSN_MAX {
+            return Err(reader.error("LSNs"));
+        }
         Ok(Ok(Self { database, log, lineage, parent, confirmed }))
     }
 }

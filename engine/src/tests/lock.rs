@@ -88,6 +88,28 @@ fn verifying_a_database_that_was_closed_does_not_take_what_others_do_there_for_d
 }
 
 #[test]
+fn what_lies_inside_of_a_database_is_told_by_where_a_path_leads() {
+    let home = tempfile::tempdir().unwrap();
+    let db = Database::open(home.path().join("db"), Options::new()).unwrap();
+    let environment = Environment::system().unwrap();
+    let disk = &*environment.disk;
+    // An application's own folders of these names make no database.
+    let app = home.path().join("app");
+    for folder in ["log", "incoming"] {
+        logwood_base::disk::create_dir_all(disk, &app.join(folder)).unwrap();
+    }
+    disk.create(&app.join("LOCK")).unwrap();
+    let found = |path: &str| crate::seed::refuse_inside(disk, &home.path().join(path));
+    for outside in ["copy", "db", "db/../copy", "db/./pages/../../copy", "app/copy", "app/log/copy"] {
+        found(outside).unwrap();
+    }
+    for inside in ["db/copy", "db/pages/copy", "copy/../db/copy", "db/./copy"] {
+        assert!(matches!(found(inside), Err(Error::InvalidArgument(_))), "{inside}");
+    }
+    db.close().unwrap();
+}
+
+#[test]
 fn options_at_their_extremes_stop_nobody() {
     for bytes in [usize::MAX, usize::MAX / 2 + 1, 1] {
         let home = tempfile::tempdir().unwrap();

@@ -227,7 +227,9 @@ fn claim(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn DirLock>> {
         listed => listed?,
     };
     let is_marked = names.iter().any(|entry| entry.name == MARK_NAME && !entry.is_dir);
-    let strange = |entry: &&DirEntry| !is_marked && entry.name != LOCK_NAME;
+    // Where a file system is mounted, it keeps a folder of its own.
+    let is_nothing = |name: &str| name == LOCK_NAME || name == "lost+found";
+    let strange = |entry: &&DirEntry| !is_marked && !is_nothing(&entry.name);
     if let Some(entry) = names.iter().find(strange) {
         let (directory, name) = (directory.display(), &entry.name);
         return Err(Error::InvalidArgument(format!(

@@ -154,8 +154,8 @@ fn by_what_precedes(plan: &Plan, facts: &Facts, needed: &mut BTreeSet<Object>) {
             log.entry(lineage).or_default().insert(first);
         }
     }
-    let spared: Vec<Object> = objects().filter(|object| needed.contains(object)).collect();
-    for object in spared {
+    let mut spared: BTreeMap<LineageId, Lsn> = BTreeMap::new();
+    for object in objects().filter(|object| needed.contains(object)) {
         let (lineage, from) = match object {
             Object::Log(lineage, first) => (lineage, first),
             Object::Snapshot(lineage, lsn) => {
@@ -164,8 +164,12 @@ fn by_what_precedes(plan: &Plan, facts: &Facts, needed: &mut BTreeSet<Object>) {
             }
             Object::Start(_) | Object::Page(_) => continue,
         };
+        let least = spared.entry(lineage).or_insert(from);
+        *least = from.min(*least);
+    }
+    for (lineage, from) in spared {
         let Some(log) = log.get_mut(&lineage) else { continue };
-        // The object that holds the first entry begins at it or before it. What was spared once is not looked at again.
+        // The object that holds the first entry begins at it or before it.
         let from = log.range(..=from).next_back().copied().unwrap_or(from);
         needed.extend(log.split_off(&from).into_iter().map(|first| Object::Log(lineage, first)));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use logwood_base::{Error, Lsn};
 
 use super::rig::{Rig, fill, snapshots};
-use crate::archive::layout::{PAGES_PREFIX, RUNS_PREFIX, page_key, start_key};
+use crate::archive::layout::{PAGES_PREFIX, RUNS_PREFIX, log_key, page_key, start_key};
 use crate::archive::object::{Hold, RetentionRun};
 use crate::archive::store::Store as _;
 use crate::archive::{
@@ -159,11 +159,15 @@ fn behind_what_a_hold_spares_the_log_stays_and_the_archive_is_whole() {
         let all = snapshots(&rig, archiver.lineage());
         let held = all.values().nth(1).unwrap();
         let first = held.trees.replay_from;
-        let (lsn, log) = if holds_snapshot { (Some(held.lsn()), None) } else { (None, Some((first, first))) };
+        let listed = chain::listed(&rig.client(), archiver.lineage()).unwrap();
+        let before = listed.range(..=first).rev().nth(1).map(|(at, _)| *at).unwrap();
+        let last = listed.range(first.next()..).nth(2).map(|(at, _)| *at).unwrap();
+        let (lsn, log) = if holds_snapshot { (Some(held.lsn()), None) } else { (None, Some((first, last))) };
         let hold = Hold { lineage: archiver.lineage(), placed_ms: 0, log, snapshot: lsn, pages: Vec::new() };
         let placed = PlacedHold::place(&rig.client(), &rig.environment, hold).unwrap();
         let report = retention(&rig.client(), &rig.environment, &keep(HOUR)).unwrap();
         assert!(!report.spared.is_empty() && !report.condemned.is_empty(), "{report:?}");
+        assert!(rig.client().is_gone(&log_key(archiver.lineage(), before)).unwrap(), "no more than that");
         let archive = Archive::with_client(rig.client(), &rig.environment);
         let listing = archive.list().unwrap();
         assert!(listing.is_sound(), "{listing:?}");
